@@ -1,0 +1,454 @@
+"""The provider contract: what a service can do for us, in a handful of primitives.
+
+A provider implements the primitives of `StorageABC` and declares facts as data in its `Capabilities`. It contains only
+the protocol: retries, limits and metering are layers around it (`layers.py`), the user's verbs are written once on top
+of it (`api.py`). One conformance suite (``tests/storage/conformance``) checks every provider against real servers.
+
+Rules that hold for every primitive:
+
+* Paths are normalised (`paths.normalize`) and relative to the service's root; the root is ``""``.
+* Calls are blocking and thread-safe; many threads share one provider object.
+* Only errors of `errors.py` leave a provider. A retryable error means that the same call may be made again as it was.
+* ``subject`` of an error is ``self.location(path)``.
+* A provider refuses with InvalidName what the service cannot hold before it sends anything (`check_path`).
+* Temporary objects carry `TEMPORARY_PREFIX` in their base name and never appear in ``scan``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+from typing import Any, ClassVar, Literal, Self
+
+from cloudmesh.storage import paths
+from cloudmesh.storage.errors import InvalidName, NotFound, StorageError, Unsupported
+from cloudmesh.storage.local_files import write_pieces
+from cloudmesh.storage.paths import TEMPORARY_PREFIX
+
+CHUNK = 1024 * 1024
+"""Bytes in one piece of a stream, where the protocol does not ask for another size."""
+
+WriteMode = Literal["overwrite", "create"]
+NO_HASHES: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a listing yields: a file or a directory on a service.
+
+    Attributes:
+        path: normalised, relative to the service's root.
+        is_directory: True for a directory; then only ``path`` is certain.
+        size: bytes; None where the service does not tell.
+        mtime_ns: the content's own modification time as its writer gave it, in ns since the epoch; None where unknown
+            (a service that does not keep it, or a scan that does not tell it).
+        changed_ns: when the service says that it last stored the file, in ns since the epoch.
+        etag: opaque token that differs when the content differs, as far as the service can tell.
+        hashes: algorithm (``md5``, ``sha1``, ``sha256``, ``crc32c`` …) to lower-case hex digest of the whole content.
+        version: the service's own version id where versioning is on.
+    """
+
+    path: str
+    is_directory: bool = False
+    size: int | None = None
+    mtime_ns: int | None = None
+    changed_ns: int | None = None
+    etag: str | None = None
+    hashes: Mapping[str, str] = NO_HASHES
+    version: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return paths.basename(self.path)
+
+    @property
+    def sort_key(self) -> bytes:
+        """The key by which scans are sorted; see `paths.sort_key`."""
+        return paths.sort_key(self.path, self.is_directory)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What is to be written: bytes that can be opened, once or again.
+
+    Attributes:
+        open: gives the pieces from the first byte on; called once an attempt.
+        size: bytes that it will give; None where that is not known beforehand. A provider that receives fewer or more
+            than promised raises SourceChanged and leaves nothing visible.
+        mtime_ns: the modification time to store with it.
+        path: the local file that holds exactly these bytes, for providers that send files natively.
+        replayable: whether ``open`` may be called again after a failed attempt.
+    """
+
+    open: Callable[[], Iterable[bytes]]
+    size: int | None = None
+    mtime_ns: int | None = None
+    path: Path | None = None
+    replayable: bool = True
+
+    @classmethod
+    def of_bytes(cls, data: bytes, mtime_ns: int | None = None) -> Content:
+        """The content that ``data`` is."""
+        return cls(open=lambda: (data,) if data else (), size=len(data), mtime_ns=mtime_ns)
+
+    @classmethod
+    def of_file(cls, path: Path) -> Content:
+        """The content of a local file, with its size and modification time as they are now.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        status = path.stat()
+
+        def pieces() -> Iterator[bytes]:
+            with path.open("rb", buffering=0) as file:
+                while piece := file.read(CHUNK):
+                    yield piece
+
+        return cls(open=pieces, size=status.st_size, mtime_ns=status.st_mtime_ns, path=path)
+
+    @classmethod
+    def of_stream(cls, pieces: Iterable[bytes], size: int | None = None, mtime_ns: int | None = None) -> Content:
+        """Bytes that can be read only once, such as a pipe."""
+        return cls(open=lambda: pieces, size=size, mtime_ns=mtime_ns, replayable=False)
+
+
+class Reader:
+    """A stream of bytes being read, with the entry that they belong to. Iterate it, or `read` it whole; close it.
+
+    Attributes:
+        entry: what is being read, as the service described it when the read began.
+    """
+
+    def __init__(self, entry: Entry, pieces: Iterator[bytes], close: Callable[[], None] | None = None) -> None:
+        self.entry = entry
+        self._pieces = pieces
+        self._close = close
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._pieces
+
+    def read(self) -> bytes:
+        """Return all that is left."""
+        return b"".join(self._pieces)
+
+    def close(self) -> None:
+        """Release the connection; safe to call twice and before the end of the stream."""
+        generator_close = getattr(self._pieces, "close", None)
+        if generator_close is not None:
+            generator_close()
+        if self._close is not None:
+            close, self._close = self._close, None
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Room on a service, in bytes; None where the service does not tell."""
+
+    total: int | None = None
+    used: int | None = None
+    free: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Facts about a service, as data; code asks these instead of the kind.
+
+    Attributes:
+        mtime_precision_ns: the unit in which a written modification time is kept, in ns (1 = exactly); None = not kept.
+        scan_mtime: whether `scan` tells the modification time (else only `stat` does).
+        set_mtime: whether the modification time of an existing file can be changed.
+        hashes: the hash algorithms that entries may carry.
+        case_sensitive: whether names that differ only in case are different files.
+        empty_directories: whether a directory exists without files in it.
+        conditional_create: whether ``mode="create"`` is decided by the service itself, free of races.
+        conditional_match: likewise ``if_match`` of a write.
+        server_copy, server_move: whether `copy_within`, `move_within` work.
+        presign: whether `presign` works.
+        versions: whether the service keeps old versions and `versions` lists them.
+        quota: whether `usage` works.
+        name_max_bytes: longest name of one file or directory, UTF-8 bytes; None = only the path counts.
+        path_max_bytes: longest path below the root, UTF-8 bytes; None = no limit known.
+        forbidden: characters that no name may hold there (besides ``/`` and NUL).
+        part_bytes: content longer than this is sent in parts; None where it is always one stream.
+    """
+
+    mtime_precision_ns: int | None = None
+    scan_mtime: bool = False
+    set_mtime: bool = False
+    hashes: frozenset[str] = frozenset()
+    case_sensitive: bool = True
+    empty_directories: bool = True
+    conditional_create: bool = False
+    conditional_match: bool = False
+    server_copy: bool = False
+    server_move: bool = False
+    presign: bool = False
+    versions: bool = False
+    quota: bool = False
+    name_max_bytes: int | None = 255
+    path_max_bytes: int | None = None
+    forbidden: frozenset[str] = frozenset()
+    part_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds that a provider waits for a connection, and for the next bytes of an open one."""
+
+    connect: float = 10.0
+    read: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """What a provider is made from: one service of the configuration, its secrets filled in from the vault.
+
+    Attributes:
+        name: the service's name.
+        kind: the provider's name, such as ``awss3``.
+        root: ``default.directory``, the directory on the service below which all paths lie; raw, as configured.
+        credentials: key to value as in ``cloudmesh.yaml``, ``TBD`` and empty values left out. Never printed.
+        options: keys of ``default`` other than ``directory``.
+        timeouts: for connections.
+        parallel: connections that may be open at once.
+    """
+
+    name: str
+    kind: str
+    root: str = ""
+    credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    timeouts: Timeouts = Timeouts()
+    parallel: int = 16
+
+
+class StorageABC(ABC):
+    """One service, through its primitives. See the module's text for the rules that hold for all of them.
+
+    Class attributes:
+        kind: the name by which the configuration chooses this provider.
+        keys: configuration key below ``credentials`` to what it means, for the guided ``config add`` and the manual.
+        required: those of ``keys`` without which the service cannot be used.
+        secrets: those of ``keys`` that belong into the vault and are never shown.
+    """
+
+    kind: ClassVar[str]
+    keys: ClassVar[Mapping[str, str]] = {}
+    required: ClassVar[frozenset[str]] = frozenset()
+    secrets: ClassVar[frozenset[str]] = frozenset()
+
+    capabilities: Capabilities
+    name: str
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        """Take the settings; open no connection yet.
+
+        Raises:
+            ConfigError: a required key is missing or a value makes no sense.
+            MissingExtra: the package that this kind needs is not installed.
+        """
+        self.settings = settings
+        self.name = settings.name
+
+    # ---- primitives every provider has --------------------------------------------------------------------------
+
+    @abstractmethod
+    def stat(self, path: str) -> Entry:
+        """Return what is at ``path``. The root is a directory even where it does not exist yet on the service.
+
+        Raises:
+            NotFound: nothing is there (also where a parent is a file).
+        """
+
+    @abstractmethod
+    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+        """Yield what lies below the directory ``path`` (not itself), sorted by `paths.sort_key`, as a stream.
+
+        With ``recursive`` all levels, each directory before what it holds; directories that exist only as part of a
+        file's path are yielded too. The memory needed does not grow with the number of entries beyond one directory.
+        Entries that come and go while it runs may or may not be seen; all others are seen exactly once. Symbolic
+        links and special files are followed only inside the root, otherwise left out.
+
+        Raises (at the first step of the iteration at the latest):
+            NotFound: nothing is there. The root of an object store is never missing, only empty.
+            NotADirectory: a file is there.
+        """
+
+    @abstractmethod
+    def open_read(self, path: str, *, start: int = 0, length: int | None = None, if_match: str | None = None) -> Reader:
+        """Open a file for reading.
+
+        Args:
+            path: of a file.
+            start: first byte; a negative value counts from the end (all of it where the file is shorter).
+            length: bytes at most; None = to the end. A range that begins at or past the end gives no bytes.
+            if_match: an ``etag`` that the file must still have.
+
+        The stream ends with Unavailable if the connection breaks before the promised number of bytes has come.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file.
+            PreconditionFailed: it has another ``etag``.
+        """
+
+    @abstractmethod
+    def write(
+        self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
+    ) -> Entry:
+        """Store a whole file, atomically: readers see the old file or the new, and after an error the old.
+
+        Missing parent directories are made. ``content.mtime_ns`` is kept where the service can.
+
+        Args:
+            mode: ``create`` refuses with AlreadyExists where a file is there already.
+            if_match: an ``etag`` that the file to be replaced must still have.
+
+        Returns:
+            the new entry, with size and ``etag`` where the service tells them without another request.
+
+        Raises:
+            AlreadyExists, PreconditionFailed: see above; nothing was changed.
+            IsADirectory: a directory is at ``path``.
+            NotADirectory: a parent of ``path`` is a file.
+            InvalidName: the service cannot hold the name; nothing was sent.
+            SourceChanged: the content was not as long as promised; nothing was changed.
+            QuotaExceeded: no room; nothing was changed.
+        """
+
+    @abstractmethod
+    def remove(self, path: str) -> None:
+        """Remove one file.
+
+        Raises:
+            NotFound: nothing is there.
+            IsADirectory: a directory is there.
+        """
+
+    @abstractmethod
+    def make_dir(self, path: str) -> None:
+        """Make a directory and its missing parents; nothing happens where it exists.
+
+        Raises:
+            NotADirectory: ``path`` or a parent of it is a file.
+        """
+
+    @abstractmethod
+    def remove_dir(self, path: str) -> None:
+        """Remove one empty directory.
+
+        Raises:
+            NotFound: nothing is there.
+            NotADirectory: a file is there.
+            DirectoryNotEmpty: something is in it.
+            Refused: it is the root.
+        """
+
+    # ---- what some services can do better, or at all; declared in the capabilities --------------------------------
+
+    def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
+        """Remove files, in batches where the service has such a call; yield those that could not be, with the error.
+
+        A file that is not there counts as removed.
+        """
+        for path in files:
+            try:
+                with suppress(NotFound):
+                    self.remove(path)
+            except StorageError as error:
+                yield path, error
+
+    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
+        """Read a file into the existing or new local file ``destination`` (not atomic: give a temporary one).
+
+        The modification time is not set. Providers whose library writes files natively override this.
+
+        Raises:
+            as `open_read`; QuotaExceeded where the local disk is full.
+        """
+        with self.open_read(path, if_match=if_match) as reader:
+            write_pieces(destination, reader)
+            return reader.entry
+
+    def copy_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> Entry:
+        """Copy a file on the service itself, with its modification time; atomic as `write`.
+
+        Onto itself it does nothing. Raises as `open_read` and `write`.
+        """
+        raise Unsupported(self.location(source), "this service cannot copy on its own side")
+
+    def move_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> None:
+        """Rename a file (or, where the service can, a directory) on the service itself; parents are made.
+
+        Onto itself it does nothing. Raises as `open_read` and `write`; Unsupported for a directory where only files can
+        be renamed.
+        """
+        raise Unsupported(self.location(source), "this service cannot move on its own side")
+
+    def set_mtime(self, path: str, mtime_ns: int) -> None:
+        """Change a file's modification time, in ns since the epoch."""
+        raise Unsupported(self.location(path), "this service cannot change a modification time")
+
+    def presign(self, path: str, *, expires: int, method: Literal["GET", "PUT"] = "GET") -> str:
+        """Return a URL that gives anyone this one file for ``expires`` seconds."""
+        raise Unsupported(self.location(path), "this service has no presigned URLs")
+
+    def versions(self, path: str) -> list[Entry]:
+        """Return the kept versions of a file, newest first, each with its ``version``."""
+        raise Unsupported(self.location(path), "this service keeps no versions")
+
+    def usage(self) -> Usage:
+        """Return how much room there is."""
+        raise Unsupported(self.name, "this service does not tell how much room there is")
+
+    def probe(self) -> None:
+        """Make one cheap request that needs the credentials.
+
+        Raises:
+            AuthenticationFailed, PermissionDenied, Unavailable, NotFound (a bucket), ConfigError.
+        """
+        next(iter(self.scan("")), None)
+
+    def close(self) -> None:  # noqa: B027 - most have nothing to close
+        """Release connections; the object is not used afterwards."""
+
+    # ---- for providers ------------------------------------------------------------------------------------------
+
+    def location(self, path: str) -> str:
+        """Return ``path`` as the user would type it."""
+        return str(paths.Location(self.name, path))
+
+    def check_path(self, path: str) -> None:
+        """Refuse what this service cannot hold.
+
+        Raises:
+            InvalidName: a name is too long or holds a character that is forbidden there.
+        """
+        facts = self.capabilities
+        try:
+            encoded = path.encode()
+        except UnicodeEncodeError:
+            raise InvalidName(self.location(path), "the name is not Unicode text") from None
+        if facts.path_max_bytes is not None and len(encoded) > facts.path_max_bytes:
+            raise InvalidName(self.location(path), f"the path is longer than {facts.path_max_bytes} bytes")
+        if facts.name_max_bytes is not None and any(len(n) > facts.name_max_bytes for n in encoded.split(b"/")):
+            raise InvalidName(self.location(path), f"a name is longer than {facts.name_max_bytes} bytes")
+        bad = facts.forbidden.intersection(path)
+        if bad:
+            raise InvalidName(self.location(path), f"the service cannot hold the character {min(bad)!r} in a name")
+        if any(name.startswith(TEMPORARY_PREFIX) for name in path.split("/")):
+            raise InvalidName(self.location(path), f"names that begin with {TEMPORARY_PREFIX} are kept for our own use")

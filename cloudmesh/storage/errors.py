@@ -1,0 +1,141 @@
+"""The closed set of errors. No SDK's exception leaves a provider; every failure is one of these.
+
+    StorageError
+    ├── NotFound                 the path, service or name is not there
+    ├── AlreadyExists            something is in the way and overwriting was not asked for
+    ├── IsADirectory             a file was needed
+    ├── NotADirectory            a directory was needed, or a parent of the path is a file
+    ├── DirectoryNotEmpty        only an empty directory can be removed this way
+    ├── PermissionDenied         the credentials are right but do not allow it
+    ├── AuthenticationFailed     the credentials are wrong, expired or missing
+    ├── InvalidName              the service cannot hold this name; nothing was sent
+    ├── PreconditionFailed       the file is not (any longer) the version that was asked for
+    ├── ChecksumMismatch         the bytes are not the bytes            (retryable)
+    ├── SourceChanged            the source gave fewer or more bytes than it promised
+    ├── QuotaExceeded            no room left
+    ├── RateLimited              asked to slow down                     (retryable)
+    ├── Unavailable              unreachable, timed out, or a 5xx       (retryable)
+    ├── Unsupported              the service cannot do this
+    ├── Refused                  we do not do this because something would be lost
+    ├── ConfigError              the configuration is wrong or incomplete
+    │   ├── MissingExtra         a Python package is needed that is not installed
+    │   └── VaultError           the vault is locked, damaged or changed by others
+    └── UsageError               the command was typed wrongly          (exit code 2)
+
+Each carries its subject (a location, a service, an option), the cause in words, and where there is one the next step.
+None ever carries a secret: providers pass texts of their own, never a request's headers or a URL's query.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StorageError(Exception):
+    """Something did not work.
+
+    Args:
+        subject: what it is about, as the user would type it (``aws:data/a.csv``).
+        why: the cause in words; the class's own sentence when empty.
+        hint: what to do next, when that is known.
+        retry_after: seconds after which the service said to try again.
+    """
+
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+    sentence: ClassVar[str] = "failed"
+
+    def __init__(self, subject: str, why: str = "", hint: str = "", *, retry_after: float | None = None) -> None:
+        self.subject = subject
+        self.why = why or self.sentence
+        self.hint = hint
+        self.retry_after = retry_after
+        super().__init__(subject, self.why, hint)
+
+    def __str__(self) -> str:
+        text = f"{self.subject}: {self.why}" if self.subject else self.why
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class NotFound(StorageError):
+    sentence = "not found"
+
+
+class AlreadyExists(StorageError):
+    sentence = "already exists"
+
+
+class IsADirectory(StorageError):
+    sentence = "is a directory"
+
+
+class NotADirectory(StorageError):
+    sentence = "is not a directory"
+
+
+class DirectoryNotEmpty(StorageError):
+    sentence = "directory is not empty"
+
+
+class PermissionDenied(StorageError):
+    sentence = "permission denied"
+
+
+class AuthenticationFailed(StorageError):
+    sentence = "the service did not accept the credentials"
+
+
+class InvalidName(StorageError):
+    sentence = "the name cannot be stored there"
+
+
+class PreconditionFailed(StorageError):
+    sentence = "the file has changed meanwhile"
+
+
+class ChecksumMismatch(StorageError):
+    retryable = True
+    sentence = "checksum mismatch"
+
+
+class SourceChanged(StorageError):
+    sentence = "the source changed while it was read"
+
+
+class QuotaExceeded(StorageError):
+    sentence = "no room left"
+
+
+class RateLimited(StorageError):
+    retryable = True
+    sentence = "the service asks to slow down"
+
+
+class Unavailable(StorageError):
+    retryable = True
+    sentence = "the service cannot be reached"
+
+
+class Unsupported(StorageError):
+    sentence = "the service cannot do this"
+
+
+class Refused(StorageError):
+    sentence = "refused, because data would be lost"
+
+
+class ConfigError(StorageError):
+    sentence = "the configuration is wrong"
+
+
+class MissingExtra(ConfigError):
+    sentence = "a package is missing"
+
+
+class VaultError(ConfigError):
+    sentence = "the vault cannot be opened"
+
+
+class UsageError(StorageError):
+    exit_code = 2
+    sentence = "cannot be understood"
