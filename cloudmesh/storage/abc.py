@@ -58,7 +58,7 @@ class Entry:
     mtime_ns: int | None = None
     changed_ns: int | None = None
     etag: str | None = None
-    hashes: Mapping[str, str] = NO_HASHES
+    hashes: Mapping[str, str] = field(default_factory=lambda: NO_HASHES)
     version: str | None = None
 
     @property
@@ -175,6 +175,9 @@ class Capabilities:
         hashes: the hash algorithms that entries may carry.
         case_sensitive: whether names that differ only in case are different files.
         empty_directories: whether a directory exists without files in it.
+        flat: whether names are a flat set of keys: a file may then lie at the path of a directory and below another
+            file, so `write` and the copies do not promise IsADirectory and NotADirectory for their destination, and a
+            directory that `make_dir` did not make vanishes with its last file.
         conditional_create: whether ``mode="create"`` is decided by the service itself, free of races.
         conditional_match: likewise ``if_match`` of a write.
         server_copy, server_move: whether `copy_within`, `move_within` work.
@@ -193,6 +196,7 @@ class Capabilities:
     hashes: frozenset[str] = frozenset()
     case_sensitive: bool = True
     empty_directories: bool = True
+    flat: bool = False
     conditional_create: bool = False
     conditional_match: bool = False
     server_copy: bool = False
@@ -411,6 +415,9 @@ class StorageABC(ABC):
         """Return the kept versions of a file, newest first, each with its ``version``."""
         raise Unsupported(self.location(path), "this service keeps no versions")
 
+    def flush(self) -> None:  # noqa: B027 - most services answer only when the bytes are safe
+        """Wait until everything written so far survives a power failure. Called before a source is deleted."""
+
     def usage(self) -> Usage:
         """Return how much room there is."""
         raise Unsupported(self.name, "this service does not tell how much room there is")
@@ -432,13 +439,21 @@ class StorageABC(ABC):
         """Return ``path`` as the user would type it."""
         return str(paths.Location(self.name, path))
 
+    @property
+    def name_limits(self) -> Capabilities:
+        """The facts that `check_path` goes by; a provider that asks its service for the others overrides this."""
+        return self.capabilities
+
     def check_path(self, path: str) -> None:
         """Refuse what this service cannot hold.
 
         Raises:
-            InvalidName: a name is too long or holds a character that is forbidden there.
+            InvalidName: a name is too long or holds a character that is forbidden there, or the path is not normalised,
+                so that it might lead out of the root.
         """
-        facts = self.capabilities
+        if paths.normalize(path) != path:
+            raise InvalidName(self.location(path), "the path is not normalised")
+        facts = self.name_limits
         try:
             encoded = path.encode()
         except UnicodeEncodeError:

@@ -20,11 +20,13 @@ from cloudmesh.storage.errors import (
     QuotaExceeded,
     StorageError,
     Unavailable,
+    Unsupported,
 )
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 
 _BY_ERRNO: dict[int, type[StorageError]] = {
     errno.ENOENT: NotFound,
+    errno.ELOOP: NotFound,
     errno.EEXIST: AlreadyExists,
     errno.EISDIR: IsADirectory,
     errno.ENOTDIR: NotADirectory,
@@ -37,6 +39,8 @@ _BY_ERRNO: dict[int, type[StorageError]] = {
     errno.EFBIG: QuotaExceeded,
     errno.ENAMETOOLONG: InvalidName,
     errno.EILSEQ: InvalidName,
+    errno.ENOTSUP: Unsupported,
+    errno.ENOSYS: Unsupported,
 }
 
 

@@ -99,3 +99,8 @@ def split_location(text: str) -> tuple[str | None, str]:
 def is_service_name(name: str) -> bool:
     """Tell whether ``name`` can be a service's: two or more of letters, digits, ``_``, ``.``, ``-``."""
     return bool(_SERVICE.match(name))
+
+
+def is_below(path: str, directory: str) -> bool:
+    """Tell whether ``path`` lies somewhere in ``directory``, both normalised; nothing lies below itself."""
+    return bool(path) and (not directory or path.startswith(directory + "/"))

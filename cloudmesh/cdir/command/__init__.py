@@ -1,0 +1,1 @@
+"""The command ``cdir`` of the `cms` shell."""

@@ -1,0 +1,79 @@
+"""The console script ``cdir``: the commands of ``vdir`` at once, and ``storage`` and ``vdir`` by their names.
+
+It takes the arguments exactly as the shell gives them, and imports neither the `cms` shell nor an API before it knows
+what is to be done.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cloudmesh.storage.dispatch import Command, guarded, show
+from cloudmesh.storage.errors import UsageError
+from cloudmesh.storage.manual import STORAGE
+from cloudmesh.vdir.manual import VDIR
+
+COMMANDS: dict[str, Command] = {command.name: command for command in (VDIR, STORAGE)}
+
+
+class FrontDoor:
+    """The command ``cdir``, on its own and as ``cms cdir``."""
+
+    name = "cdir"
+    manual = """::
+
+  Usage:
+    cdir VERB [ARGUMENT]...
+    cdir vdir VERB [ARGUMENT]...
+    cdir storage VERB [ARGUMENT]...
+    cdir help [COMMAND]
+    cdir --version
+
+  A virtual directory is a tree of names; each file name points to copies of the file on one or more services.
+  `cdir VERB` is short for `vdir VERB`; `storage` works on the files of the services themselves.
+  `cdir help VERB` shows how a verb is used, `cdir help vdir` and `cdir help storage` show everything.
+"""
+
+    def run(self, argv: Sequence[str], program: str = "cdir") -> int:
+        """Do what the arguments say and return the exit code; raises nothing."""
+        if argv and argv[0] in COMMANDS:
+            return COMMANDS[argv[0]].run(argv[1:], program)
+        if not argv or argv[0] in ("help", "-h", "--help", "--version"):
+            return guarded(lambda: self._about(argv))
+        return VDIR.run(argv, program)
+
+    def _about(self, argv: Sequence[str]) -> int:
+        if argv[:1] == ["--version"]:
+            from importlib.metadata import version
+
+            return show(f"cdir {version('cloudmesh-vdir')}\n")
+        if len(argv) < 2:
+            text = self.manual.removeprefix("::").strip("\n") + "\n"
+            verbs = "".join(
+                f"  {name}: {', '.join(dict.fromkeys(one.words[0] for one in command.usage.operations))}\n"
+                for name, command in COMMANDS.items()
+            )
+            return show(f"{text}\n{verbs}")
+        word = argv[1]
+        if word in COMMANDS:
+            return show(COMMANDS[word].help(argv[2:]))
+        if not VDIR.usage.related(argv[1:]):
+            from difflib import get_close_matches
+
+            known = [*COMMANDS, *(one.words[0] for one in VDIR.usage.operations)]
+            close = get_close_matches(word, known, n=1)
+            raise UsageError(f"cdir help {word}", "unknown command", f"did you mean {close[0]!r}?" if close else "")
+        return show(VDIR.help(argv[1:]))
+
+
+CDIR = FrontDoor()
+
+
+def main() -> int:
+    """Run ``cdir`` with the arguments of this process."""
+    return CDIR.run(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,443 @@
+"""`Storage`: the verbs of ``cms storage``, for programs. Each usage line of the command is one method here.
+
+    from cloudmesh.storage import Storage
+
+    with Storage("aws") as aws:
+        aws.put("results/", "run7", recursive=True)
+        for info in aws.list("run7"):
+            print(info.name, info.size)
+
+A place on a service is written ``SERVICE:PATH``; a path alone is on the service that this object is for. Where a
+command has a side on this computer (SOURCE of `put`, DESTINATION of `get`), that is an ordinary path. Copying a
+directory brings what is in it to the destination, as ``aws s3 cp --recursive`` and ``rclone copy`` do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from types import TracebackType
+from typing import ClassVar, Literal, Self
+
+from cloudmesh.storage import paths
+from cloudmesh.storage.abc import Entry, StorageABC
+from cloudmesh.storage.binding import Count, Duration, destructive
+from cloudmesh.storage.config_api import ConfigApi
+from cloudmesh.storage.database import Database
+from cloudmesh.storage.disk import Disk, split_file
+from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, NotFound, Refused
+from cloudmesh.storage.jobs import Job, Jobs
+from cloudmesh.storage.records import Difference, FileInfo, Room, TreeLine, file_info, tree_line
+from cloudmesh.storage.removal import remove_tree
+from cloudmesh.storage.services import Services
+from cloudmesh.storage.transfer.compare import differences
+from cloudmesh.storage.transfer.engine import execute
+from cloudmesh.storage.transfer.events import Observer, nobody
+from cloudmesh.storage.transfer.plan import Step, Tree, plan_file, plan_tree
+from cloudmesh.storage.transfer.report import Report
+from cloudmesh.storage.vault_api import VaultApi
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One side of a transfer: a service (or this computer), a path on it, and whether it was typed as a directory."""
+
+    service: StorageABC
+    path: str
+    is_directory: bool
+
+    def __str__(self) -> str:
+        return self.service.location(self.path)
+
+
+class Storage:
+    """One service, and what can be done with its files.
+
+    Args:
+        storage: the service that a path without one is on; None takes ``cms set storage=NAME``, else the
+            configuration's default, else ``local``.
+        parallel: files under way at once; the measured default where None.
+        observer: hears of the progress of long work.
+        services: opened services to share with other objects; this object does not close them.
+    """
+
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "run_sync"})
+
+    def __init__(
+        self,
+        storage: str | None = None,
+        parallel: Count | None = None,
+        observer: Observer | None = None,
+        services: Services | None = None,
+    ) -> None:
+        self._storage = storage
+        self._parallel = parallel
+        self._observer = observer or nobody
+        self._shared = services
+        self._services = services or Services(parallel=parallel)
+
+    # ---- files ---------------------------------------------------------------------------------------------------
+
+    def create_dir(self, directory: str) -> FileInfo:
+        """Make a directory and its missing parents; nothing happens where it exists.
+
+        Raises:
+            NotADirectory: a file is in the way.
+        """
+        side = self._side(directory)
+        side.service.make_dir(side.path)
+        return file_info(side.service.name, Entry(side.path, is_directory=True))
+
+    def list(self, source: str = "", *, recursive: bool = False, dir_only: bool = False) -> Iterator[FileInfo]:
+        """Yield what is in a directory, or the file itself, in byte order of the names.
+
+        Args:
+            source: a directory or file; the service's root where empty.
+            recursive: also what lies deeper.
+            dir_only: directories alone.
+
+        Raises:
+            NotFound: nothing is there.
+        """
+        side = self._side(source)
+        try:
+            for entry in side.service.scan(side.path, recursive=recursive):
+                if entry.is_directory or not dir_only:
+                    yield file_info(side.service.name, entry, side.path)
+        except NotADirectory:
+            yield file_info(side.service.name, side.service.stat(side.path), paths.parent(side.path))
+
+    def stat(self, source: str) -> FileInfo:
+        """Return all that the service tells of one file or directory.
+
+        Raises:
+            NotFound: nothing is there.
+        """
+        side = self._side(source)
+        return file_info(side.service.name, side.service.stat(side.path))
+
+    def cat(self, source: str) -> Iterator[bytes]:
+        """Yield a file's bytes.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file.
+        """
+        side = self._side(source)
+        with side.service.open_read(side.path) as reader:
+            yield from reader
+
+    def tree(self, directory: str = "") -> Iterator[TreeLine]:
+        """Yield everything below a directory, one line each, indented.
+
+        Raises:
+            NotFound, NotADirectory: there is no such directory.
+        """
+        side = self._side(directory)
+        for entry in side.service.scan(side.path, recursive=True):
+            yield tree_line(entry.path, side.path, entry.is_directory, entry.size)
+
+    def search(self, directory: str, filename: str, *, recursive: bool = False) -> Iterator[FileInfo]:
+        """Yield the files and directories whose name fits.
+
+        Args:
+            directory: where.
+            filename: a name, or a pattern with ``*``, ``?`` and ``[…]``; case matters.
+            recursive: also in the directories below.
+
+        Raises:
+            NotFound, NotADirectory: there is no such directory.
+        """
+        side = self._side(directory)
+        for entry in side.service.scan(side.path, recursive=recursive):
+            if entry.name == filename or fnmatchcase(entry.name, filename):
+                yield file_info(side.service.name, entry, side.path)
+
+    @destructive
+    def delete(self, source: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+        """Remove a file, or with ``recursive`` a directory and all that is in it; the service's root itself stays.
+
+        Raises:
+            NotFound: nothing is there.
+            IsADirectory: it is a directory and ``recursive`` is not given.
+        """
+        side = self._side(source)
+        return remove_tree(side.service, side.path, recursive=recursive, dryrun=dryrun)
+
+    # ---- transfers -----------------------------------------------------------------------------------------------
+
+    def put(self, source: str, destination: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+        """Upload a file or a directory. What is there with the same content is skipped, other files are replaced.
+
+        Args:
+            source: a path on this computer.
+            destination: on a service; with a slash at the end, or if it is a directory, a file is put into it.
+            recursive: SOURCE may be a directory; what is in it goes to DESTINATION.
+            dryrun: only count.
+
+        Raises:
+            NotFound: SOURCE is not there.
+            IsADirectory: SOURCE is a directory and ``recursive`` is not given.
+            NotADirectory: a directory is to go where a file is.
+        """
+        return self._transfer("put", self._local(source), self._side(destination), recursive, dryrun)
+
+    def get(self, source: str, destination: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+        """Download a file or a directory; the counterpart of `put`, with the same errors."""
+        return self._transfer("get", self._side(source), self._local(destination), recursive, dryrun)
+
+    def copy(self, source: str, destination: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+        """Copy between services, or within one on its own side where it can; otherwise as `put`."""
+        return self._transfer("copy", self._side(source), self._side(destination), recursive, dryrun)
+
+    @destructive
+    def move(
+        self, source: str, destination: str, *, recursive: bool = False, force: bool = False, dryrun: bool = False
+    ) -> Report:
+        """Move a file or a directory, within a service or to another; the source is removed last.
+
+        Args:
+            source: on a service.
+            destination: on a service.
+            recursive: SOURCE may be a directory.
+            force: replace a file that is in the way.
+            dryrun: only count.
+
+        Raises:
+            AlreadyExists: something is at DESTINATION and ``force`` is not given; nothing was changed.
+            and those of `put`.
+        """
+        origin, target, entry = self._resolved(self._side(source), self._side(destination), recursive)
+        if origin.service is target.service and origin.path == target.path:
+            return Report("move", skipped=1, dryrun=dryrun)
+        if not force:
+            _refuse_existing(target, is_tree=entry.is_directory)
+        renames = origin.service is target.service and origin.service.capabilities.server_move
+        if renames and not dryrun and not entry.is_directory:
+            origin.service.move_within(origin.path, target.path, mode="overwrite" if force else "create")
+            return Report("move", files=1, bytes=entry.size or 0)
+        report = self._run("move", origin, target, entry, dryrun, self._observer)
+        if not dryrun and not report.failed:
+            target.service.flush()
+            remove_tree(origin.service, origin.path, recursive=recursive, dryrun=False)
+        return report
+
+    def sync(
+        self, source: str, destination: str, *, name: str | None = None, async_: bool = False, dryrun: bool = False
+    ) -> Report | Job:
+        """Bring everything that is in SOURCE, and new or different there, to DESTINATION; nothing is removed.
+
+        One side may be on this computer: SOURCE, where it names no service, and then DESTINATION is on one; or
+        DESTINATION, where only SOURCE names a service.
+
+        Args:
+            source: a directory or a file.
+            destination: a directory.
+            name: of the job; by it `sync_status` finds it again.
+            async_: return at once, and let a process of its own do it.
+            dryrun: only count.
+
+        Returns:
+            the counts; with ``async_`` the job as it was begun.
+
+        Raises:
+            AlreadyExists: a job of this name is running.
+            NotFound: SOURCE is not there.
+        """
+        origin, target = self._sync_sides(source, destination)
+        entry = origin.service.stat(origin.path)
+        if dryrun:
+            return self._transfer("sync", origin, target, True, dryrun)
+        if not self._services.is_location(source):
+            source = os.path.abspath(os.path.expanduser(source))
+        elif not self._services.is_location(destination):
+            destination = os.path.abspath(os.path.expanduser(destination))
+        if entry.is_directory is False and target.is_directory:
+            destination = destination.rstrip("/") + "/"
+        storage = self._storage or self._services.default()
+        job = self.jobs.create("sync", name, {"source": source, "destination": destination, "storage": storage})
+        return self.jobs.start_detached(job) if async_ else self.run_sync(job)
+
+    def run_sync(self, job: Job) -> Report:
+        """Do a sync that is written down as a job."""
+        origin, target = self._sync_sides(job.source, job.destination)
+        with self.jobs.running(job, self._observer) as (observer, ended):
+            origin, target, entry = self._resolved(origin, target, True)
+            report = self._run("sync", origin, target, entry, False, observer)
+            ended(report)
+        return report
+
+    def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
+        """Yield the syncs, the newest first; with ``name`` that one.
+
+        Raises:
+            NotFound: there is no sync of this name.
+        """
+        if name is not None:
+            yield self.jobs.show(name)
+            return
+        yield from (job for job in self.jobs.list() if job.kind == "sync")
+
+    def check(self, source: str, destination: str, *, deep: bool = False) -> Iterator[Difference]:
+        """Yield where two directories, or two files, differ; nothing where they are the same.
+
+        Args:
+            source: SERVICE:PATH, or a path on this object's service.
+            destination: likewise.
+            deep: read and compare every byte; else sizes, times, and hashes that the services report.
+
+        Raises:
+            NotFound: one of them is not there.
+        """
+        one, other = self._side(source), self._side(destination)
+        return differences(Tree(one.service, one.path), Tree(other.service, other.path), deep=deep)
+
+    # ---- about a service -----------------------------------------------------------------------------------------
+
+    def url(self, source: str, *, expires: Duration = 3600.0, method: Literal["GET", "PUT"] = "GET") -> str:
+        """Return a URL that gives anyone this one file, without credentials.
+
+        Args:
+            source: the file.
+            expires: seconds that it is good for.
+            method: ``GET`` to read the file, ``PUT`` to write it.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file (GET).
+            Unsupported: the service has no such URLs.
+        """
+        side = self._side(source)
+        if method == "GET" and side.service.stat(side.path).is_directory:
+            raise IsADirectory(str(side), hint="a URL is for one file")
+        return side.service.presign(side.path, expires=int(expires), method=method)
+
+    def usage(self, directory: str = "") -> Room:
+        """Return how much the files of a directory take, and how much room the service has, in bytes.
+
+        Raises:
+            NotFound, NotADirectory: there is no such directory.
+        """
+        side = self._side(directory)
+        files = taken = 0
+        for entry in side.service.scan(side.path, recursive=True):
+            if not entry.is_directory:
+                files += 1
+                taken += entry.size or 0
+        total = used = free = None
+        if side.service.capabilities.quota:
+            room = side.service.usage()
+            total, used, free = room.total, room.used, room.free
+        return Room(side.service.name, side.path, files, taken, total, used, free)
+
+    # ---- groups --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def config(self) -> ConfigApi:
+        """The services' configuration: ``storage config …``."""
+        return ConfigApi()
+
+    @cached_property
+    def vault(self) -> VaultApi:
+        """The secrets: ``storage vault …``."""
+        return VaultApi()
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The jobs: ``storage jobs …``."""
+        return Jobs(lambda: self._database)
+
+    @cached_property
+    def _database(self) -> Database:
+        return Database()
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._shared is None:
+            self._services.close()
+        if "_database" in self.__dict__:
+            self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- sides and steps -----------------------------------------------------------------------------------------
+
+    def _side(self, text: str) -> Side:
+        place = self._services.locate(text, self._storage)
+        return Side(self._services.open(place.service), place.path, text.endswith("/") or not place.path)
+
+    def _local(self, text: str) -> Side:
+        disk, name = split_file(text)
+        return Side(disk, name, text.endswith("/") or not name)
+
+    def _sync_sides(self, source: str, destination: str) -> tuple[Side, Side]:
+        if not self._services.is_location(source):
+            return self._local(source), self._side(destination)
+        if self._services.is_location(destination):
+            return self._side(source), self._side(destination)
+        return self._side(source), self._local(destination)
+
+    def _resolved(self, origin: Side, target: Side, recursive: bool) -> tuple[Side, Side, Entry]:
+        """Return both sides with their final paths, and what is at the source.
+
+        Raises:
+            as `put`; Refused where a directory would be copied into itself.
+        """
+        entry = origin.service.stat(origin.path)
+        if entry.is_directory and not recursive:
+            raise IsADirectory(str(origin), hint="--recursive takes all that is in it")
+        if entry.is_directory and isinstance(origin.service, Disk) and origin.path:
+            # a root of its own: links are then followed inside the directory alone
+            origin = Side(Disk(str(origin)), "", True)
+        there = _stat(target)
+        if entry.is_directory:
+            if there is not None and not there.is_directory:
+                raise NotADirectory(str(target), "is a file; a directory cannot go there")
+            inside = target.path == origin.path or paths.is_below(target.path, origin.path)
+            if origin.service is target.service and inside and target.path != origin.path:
+                raise Refused(str(target), "a directory cannot go into itself")
+        elif target.is_directory or (there is not None and there.is_directory):
+            target = Side(target.service, paths.join(target.path, paths.basename(origin.path)), False)
+        return origin, target, entry
+
+    def _transfer(self, action: str, origin: Side, target: Side, recursive: bool, dryrun: bool) -> Report:
+        return self._run(action, *self._resolved(origin, target, recursive), dryrun, self._observer)
+
+    def _run(self, action: str, origin: Side, target: Side, entry: Entry, dryrun: bool, observer: Observer) -> Report:
+        steps: Iterator[Step]
+        if entry.is_directory:
+            steps = plan_tree(Tree(origin.service, origin.path), Tree(target.service, target.path))
+        else:
+            there = _stat(target)
+            steps = iter([plan_file(origin.service, entry, target.service, target.path, there)])
+        return execute(
+            steps,
+            origin.service,
+            target.service,
+            action=action,
+            parallel=self._parallel,
+            dryrun=dryrun,
+            observer=observer,
+        ).ended()
+
+
+def _stat(side: Side) -> Entry | None:
+    try:
+        return side.service.stat(side.path)
+    except NotFound:
+        return None
+
+
+def _refuse_existing(target: Side, *, is_tree: bool) -> None:
+    """Refuse a destination that is there, but an empty directory for a tree."""
+    there = _stat(target)
+    if there is None or (is_tree and next(iter(target.service.scan(target.path)), None) is None):
+        return
+    raise AlreadyExists(str(target), hint="--force replaces what is there")

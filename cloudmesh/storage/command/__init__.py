@@ -1,0 +1,1 @@
+"""The command ``storage`` of the `cms` shell."""

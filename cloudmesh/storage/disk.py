@@ -1,0 +1,77 @@
+"""The caller's own files, the ones without a service's name: SOURCE of a put, DESTINATION of a get."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from cloudmesh.storage import paths
+from cloudmesh.storage.abc import Entry, ServiceSettings, StorageABC
+from cloudmesh.storage.errors import ChecksumMismatch
+from cloudmesh.storage.local_files import translated
+from cloudmesh.storage.providers.local import LocalStorage
+
+
+class Disk(LocalStorage):
+    """A directory of this computer, named in errors and listings as the user typed it.
+
+    Args:
+        directory: the root, as typed; ``~`` is the home directory.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._typed = directory
+        real = os.path.abspath(os.path.expanduser(directory))
+        super().__init__(ServiceSettings(name="", kind=self.kind, root=real))
+
+    def location(self, path: str) -> str:
+        """Return ``path`` as the user would type it: below the directory as it was typed."""
+        return os.path.join(self._typed, path) if path else self._typed
+
+    def path_of(self, path: str) -> Path:
+        """Return the real place of ``path``."""
+        return Path(self._inside(path))
+
+    def fetch(self, source: StorageABC, entry: Entry, target: str, *, expected_sha256: str | None = None) -> Entry:
+        """Download a file of another service, atomically as `write`, by the service's native way where it has one.
+
+        Args:
+            source: the service.
+            entry: the file there.
+            target: path here.
+            expected_sha256: what the bytes must be; lower-case hex.
+
+        Raises:
+            StorageError: as `StorageABC.download` and `write`; ChecksumMismatch if the bytes are others. Then what was
+                at ``target`` before is still there.
+        """
+        self.check_path(target)
+        place = self._inside(target)
+        self._replaceable(target, place, "overwrite", None)
+        with self._temporary(target, place, 0o666) as (temporary, file):
+            got = source.download(entry.path, Path(temporary), if_match=entry.etag)
+            with translated(self.location(target)):
+                if expected_sha256 is not None and _sha256(temporary) != expected_sha256:
+                    raise ChecksumMismatch(source.location(entry.path), "its bytes are not those of this version")
+                mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else got.mtime_ns
+                if mtime_ns is not None:
+                    os.utime(file, ns=(mtime_ns, mtime_ns))
+                self._publish(temporary, place, "overwrite")
+        return self.stat(target)
+
+
+def _sha256(file: str) -> str:
+    with open(file, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def split_file(typed: str) -> tuple[Disk, str]:
+    """Return the directory that holds a local file or directory, and its name in it.
+
+    For a path that has no name of its own (``/``, ``..``), the name is empty.
+    """
+    directory, name = os.path.split(typed.rstrip("/") or typed)
+    if name in ("", ".", "..", "~"):
+        return Disk(typed or "."), ""
+    return Disk(directory or "."), paths.normalize(name)

@@ -1,0 +1,262 @@
+"""Runs one command: what was typed goes to its API method, the result to stdout, an error in one line to stderr.
+
+Exit codes: 0 done, 1 failed, 2 typed wrongly, 130 interrupted, 141 nobody reads the output any longer.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+from cloudmesh.storage.errors import Refused, StorageError, UsageError
+from cloudmesh.storage.output import Format, NobodyReads, Output, Printed, visible, write
+from cloudmesh.storage.usage import Match, Operation, Usage
+
+INTERRUPTED = 130
+NOBODY_READS = 141
+LOGGERS = ("cloudmesh.storage", "cloudmesh.vdir", "cloudmesh.cdir")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command with its manual and its API.
+
+    Attributes:
+        name: the command's name, with which every usage line begins.
+        manual: the text with the docopt usage, beginning with ``::`` as every cms command's.
+        api: ``module:Class``, imported only once a usage line has matched.
+    """
+
+    name: str
+    manual: str
+    api: str
+
+    @cached_property
+    def usage(self) -> Usage:
+        """The operations in the manual."""
+        return Usage(self.name, self.manual)
+
+    def api_class(self) -> type:
+        """Import and return the API class."""
+        module, _, name = self.api.partition(":")
+        found: type = getattr(importlib.import_module(module), name)
+        return found
+
+    def run(self, argv: Sequence[str], program: str = "cms") -> int:
+        """Do what ``argv`` (without the command's name) says and return the exit code; raises nothing.
+
+        Args:
+            argv: the arguments as typed.
+            program: ``cms`` or ``cdir``, for the hint where help is found.
+        """
+        return guarded(lambda: self._run(list(argv), program), "--traceback" in argv)
+
+    def _run(self, argv: list[str], program: str) -> int:
+        options = argv[: argv.index("--")] if "--" in argv else argv
+        if "-h" in options or "--help" in options or argv[:1] == ["help"]:
+            return show(self.help(argv[1:] if argv[0] == "help" else argv))
+        try:
+            match = self.usage.match(argv)
+        except UsageError as error:
+            return self._complain(error, self.usage.related(argv), program)
+        try:
+            form = _format(match)
+            return self._call(match, form)
+        except UsageError as error:
+            return self._complain(error, (match.operation,), program)
+
+    def help(self, argv: Sequence[str] = ()) -> str:
+        """Return the manual; where ``argv`` holds words of this command, only the usage of those."""
+        if found := self.usage.related([one for one in argv if not one.startswith("-")]):
+            return "Usage:\n" + "".join(f"  {one.line}\n" for one in found)
+        return self.usage.manual.strip().removeprefix("::").strip("\n") + "\n"
+
+    def _complain(self, error: UsageError, operations: Sequence[Operation], program: str) -> int:
+        _say(f"error: {visible(str(error))}")
+        for operation in operations:
+            _say(f"usage: {operation.line}")
+        _say(f"see: {program} help {self.name}")
+        return error.exit_code
+
+    def _call(self, match: Match, form: Format) -> int:
+        from cloudmesh.storage.binding import bind, constructor_parameters, is_destructive
+
+        api_class = self.api_class()
+        call = bind(match, api_class)
+        with ExitStack() as stack:
+            stack.enter_context(_warnings())
+            class_values = dict(call.class_values)
+            progress = stack.enter_context(_Progress())
+            if "observer" in constructor_parameters(api_class) and _shows_progress(match, form):
+                class_values["observer"] = progress
+            output = Output(sys.stdout, progress.close)
+            api: Any = api_class(**class_values)
+            if hasattr(api_class, "__exit__"):
+                stack.enter_context(api)
+            owner = api
+            for group in call.target.groups:
+                owner = getattr(owner, group)
+            method = getattr(owner, call.target.name)
+
+            sure = match.values.get("--yes") or call.method_values.get("dryrun")
+            if is_destructive(call.target.method) and not sure:
+                result = method(**call.method_values, dryrun=True)
+                if not getattr(result, "single", False):  # one thing, named by the user, needs no question
+                    progress.pause()
+                    plan = _show_plan(result)
+                    if not plan.rows or plan.failed:
+                        return int(plan.failed)
+                    if not _confirmed(match.operation):
+                        _say("nothing was changed")
+                        return 1
+            printed = write(method(**call.method_values), form, output, call.target.returns)
+            output.flush()
+            return int(printed.failed)
+
+
+def guarded(run: Callable[[], int], traceback: bool = False) -> int:
+    """Return what ``run()`` returns, or after any failure the exit code that tells it; one line on stderr.
+
+    Args:
+        run: the work; takes nothing, returns the exit code.
+        traceback: print Python's traceback too (source lines only, no values).
+    """
+    try:
+        return run()
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED
+    except NobodyReads:
+        return NOBODY_READS
+    except (Exception, SystemExit) as error:  # a library's SystemExit must not end the interactive shell
+        if traceback:
+            import traceback as tracebacks
+
+            _say("".join(visible(line) + "\n" for line in tracebacks.format_exc().splitlines()).rstrip("\n"))
+        if isinstance(error, StorageError):
+            _say(f"error: {visible(str(error))}")
+            return error.exit_code
+        advice = "" if traceback else " (run again with --traceback to see where)"
+        _say(f"error: internal error: {type(error).__name__}: {visible(str(error))}{advice}")
+        return 1
+
+
+def show(text: str) -> int:
+    """Print a manual on stdout and return the exit code."""
+    output = Output(sys.stdout)
+    output.write(text)
+    output.flush()
+    return 0
+
+
+def _show_plan(plan: Any) -> Printed:
+    """Print what a dry run returned; on stderr, as it belongs to the question and not to the result."""
+    return write(plan, "table", Output(sys.stderr)) if plan else Printed()
+
+
+def _say(text: str) -> None:
+    """Write a line to stderr; where nobody reads that either, go on."""
+    with suppress(NobodyReads, StorageError):
+        output = Output(sys.stderr)
+        output.write(text + "\n")
+        output.flush()
+
+
+def _format(match: Match) -> Format:
+    from cloudmesh.storage.binding import convert
+
+    form: Format = convert("--output", match.values.get("--output") or "table", Format)
+    return form
+
+
+def _confirmed(operation: Operation) -> bool:
+    """Ask on the terminal whether to go on."""
+    if not sys.stdin.isatty():
+        words = " ".join(operation.line.split()[:1] + list(operation.words))
+        raise Refused(words, "nothing was changed: nobody can be asked", "repeat it with --yes, or look with --dryrun")
+    sys.stderr.write("Proceed? [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _shows_progress(match: Match, form: Format) -> bool:
+    """Nothing is shown in a pipe, with ``--quiet``, or where a program reads the output."""
+    return form == "table" and not match.values.get("--quiet") and sys.stderr.isatty()
+
+
+class _Progress:
+    """An observer that draws from the first event on (only then rich is imported), until something is printed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._drawn = ExitStack()
+        self._observe: Callable[[Any], None] | None = None
+        self._closed = False
+
+    def __call__(self, event: Any) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            if self._observe is None:
+                from cloudmesh.storage.progress import terminal_observer
+
+                self._observe = self._drawn.enter_context(terminal_observer())
+            self._observe(event)
+
+    def pause(self) -> None:
+        """Take it off the terminal until the next event."""
+        with self._lock:
+            self._drawn.close()
+            self._observe = None
+
+    def close(self) -> None:
+        """Take it off the terminal for good."""
+        self._closed = True
+        self.pause()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@contextmanager
+def _warnings() -> Iterator[None]:
+    """Print what our own modules warn of as one line on stderr."""
+    import logging
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            _say(f"{record.levelname.lower()}: {visible(record.getMessage())}")
+
+    handler = Lines(logging.WARNING)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+def completions(usage: Usage, line: str, text: str) -> list[str]:
+    """Return how the word ``text`` at the end of ``line`` (which begins with the command's name) may go on."""
+    typed = line.split()[1:]
+    if text and typed and typed[-1].endswith(text):
+        del typed[-1]
+    words = tuple(one for one in typed if not one.startswith("-"))
+    found: set[str] = set()
+    for operation in usage.operations:
+        known = min(len(words), len(operation.words))
+        if operation.words[:known] == words[:known]:
+            found.update(operation.words[known : known + 1])
+            found.update(option.name + ("=" if option.takes_value else "") for option in operation.options)
+    return sorted(one for one in found if one.startswith(text))

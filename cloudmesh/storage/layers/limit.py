@@ -1,0 +1,190 @@
+"""Not more at once, and not faster, than a service or a line should bear."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from cloudmesh.storage.abc import CHUNK, Content, Entry, Reader, StorageABC, WriteMode
+from cloudmesh.storage.errors import StorageError
+from cloudmesh.storage.layers.base import Layer
+
+T = TypeVar("T")
+
+
+class TokenBucket:
+    """Lets ``rate`` units a second through, and a second's worth at once after a pause.
+
+    Args:
+        rate: units a second, more than 0.
+        clock: gives seconds.
+        sleep: waits for seconds.
+    """
+
+    def __init__(
+        self,
+        rate: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        if rate <= 0:
+            raise ValueError("a rate must be more than 0")
+        self._rate = rate
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._tokens = max(rate, 1.0)
+        self._seen = clock()
+
+    def take(self, amount: float) -> None:
+        """Wait until ``amount`` units may pass; more than a second's worth passes at once, and is waited for."""
+        with self._lock:
+            now = self._clock()
+            self._tokens = min(max(self._rate, 1.0), self._tokens + (now - self._seen) * self._rate) - amount
+            self._seen = now
+            wait = -self._tokens / self._rate
+        if wait > 0:
+            self._sleep(wait)
+
+
+class _Slots:
+    """So many threads at once. A thread that has a slot already needs no second one: it may write what it reads."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._held: Counter[int] = Counter()
+        self._changed = threading.Condition()
+
+    def acquire(self) -> Callable[[], None]:
+        """Wait for a slot; return the function that gives it back, from whichever thread, once."""
+        owner = threading.get_ident()
+        with self._changed:
+            if not self._held[owner]:
+                self._changed.wait_for(lambda: self._free > 0)
+                self._free -= 1
+            self._held[owner] += 1
+        given_back = False
+
+        def release() -> None:
+            nonlocal given_back
+            with self._changed:
+                if given_back:
+                    return
+                given_back = True
+                self._held[owner] -= 1
+                if not self._held[owner]:
+                    del self._held[owner]
+                    self._free += 1
+                    self._changed.notify()
+
+        return release
+
+
+class Limit(Layer):
+    """Bounds the calls at once, the calls a second, and the bytes a second in both directions together.
+
+    A stream that is being read counts as a call until it is closed or at its end. A scan takes its turn in the request
+    rate but no slot: it lasts as long as its reader wants, who may be waiting for calls that need the slots.
+
+    Args:
+        inner: the storage to protect.
+        concurrency: threads in calls at once; None = any number.
+        requests_per_second: calls; None = any number.
+        bytes_per_second: content; None = as fast as it goes. With a limit, files are streamed, never sent natively.
+        clock: gives seconds.
+        sleep: waits for seconds.
+    """
+
+    def __init__(
+        self,
+        inner: StorageABC,
+        *,
+        concurrency: int | None = None,
+        requests_per_second: float | None = None,
+        bytes_per_second: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        super().__init__(inner)
+        self._slots = _Slots(concurrency) if concurrency else None
+        self._requests = TokenBucket(requests_per_second, clock=clock, sleep=sleep) if requests_per_second else None
+        self._bytes = TokenBucket(bytes_per_second, clock=clock, sleep=sleep) if bytes_per_second else None
+
+    def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
+        release = self._enter()
+        try:
+            return call()
+        finally:
+            release()
+
+    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+        self._take_turn()
+        yield from self.inner.scan(path, recursive=recursive)
+
+    def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
+        self._take_turn()
+        yield from self.inner.remove_many(files)
+
+    def open_read(self, path: str, *, start: int = 0, length: int | None = None, if_match: str | None = None) -> Reader:
+        release = self._enter()
+        try:
+            reader = self.inner.open_read(path, start=start, length=length, if_match=if_match)
+        except BaseException:
+            release()
+            raise
+
+        def pieces() -> Iterator[bytes]:
+            try:
+                yield from self._slowly(reader)
+            finally:
+                release()
+
+        def close() -> None:
+            try:
+                reader.close()
+            finally:
+                release()
+
+        return Reader(reader.entry, pieces(), close=close)
+
+    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
+        if self._bytes is None:
+            return super().download(path, destination, if_match=if_match)
+        return StorageABC.download(self, path, destination, if_match=if_match)
+
+    def write(
+        self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
+    ) -> Entry:
+        if self._bytes is not None:
+            given = content
+            content = replace(given, open=lambda: self._slowly(given.open()), path=None)
+        return super().write(path, content, mode=mode, if_match=if_match)
+
+    def _take_turn(self) -> None:
+        if self._requests is not None:
+            self._requests.take(1)
+
+    def _enter(self) -> Callable[[], None]:
+        release = self._slots.acquire() if self._slots is not None else lambda: None
+        try:
+            self._take_turn()
+        except BaseException:
+            release()
+            raise
+        return release
+
+    def _slowly(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        if self._bytes is None:
+            yield from pieces
+            return
+        for piece in pieces:
+            for begin in range(0, len(piece), CHUNK):
+                part = piece if len(piece) <= CHUNK else piece[begin : begin + CHUNK]
+                self._bytes.take(len(part))
+                yield part

@@ -1,0 +1,147 @@
+"""Counting what a service did for us."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from cloudmesh.storage.abc import Content, Entry, Reader, StorageABC, WriteMode
+from cloudmesh.storage.errors import StorageError
+from cloudmesh.storage.layers.base import Layer
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """One primitive's calls.
+
+    Attributes:
+        requests: calls begun.
+        errors: calls that ended with an error.
+        seconds: in the calls and their streams, without what the caller did between two pieces.
+        bytes_in: content read from the service.
+        bytes_out: content sent to the service.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    bytes_in: int = 0
+    bytes_out: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(
+            self.requests + other.requests,
+            self.errors + other.errors,
+            self.seconds + other.seconds,
+            self.bytes_in + other.bytes_in,
+            self.bytes_out + other.bytes_out,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was counted so far, by primitive (``stat``, ``scan``, ``open_read`` …)."""
+
+    by_primitive: Mapping[str, Count] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Count:
+        """All primitives together."""
+        return sum(self.by_primitive.values(), Count())
+
+
+class Meter(Layer):
+    """Counts requests, errors, seconds and bytes by primitive.
+
+    Args:
+        inner: the storage to watch.
+        clock: gives seconds.
+    """
+
+    def __init__(self, inner: StorageABC, *, clock: Callable[[], float] = time.perf_counter) -> None:
+        super().__init__(inner)
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._counts: dict[str, Count] = {}
+
+    def snapshot(self) -> Snapshot:
+        """Return what was counted so far; it does not change afterwards."""
+        with self._lock:
+            return Snapshot(dict(self._counts))
+
+    def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
+        with self._timed(primitive, Count(requests=1)):
+            return call()
+
+    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+        self._add("scan", Count(requests=1))
+        yield from self._steps("scan", self.inner.scan(path, recursive=recursive))
+
+    def open_read(self, path: str, *, start: int = 0, length: int | None = None, if_match: str | None = None) -> Reader:
+        reader = super().open_read(path, start=start, length=length, if_match=if_match)
+
+        def pieces() -> Iterator[bytes]:
+            for piece in self._steps("open_read", iter(reader)):
+                self._add("open_read", Count(bytes_in=len(piece)))
+                yield piece
+
+        return Reader(reader.entry, pieces(), close=reader.close)
+
+    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
+        entry = super().download(path, destination, if_match=if_match)
+        self._add("download", Count(bytes_in=destination.stat().st_size))
+        return entry
+
+    def write(
+        self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
+    ) -> Entry:
+        streamed = 0
+
+        def pieces() -> Iterator[bytes]:
+            nonlocal streamed
+            for piece in content.open():
+                streamed += len(piece)
+                self._add("write", Count(bytes_out=len(piece)))
+                yield piece
+
+        entry = super().write(path, replace(content, open=pieces), mode=mode, if_match=if_match)
+        if not streamed:  # a provider that takes the local file natively does not ask us for pieces
+            self._add("write", Count(bytes_out=content.size or 0))
+        return entry
+
+    def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
+        self._add("remove_many", Count(requests=1))
+        yield from self._steps("remove_many", self.inner.remove_many(files))
+
+    def _steps(self, primitive: str, steps: Iterator[T]) -> Iterator[T]:
+        """Yield what ``steps`` gives, counting the time inside it alone."""
+        end = object()
+        while True:
+            with self._timed(primitive, Count()):
+                step = next(steps, end)
+            if step is end:
+                return
+            yield step  # type: ignore[misc]
+
+    @contextmanager
+    def _timed(self, primitive: str, count: Count) -> Iterator[None]:
+        begin = self._clock()
+        errors = 0
+        try:
+            yield
+        except StorageError:
+            errors = 1
+            raise
+        finally:
+            self._add(primitive, replace(count, errors=errors, seconds=self._clock() - begin))
+
+    def _add(self, primitive: str, count: Count) -> None:
+        with self._lock:
+            self._counts[primitive] = self._counts.get(primitive, Count()) + count

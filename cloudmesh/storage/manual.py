@@ -1,0 +1,93 @@
+"""The manual of ``storage``: each usage line is bound to a method of `cloudmesh.storage.api.Storage`.
+
+It stands here, away from the PluginCommand class, because importing `cloudmesh.shell` costs a third of what a whole
+``cdir ls`` may take.
+"""
+
+from cloudmesh.storage.dispatch import Command
+
+STORAGE = Command(
+    "storage",
+    """::
+
+  Usage:
+    storage [--storage=SERVICE] [--parallel=N] create dir DIRECTORY
+    storage [--storage=SERVICE] [--parallel=N] get SOURCE DESTINATION [--recursive] [--dryrun]
+    storage [--storage=SERVICE] [--parallel=N] put SOURCE DESTINATION [--recursive] [--dryrun]
+    storage [--storage=SERVICE] [--parallel=N] list [SOURCE] [--recursive] [--dir-only] [--output=OUTPUT]
+    storage [--storage=SERVICE] [--parallel=N] delete SOURCE [--recursive] [--dryrun] [--yes]
+    storage [--storage=SERVICE] search DIRECTORY FILENAME [--recursive] [--output=OUTPUT]
+    storage [--storage=SERVICE] [--parallel=N] sync SOURCE DESTINATION [--name=NAME] [--async] [--dryrun]
+    storage [--storage=SERVICE] sync status [--name=NAME]
+    storage [--storage=SERVICE] [--parallel=N] copy SOURCE DESTINATION [--recursive] [--dryrun]
+    storage [--storage=SERVICE] [--parallel=N] move SOURCE DESTINATION [--recursive] [--force] [--dryrun] [--yes]
+    storage [--storage=SERVICE] stat SOURCE
+    storage [--storage=SERVICE] cat SOURCE
+    storage [--storage=SERVICE] tree [DIRECTORY]
+    storage [--storage=SERVICE] url SOURCE [--expires=DURATION] [--method=METHOD]
+    storage [--storage=SERVICE] usage [DIRECTORY]
+    storage [--storage=SERVICE] check SOURCE DESTINATION [--deep]
+    storage jobs list
+    storage jobs show NAME
+    storage jobs remove NAME
+    storage config list [--output=OUTPUT]
+    storage config show NAME
+    storage config add NAME [--kind=KIND] [--preset=PRESET] [--set=ASSIGNMENT]... [--secret=ASSIGNMENT]... [--no-test]
+    storage config edit NAME [--set=ASSIGNMENT]... [--unset=KEY]... [--secret=ASSIGNMENT]...
+    storage config remove NAME [--dryrun] [--yes]
+    storage config test [NAME]
+    storage config seal [NAME]
+    storage vault init [--with=METHOD] [--identity=FILE]
+    storage vault set KEY
+    storage vault list
+    storage vault remove KEY
+    storage vault rekey [--with=METHOD] [--identity=FILE]
+    storage vault lock
+    storage vault unlock
+    storage vault export --to=FILE [--dryrun] [--yes]
+
+  This command works on the files of one service, or between two.
+
+  A place is written SERVICE:PATH, such as aws:data/a.csv; a path alone is on the service given with --storage, else
+  chosen with `cms set storage=SERVICE`, else `local`. SOURCE of put and DESTINATION of get are paths of this computer;
+  so is SOURCE of sync where it names no service, and DESTINATION of sync where only SOURCE names one. Copying a
+  directory brings what is in it to DESTINATION. Files that are the same already are skipped.
+
+  Options:
+    --storage=SERVICE    the service that a path without one is on
+    --parallel=N         files under way at once
+    --recursive          all that is in a directory, too
+    --dir-only           directories alone
+    --dryrun             change nothing, only count
+    --yes                do not ask
+    --force              replace a file that is in the way
+    --name=NAME          of the job
+    --async              return at once; the work goes on in a process of its own
+    --expires=DURATION   how long the URL is good, such as 30m, 12h or 7d
+    --method=METHOD      GET to read the file, PUT to write it
+    --deep               read and compare every byte
+    --kind=KIND          local, awss3, webdav or sftp
+    --preset=PRESET      a well-known S3 service, such as wasabi, r2, b2, minio or digitalocean
+    --set=ASSIGNMENT     KEY=VALUE; may be repeated
+    --unset=KEY          take a key out; may be repeated
+    --secret=ASSIGNMENT  KEY=- reads it from standard input, KEY=env:NAME from the environment, KEY alone asks
+    --no-test            save without testing the connection
+    --with=METHOD        how the vault is opened: identity, passphrase, ssh or keyring
+    --identity=FILE      an age identity file, or an ssh private key
+    --to=FILE            a new file; - is standard output
+    --output=OUTPUT      table, json, yaml or csv
+
+  Every command also takes --output=FORMAT, --quiet (no progress bar) and --traceback.
+  A name that begins with a dash goes after --, as in: storage delete -- -odd-name
+
+  Examples:
+    cms storage config add lab --kind=webdav --set=url=https://dav.example.org/files --set=username=ann
+    cms storage put results lab:run7 --recursive
+    cms storage --storage=lab list run7 --recursive --output=json
+    cms storage copy lab:run7 aws:archive/run7 --recursive --dryrun
+    cms storage sync ~/data aws:data --name=nightly --async
+    cms storage sync status --name=nightly
+    cms storage check lab:run7 aws:archive/run7
+""",
+    "cloudmesh.storage.api:Storage",
+)

@@ -1,0 +1,263 @@
+"""How one bucket is reached: credentials, obstore's store for the bytes, and botocore's client for the rest."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cloudmesh.storage.abc import ServiceSettings
+from cloudmesh.storage.errors import ConfigError, MissingExtra
+from cloudmesh.storage.providers.awss3.faults import translated
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential, S3Store
+
+DEFAULT_REGION = "us-east-1"
+_REFRESH = timedelta(minutes=5)
+_BODY_LIMIT = timedelta(days=7)
+_INSTALL = "pip install 'cloudmesh-vdir[s3]'"
+
+
+class Connection:
+    """Both libraries, set up alike and only when first needed (botocore costs 0.3 s, obstore nothing).
+
+    Neither retries: that is done by the layers around the provider. Neither reads the ``AWS_*`` environment except
+    through the credential chain, so that a key that is configured is never mixed with a token of the environment.
+
+    Attributes:
+        bucket: its name.
+        is_amazon: whether it lies at Amazon itself, whose behaviour is documented, not at a compatible service.
+    """
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        try:
+            import obstore  # noqa: F401
+        except ImportError:
+            raise MissingExtra(settings.name, "package obstore is not installed", _INSTALL) from None
+        values = {key: value for key, value in settings.credentials.items() if value not in (None, "")}
+        self._settings = settings
+        self._name = settings.name
+        self.bucket = str(values.get("bucket", ""))
+        if not self.bucket:
+            raise ConfigError(self._name, "bucket is missing", "set credentials.bucket")
+        self._access_key = str(values.get("access_key_id", ""))
+        self._secret_key = str(values.get("secret_access_key", ""))
+        self._token: str | None = str(values["session_token"]) if "session_token" in values else None
+        if bool(self._access_key) != bool(self._secret_key):
+            raise ConfigError(self._name, "access_key_id and secret_access_key are needed together")
+        self._profile = str(values["profile"]) if "profile" in values else None
+        if self._profile and self._access_key:
+            raise ConfigError(self._name, "profile and access_key_id exclude each other", "remove one of them")
+        self._role = str(values["role_arn"]) if "role_arn" in values else None
+        self._anonymous = _truth(values.get("anonymous", False), self._name)
+        self._endpoint = _endpoint(values.get("endpoint_url"), self._name)
+        self.is_amazon = self._endpoint is None
+        self._region = str(values["region"]) if "region" in values else None
+        # A bucket name with dots does not fit Amazon's TLS certificate.
+        style = str(values.get("addressing_style", "virtual" if self.is_amazon and "." not in self.bucket else "path"))
+        if style not in ("path", "virtual"):
+            raise ConfigError(self._name, f"addressing_style is {style!r}", "set it to path or virtual")
+        self._virtual = style == "virtual"
+        self._lock = threading.RLock()
+        self._session: Any = None
+        self._client: Any = None
+        self._store: S3Store | None = None
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether requests are not signed."""
+        return self._anonymous
+
+    @property
+    def session(self) -> Any:
+        """botocore's session with the credentials that the configuration means.
+
+        Raises:
+            MissingExtra: botocore is not installed.
+            ConfigError: the profile does not exist.
+        """
+        with self._lock:
+            if self._session is None:
+                with translated(self._name, self.bucket):
+                    self._session = self._make_session()
+            return self._session
+
+    @property
+    def client(self) -> Any:
+        """botocore's S3 client; thread-safe."""
+        with self._lock:
+            if self._client is None:
+                with translated(self._name, self.bucket):
+                    self._client = self._make_client()
+            return self._client
+
+    @property
+    def store(self) -> S3Store:
+        """obstore's store for the bucket; thread-safe."""
+        with self._lock:
+            if self._store is None:
+                with translated(self._name, self.bucket):
+                    self._store = self._make_store()
+            return self._store
+
+    def close(self) -> None:
+        """Release the connections."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+            self._session = self._client = self._store = None
+
+    # ---- botocore ---------------------------------------------------------------------------------------------------
+
+    def _make_session(self) -> Any:
+        try:
+            import botocore.session
+        except ImportError:
+            raise MissingExtra(self._name, "package boto3 is not installed", _INSTALL) from None
+        session = botocore.session.Session(profile=self._profile)
+        if self._region:
+            session.set_config_variable("region", self._region)
+        if self._access_key:
+            session.set_credentials(self._access_key, self._secret_key, self._token)
+        return _assumed(session, self._role) if self._role else session
+
+    def _make_client(self) -> Any:
+        import botocore
+        from botocore.config import Config
+
+        config = Config(
+            connect_timeout=self._settings.timeouts.connect,
+            read_timeout=self._settings.timeouts.read,
+            retries={"total_max_attempts": 1},
+            max_pool_connections=max(self._settings.parallel, 10),
+            signature_version=botocore.UNSIGNED if self._anonymous else "s3v4",
+            # The body's SHA-256 is part of the signature, so the server notices damage; trailing checksums, the newer
+            # way, are refused by many compatible services.
+            s3={"addressing_style": "virtual" if self._virtual else "path", "payload_signing_enabled": True},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+            ignore_configured_endpoint_urls=True,
+        )
+        return self.session.create_client(
+            "s3", region_name=self._effective_region(), endpoint_url=self._endpoint, config=config
+        )
+
+    def _effective_region(self) -> str:
+        if self._region:
+            return self._region
+        if self._access_key and not self._role:
+            return DEFAULT_REGION
+        return str(self.session.get_config_variable("region") or DEFAULT_REGION)
+
+    # ---- obstore ----------------------------------------------------------------------------------------------------
+
+    def _make_store(self) -> S3Store:
+        from obstore.store import S3Store
+
+        region = self._effective_region()
+        parts = urlsplit(self._endpoint or f"https://s3.{region}.amazonaws.com")
+        host = f"{self.bucket}.{parts.netloc}" if self._virtual else parts.netloc
+        timeouts = self._settings.timeouts
+        return S3Store(
+            self.bucket,
+            endpoint=f"{parts.scheme}://{host}{parts.path.rstrip('/')}",
+            region=region,
+            virtual_hosted_style_request=self._virtual,
+            skip_signature=self._anonymous,
+            # obstore's own batch call does not say which file failed.
+            disable_bulk_delete=True,
+            client_options={
+                "allow_http": parts.scheme == "http",
+                "connect_timeout": timedelta(seconds=timeouts.connect),
+                "read_timeout": timedelta(seconds=timeouts.read),
+                # Of a whole request, large bodies included: the timeout between two reads is what counts.
+                "timeout": _BODY_LIMIT,
+            },
+            retry_config={"max_retries": 0},
+            credential_provider=None if self._anonymous else self._credential_provider(),
+        )
+
+    def _credential_provider(self) -> Callable[[], S3Credential]:
+        if self._access_key and not self._role:
+            fixed: S3Credential = {
+                "access_key_id": self._access_key,
+                "secret_access_key": self._secret_key,
+                "token": self._token,
+                "expires_at": None,
+            }
+            return lambda: fixed
+        from botocore.exceptions import NoCredentialsError
+
+        credentials = self.session.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        credentials.get_frozen_credentials()  # so that what is wrong with them is said here, in botocore's words
+
+        def current() -> S3Credential:
+            frozen = credentials.get_frozen_credentials()
+            return {
+                "access_key_id": frozen.access_key,
+                "secret_access_key": frozen.secret_key,
+                "token": frozen.token,
+                # botocore renews them ahead of time; asking it again costs nothing.
+                "expires_at": datetime.now(UTC) + _REFRESH,
+            }
+
+        return current
+
+
+def _assumed(source: Any, role: str) -> Any:
+    """Return a session with the credentials of ``role``, assumed with those of ``source`` and renewed in time."""
+    import botocore.session
+    from botocore.credentials import (
+        AssumeRoleCredentialFetcher,
+        CredentialProvider,
+        CredentialResolver,
+        DeferredRefreshableCredentials,
+    )
+    from botocore.exceptions import NoCredentialsError
+
+    credentials = source.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=source.create_client,
+        source_credentials=credentials,
+        role_arn=role,
+        extra_args={"RoleSessionName": "cloudmesh-vdir"},
+    )
+
+    class Assumed(CredentialProvider):  # type: ignore[misc]
+        METHOD = "assume-role"
+
+        def load(self) -> Any:
+            return DeferredRefreshableCredentials(method=self.METHOD, refresh_using=fetcher.fetch_credentials)
+
+    session = botocore.session.Session()
+    session.set_config_variable("region", source.get_config_variable("region"))
+    session.register_component("credential_provider", CredentialResolver([Assumed()]))
+    return session
+
+
+def _endpoint(value: object, name: str) -> str | None:
+    if value is None:
+        return None
+    parts = urlsplit(str(value))
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query:
+        raise ConfigError(name, "endpoint_url is not an http:// or https:// URL", "correct endpoint_url")
+    if parts.username is not None:
+        raise ConfigError(name, "endpoint_url holds a user name", "use access_key_id and secret_access_key")
+    return str(value).rstrip("/")
+
+
+def _truth(value: object, name: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    if str(value).lower() in ("true", "yes", "1"):
+        return True
+    if str(value).lower() in ("false", "no", "0"):
+        return False
+    raise ConfigError(name, f"anonymous is {value!r}", "set it to true or false")

@@ -1,0 +1,95 @@
+"""The configured services, each opened when it is first used, once, with the layers that every provider needs."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from functools import cached_property
+
+from cloudmesh.storage import paths
+from cloudmesh.storage.abc import StorageABC
+from cloudmesh.storage.config import Configuration
+from cloudmesh.storage.errors import ConfigError, NotFound
+from cloudmesh.storage.layers import layered
+from cloudmesh.storage.registry import provider_class
+
+
+class Services:
+    """Opens services by name; one object of it is shared by all that one command or one program does.
+
+    Args:
+        configuration: where the services stand; the user's own where None.
+        parallel: connections that each may have open at once; the provider's default where None.
+    """
+
+    def __init__(self, configuration: Configuration | None = None, parallel: int | None = None) -> None:
+        self._given = configuration
+        self._parallel = parallel
+        self._open: dict[str, StorageABC] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        """The configuration, read when it is first needed."""
+        return self._given or Configuration()
+
+    def open(self, name: str) -> StorageABC:
+        """Return the service called ``name``.
+
+        Raises:
+            ConfigError: there is no such service, its kind is unknown, or its settings are incomplete.
+            MissingExtra: the package that its kind needs is not installed.
+            VaultError: its secrets cannot be read.
+        """
+        with self._lock:
+            if name not in self._open:
+                settings = self.configuration.settings(name)
+                if self._parallel:
+                    settings = replace(settings, parallel=self._parallel)
+                self._open[name] = layered(provider_class(settings.kind, name)(settings))
+            return self._open[name]
+
+    def names(self) -> list[str]:
+        """Return the names of all configured services, sorted."""
+        return sorted(service.name for service in self.configuration.services())
+
+    def default(self) -> str:
+        """Return the service that a path without one means: ``cms set storage=NAME``, the configuration's, or local."""
+        return self.configuration.default_service()
+
+    def locate(self, text: str, default: str | None = None) -> paths.Location:
+        """Return the location that ``SERVICE:PATH``, or a path on the service ``default``, means.
+
+        Raises:
+            ConfigError: there is no such service.
+            InvalidName: the path cannot be one.
+        """
+        service, path = paths.split_location(text)
+        if service is not None and service not in self.names():
+            raise ConfigError(service, "there is no such service", "cms storage config list names those there are")
+        return paths.Location(service or default or self.default(), paths.normalize(path))
+
+    def opened(self) -> dict[str, StorageABC]:
+        """Return the services that were opened so far."""
+        with self._lock:
+            return dict(self._open)
+
+    def is_location(self, text: str) -> bool:
+        """Tell whether ``text`` begins with the name of a service, configured or not, and a colon."""
+        return paths.split_location(text)[0] is not None
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            for service in self._open.values():
+                service.close()
+            self._open.clear()
+
+
+def exists(service: StorageABC, path: str) -> bool:
+    """Tell whether a file or a directory is at ``path``. Raises what `StorageABC.stat` raises, but NotFound."""
+    try:
+        service.stat(path)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,58 @@
+"""The tables of the storage floor, and the types that every table shares.
+
+A later floor adds its own tables to `metadata`; the database is brought to this shape by ``migrations/`` alone.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy.schema import CheckConstraint, Column, MetaData, Table
+from sqlalchemy.types import BigInteger, Double, Integer, String
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+Count = BigInteger().with_variant(Integer(), "sqlite")
+"""Whole numbers of 64 bits: ids, bytes, nanoseconds. SQLite numbers rows by themselves only for INTEGER."""
+
+Text = String().with_variant(String(collation="C"), "postgresql")
+"""Text compared by its bytes on both databases, so that every listing has one order."""
+
+speed = Table(
+    "speed",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("direction", Text, CheckConstraint("direction IN ('read', 'write')", name="direction"), primary_key=True),
+    Column("latency_s", Double, nullable=False),
+    Column("bytes_per_s", Double, nullable=False),
+    Column("samples", Count, nullable=False),
+    Column("updated_ns", Count, nullable=False),
+)
+"""How fast a service was found to be, reading and writing."""
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", Count, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("created_ns", Count, nullable=False),
+    Column("started_ns", Count),
+    Column("finished_ns", Count),
+    Column("pid", Count),
+    Column("host", Text),
+    Column("files_total", Count),
+    Column("files_done", Count, nullable=False, server_default="0"),
+    Column("bytes_total", Count),
+    Column("bytes_done", Count, nullable=False, server_default="0"),
+    Column("errors", Count, nullable=False, server_default="0"),
+    Column("message", Text, nullable=False, server_default=""),
+)
+"""Durable lists of transfers; ``arguments`` is a JSON object."""

@@ -1,0 +1,68 @@
+"""Comparing two trees without changing either."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cloudmesh.storage import paths
+from cloudmesh.storage.abc import Entry
+from cloudmesh.storage.errors import NotADirectory, StorageError
+from cloudmesh.storage.records import Difference
+from cloudmesh.storage.transfer.plan import Tree, digest, same
+
+
+def differences(source: Tree, destination: Tree, *, deep: bool) -> Iterator[Difference]:
+    """Yield each file that the two trees (or two files) do not have alike, in order.
+
+    Args:
+        source: one side.
+        destination: the other.
+        deep: compare the content's SHA-256; else the cheapest facts that decide.
+
+    Raises:
+        NotFound: a side is not there.
+    """
+    for name, one, other in _merged(source, destination):
+        if other is None:
+            yield Difference(name, "only in source")
+        elif one is None:
+            yield Difference(name, "only in destination")
+        else:
+            try:
+                if not _alike(source, one, destination, other, deep):
+                    yield Difference(name, "differs")
+            except StorageError as error:
+                yield Difference(name, "unreadable", str(error))
+
+
+def _alike(source: Tree, one: Entry, destination: Tree, other: Entry, deep: bool) -> bool:
+    if not deep or one.size != other.size:
+        return same(source.service, one, destination.service, other)
+    left = digest(source.service, one.path, "sha256")
+    return left == digest(destination.service, other.path, "sha256")
+
+
+def _files(tree: Tree) -> Iterator[tuple[bytes, str, Entry]]:
+    try:
+        for entry in tree.service.scan(tree.path, recursive=True):
+            if not entry.is_directory:
+                name = tree.relative(entry)
+                yield paths.sort_key(name, False), name, entry
+    except NotADirectory:
+        yield b"", paths.basename(tree.path), tree.service.stat(tree.path)
+
+
+def _merged(source: Tree, destination: Tree) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+    left, right = _files(source), _files(destination)
+    one, other = next(left, None), next(right, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and one[0] < other[0]):
+            assert one is not None  # noqa: S101 - the loop's condition
+            yield one[1], one[2], None
+            one = next(left, None)
+        elif one is None or other[0] < one[0]:
+            yield other[1], None, other[2]
+            other = next(right, None)
+        else:
+            yield one[1], one[2], other[2]
+            one, other = next(left, None), next(right, None)

@@ -1,0 +1,142 @@
+"""`add`: files that lie on a service already become names, where they are; no byte is moved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from cloudmesh.storage import paths
+from cloudmesh.storage.abc import Entry, StorageABC
+from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotFound, StorageError
+from cloudmesh.storage.services import exists
+from cloudmesh.storage.transfer.plan import digest
+from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.nodes import NewFile, Node, Replica
+from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.work import Work
+
+_BATCH = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """A file on a service and the virtual path that it shall have."""
+
+    service: StorageABC
+    entry: Entry
+    path: str
+
+
+def adopt(files: Iterable[Adoption], work: Work, report: Report, *, dryrun: bool) -> None:
+    """Register files in place. A name that is there gets a further replica, if the content is the same."""
+    for batch in chunks(files, _BATCH):
+        nodes = work.catalogue.lookup_many([file.path for file in batch])
+        replicas = work.catalogue.replicas_of(list(nodes.values()))
+        accepted: list[NewFile] = []
+        for file in batch:
+            node = nodes.get(file.path)
+            try:
+                if node is not None and _is_registered(file, node, replicas[node.id]):
+                    report.skipped += 1
+                    continue
+                if node is not None:
+                    _check_same(file, node, replicas[node.id], work)
+            except StorageError as error:
+                report.fail(f"/{file.path}", error)
+                continue
+            accepted.append(_new_file(file))
+            report.done(file.entry.size)
+        if not dryrun:
+            work.catalogue.register(accepted)
+
+
+def _is_registered(file: Adoption, node: Node, replicas: Sequence[Replica]) -> bool:
+    return any(
+        one.service == file.service.name and one.path == file.entry.path and one.etag == file.entry.etag
+        for one in replicas
+        if is_good(node, one)
+    )
+
+
+def _check_same(file: Adoption, node: Node, replicas: Sequence[Replica], work: Work) -> None:
+    """Refuse a file that has other content than the name, comparing bytes where nothing cheaper decides.
+
+    Raises:
+        AlreadyExists, IsADirectory: the name has other content, or is a directory's.
+    """
+    name = f"/{file.path}"
+    if node.is_directory:
+        raise IsADirectory(name, "a directory has this name")
+    taken = [one for one in replicas if one.service == file.service.name and one.path != file.entry.path]
+    if any(is_good(node, one) for one in taken):
+        raise AlreadyExists(name, f"has a replica on {file.service.name} already: {taken[0].path}")
+    if node.size == file.entry.size:
+        for one in replicas:
+            common = one.hashes.keys() & file.entry.hashes.keys() if is_good(node, one) else ()
+            if common and all(one.hashes[kind] == file.entry.hashes[kind] for kind in common):
+                return
+        known = node.sha256 or _digest(node, replicas, work)
+        if known == digest(file.service, file.entry.path, "sha256"):
+            return
+    location = file.service.location(file.entry.path)
+    raise AlreadyExists(name, f"the name has other content than {location}", "give it another name")
+
+
+def _digest(node: Node, replicas: Sequence[Replica], work: Work) -> str | None:
+    for source in work.sources(node, replicas):
+        return digest(source.service, source.entry.path, "sha256")
+    return None
+
+
+def _new_file(file: Adoption) -> NewFile:
+    entry = file.entry
+    replica = Replica(
+        file.service.name,
+        entry.path,
+        size=entry.size,
+        mtime_ns=entry.mtime_ns,
+        mtime_precision_ns=file.service.capabilities.mtime_precision_ns,
+        etag=entry.etag,
+        hashes=entry.hashes,
+        sha256=entry.hashes.get("sha256"),
+        checked_ns=time.time_ns(),
+    )
+    mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
+    return NewFile(file.path, entry.size, mtime_ns, entry.hashes.get("sha256"), [replica])
+
+
+def expand(text: str) -> list[str]:
+    """Return the places that ``aws:dir/f[1-3].txt,box:x`` means; text without a list or range is one place.
+
+    The predecessor's notation. Text that does not fit it is a plain name.
+    """
+    if "," not in text and not ("[" in text and "-" in text):
+        return [text]
+    from cloudmesh.common.parameter import Parameter
+
+    try:
+        return [str(place) for place in Parameter.expand(text)]
+    except Exception:
+        return [text]
+
+
+def matches(service: StorageABC, path: str) -> list[Entry] | None:
+    """Return the files that a pattern in the last part of ``path`` fits; None where ``path`` is no pattern.
+
+    What exists under the name itself is never taken for a pattern.
+
+    Raises:
+        NotFound: nothing fits.
+    """
+    name = paths.basename(path)
+    if not any(mark in name for mark in "*?[") or exists(service, path):
+        return None
+    found = [
+        entry for entry in service.scan(paths.parent(path)) if not entry.is_directory and fnmatchcase(entry.name, name)
+    ]
+    if not found:
+        raise NotFound(service.location(path), "no file fits this pattern")
+    return found

@@ -1,0 +1,720 @@
+"""`Vdir`: the verbs of ``cms vdir``, for programs. Each usage line of the command is one method here.
+
+    from cloudmesh.vdir import Vdir
+
+    with Vdir() as vdir:
+        vdir.put("results", "/run7", to=["aws", "lab-nas"], recursive=True)
+        for info in vdir.ls("/run7"):
+            print(info.name, info.services)
+        vdir.get("/run7/model.bin", "model.bin")
+
+A virtual path without a slash before it lies below the current virtual directory (`cd`). A name read with a service
+before it (``aws:/run7/model.bin``) means the replica there; a name alone means the preferred one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import ClassVar, Self
+
+from cloudmesh.storage import paths, speed
+from cloudmesh.storage.binding import Count, Duration, Names, destructive
+from cloudmesh.storage.database import Database
+from cloudmesh.storage.disk import Disk, split_file
+from cloudmesh.storage.errors import (
+    ConfigError,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    Unsupported,
+    UsageError,
+)
+from cloudmesh.storage.local_files import replacing, translated
+from cloudmesh.storage.records import TreeLine, tree_line
+from cloudmesh.storage.services import Services
+from cloudmesh.storage.transfer.events import Observer, nobody
+from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir import cwd, exchange
+from cloudmesh.vdir.adopt import Adoption, adopt, expand, matches
+from cloudmesh.vdir.catalogue import Catalogue
+from cloudmesh.vdir.distribute import Copy, distribute
+from cloudmesh.vdir.download import Download, download, open_first, unreadable
+from cloudmesh.vdir.heal import heal, inspect
+from cloudmesh.vdir.names import refuse_service_name
+from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.placement import candidates, reason
+from cloudmesh.vdir.records import (
+    Choice,
+    NameInfo,
+    Problem,
+    ReplicaInfo,
+    ServiceStatus,
+    Status,
+    is_good,
+    name_info,
+)
+from cloudmesh.vdir.removal import drop
+from cloudmesh.vdir.removal import purge as purge_files
+from cloudmesh.vdir.upload import Upload, upload
+from cloudmesh.vdir.work import Work
+
+Files = Iterator[tuple[Node, tuple[Replica, ...]]]
+
+
+class Vdir:
+    """The virtual directory.
+
+    Args:
+        parallel: files under way at once; the measured default where None.
+        observer: hears of the progress of long work.
+        services: opened services to share with other objects; this object does not close them.
+        database: where the catalogue is; the user's own where None.
+    """
+
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close"})
+
+    def __init__(
+        self,
+        parallel: Count | None = None,
+        observer: Observer | None = None,
+        services: Services | None = None,
+        database: Database | None = None,
+    ) -> None:
+        self._parallel = parallel
+        self._observer = observer or nobody
+        self._shared_services = services
+        self._shared_database = database
+
+    # ---- names ---------------------------------------------------------------------------------------------------
+
+    def mkdir(self, dir: str, *, parents: bool = False) -> NameInfo:
+        """Make a virtual directory.
+
+        Args:
+            dir: the directory.
+            parents: make missing parents too; an existing directory is fine.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            NotFound: its parent is not there.
+            InvalidName: a top-level directory may not have a service's name.
+        """
+        path = self._path(dir)
+        refuse_service_name(path, self._services.names())
+        return name_info(self._catalogue.make_dir(path, parents=parents, exist_ok=parents), ())
+
+    def cd(self, dir: str = "/") -> str:
+        """Make a virtual directory the current one, for all shells, and return its path; the root where none is given.
+
+        Raises:
+            NotFound, NotADirectory: there is no such directory.
+            ConfigError: ``CDIR_CWD`` is set and would win.
+        """
+        path = self._path(dir)
+        if not self._catalogue.lookup(path).is_directory:
+            raise NotADirectory(f"/{path}")
+        cwd.change(path)
+        return f"/{path}"
+
+    def pwd(self) -> str:
+        """Return the current virtual directory."""
+        return f"/{cwd.current()}"
+
+    def ls(self, dir: str = "", *, recursive: bool = False) -> Iterator[NameInfo]:
+        """Yield what is in a virtual directory, or the one file, in byte order of the names.
+
+        Raises:
+            NotFound: nothing is there.
+        """
+        path = self._path(dir)
+        node = self._catalogue.lookup(path)
+        if not node.is_directory:
+            yield name_info(node, self._catalogue.replicas_of([node])[node.id], paths.parent(path))
+            return
+        nodes = self._catalogue.walk(path) if recursive else self._catalogue.children(path)
+        for each, replicas in self._catalogue.with_replicas(nodes):
+            yield name_info(each, replicas, path)
+
+    def tree(self, dir: str = "") -> Iterator[TreeLine]:
+        """Yield everything below a virtual directory, one line each, indented.
+
+        Raises:
+            NotFound, NotADirectory: there is no such directory.
+        """
+        path = self._path(dir)
+        for node in self._catalogue.walk(path):
+            yield tree_line(node.path, path, node.is_directory, node.size)
+
+    def search(self, pattern: str, dir: str = "") -> Iterator[NameInfo]:
+        """Yield the names below a virtual directory that fit a pattern with ``*``, ``?`` and ``[…]``; case matters.
+
+        Raises:
+            NotFound, NotADirectory: there is no such directory.
+        """
+        path = self._path(dir)
+        found = self._catalogue.search(path, pattern)
+        for node, replicas in self._catalogue.with_replicas(found):
+            yield name_info(node, replicas, path)
+
+    def move(self, source: str, destination: str) -> NameInfo:
+        """Give a file or directory another name, or, if DESTINATION is a directory, move it into it; no byte moves.
+
+        Replicas stay where they are on their services.
+
+        Raises:
+            NotFound: there is no SOURCE, or no directory that could hold DESTINATION.
+            AlreadyExists: the name is taken.
+            Refused: a directory would go into itself.
+        """
+        old, new = self._path(source), self._path(destination)
+        with suppress(NotFound):
+            if self._catalogue.lookup(new).is_directory and new != old:
+                new = paths.join(new, paths.basename(old))
+        refuse_service_name(new, self._services.names())
+        return name_info(self._catalogue.move(old, new), ())
+
+    @destructive
+    def delete(
+        self, dir_or_name: str = "", *, recursive: bool = False, purge: bool = False, dryrun: bool = False
+    ) -> Report:
+        """Remove a name, or with ``recursive`` a directory of names; files on services stay, unless ``purge`` is given.
+
+        Args:
+            dir_or_name: what to remove; the current directory where empty.
+            recursive: a directory with something in it may be removed.
+            purge: remove the real files too, all replicas, those first; what cannot be removed keeps its name.
+            dryrun: only count.
+
+        Raises:
+            NotFound: nothing is there.
+            IsADirectory: it is a directory with something in it and ``recursive`` is not given.
+            Refused: it is the root.
+        """
+        path = self._path(dir_or_name)
+        node = self._catalogue.lookup(path)
+        is_empty = next(self._catalogue.children(path), None) is None if node.is_directory else True
+        if not is_empty and not recursive:
+            raise IsADirectory(f"/{path}", "is a directory that is not empty", "--recursive removes all that is in it")
+        report = Report("purge" if purge else "delete", dryrun=dryrun)
+        if purge:
+            purge_files(self._files(node), self._work, report, dryrun=dryrun)
+        else:
+            totals = self._catalogue.totals(path)
+            report.files, report.bytes = totals.files, totals.bytes
+        report.directories = 0 if not node.is_directory else self._catalogue.totals(path).directories
+        if not dryrun and not report.failed:
+            self._catalogue.remove(path, recursive=recursive)
+        return report.ended()
+
+    # ---- content -------------------------------------------------------------------------------------------------
+
+    def add(
+        self,
+        fileendpoint: str | None = None,
+        dir_and_name: str = "",
+        *,
+        recursive: bool = False,
+        dryrun: bool = False,
+    ) -> Report:
+        """Register files that lie on a service already, where they are; no byte is moved.
+
+        Args:
+            fileendpoint: SERVICE:PATH of a file; with ``*``, ``?``, ``[…]`` in the last part, of many; a list or range
+                as in ``aws:f[1-3].csv,box:g.csv``; with ``recursive``, of a directory. A path alone is on the default
+                service.
+            dir_and_name: the name it shall have; a directory (existing, or with a slash at the end) takes the file's
+                own name. The current directory where empty.
+            recursive: FILEENDPOINT is a directory; what is in it goes into DIR_AND_NAME.
+            dryrun: only count.
+
+        Raises:
+            UsageError: no FILEENDPOINT is given.
+            NotFound: nothing is there.
+            IsADirectory: it is a directory and ``recursive`` is not given.
+            AlreadyExists: the name has other content, or a replica on this service already.
+        """
+        if fileendpoint is None:
+            raise UsageError("vdir add", "argument FILEENDPOINT is missing", "SERVICE:PATH of a file or directory")
+        target = self._path(dir_and_name)
+        report = Report("add", dryrun=dryrun)
+        places = expand(fileendpoint)
+        for place in places:
+            found = self._adoptions(place, target, dir_and_name, recursive, many=len(places) > 1, dryrun=dryrun)
+            adopt(found, self._work, report, dryrun=dryrun)
+        return report.ended()
+
+    def put(
+        self,
+        source: str,
+        dir_or_name: str = "",
+        *,
+        to: Names | None = None,
+        recursive: bool = False,
+        force: bool = False,
+        dryrun: bool = False,
+    ) -> Report:
+        """Upload a file or a tree of this computer to one or several services, and register it.
+
+        Each file is stored at its virtual path below the service's root. What is there already with the same content
+        is skipped, so that doing it again completes what was interrupted.
+
+        Args:
+            source: a path on this computer.
+            dir_or_name: as DIR_AND_NAME of `add`.
+            to: services; the default service where None.
+            recursive: SOURCE is a directory; what is in it goes into DIR_OR_NAME.
+            force: replace foreign files that are in the way on a service, and give names that have other content this
+                one as their new version.
+            dryrun: only count.
+
+        Returns:
+            the counts; ``files`` counts each copy.
+
+        Raises:
+            NotFound: SOURCE is not there.
+            IsADirectory: it is a directory and ``recursive`` is not given.
+            AlreadyExists: a name has other content, or a foreign file is in the way.
+            ConfigError: there is no such service.
+        """
+        services = self._named_services(to)
+        disk, name = split_file(source)
+        entry = disk.stat(name)
+        target = self._path(dir_or_name)
+        report = Report("put", dryrun=dryrun)
+        if entry.is_directory:
+            if not recursive:
+                raise IsADirectory(disk.location(name), hint="--recursive takes all that is in it")
+            refuse_service_name(target, self._services.names())
+            files = self._local_tree(Disk(disk.location(name)), target, dryrun=dryrun)
+        else:
+            path = self._file_target(target, dir_or_name, name)
+            refuse_service_name(path, self._services.names())
+            files = iter([Upload(disk, entry, path)])
+        upload(files, services, self._work, report, force=force, dryrun=dryrun)
+        return report.ended()
+
+    def get(self, name: str, destination: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+        """Download a file or a tree, each file from its best replica, or the next where that fails.
+
+        Args:
+            name: virtual path; ``SERVICE:/path`` takes the replica on that service.
+            destination: a path on this computer; a directory (existing, or with a slash at the end) takes the file's
+                own name.
+            recursive: NAME is a directory; what is in it goes into DESTINATION.
+            dryrun: only count.
+
+        Raises:
+            NotFound: there is no such name, or no replica is good.
+            IsADirectory: it is a directory and ``recursive`` is not given.
+            ChecksumMismatch: no replica has the right bytes; what was at DESTINATION is unchanged.
+        """
+        path, service = self._name(name)
+        node = self._catalogue.lookup(path)
+        report = Report("get", dryrun=dryrun)
+        if node.is_directory:
+            if not recursive:
+                raise IsADirectory(f"/{path}", hint="--recursive takes all that is in it")
+            disk = Disk(destination)
+            files = self._downloads(self._walk(path, disk, dryrun=dryrun), service, path)
+        else:
+            disk, target = split_file(destination)
+            try:
+                is_directory = not target or destination.endswith("/") or disk.stat(target).is_directory
+            except NotFound:
+                is_directory = False
+            target = paths.join(target, node.name) if is_directory else target
+            sources = self._work.sources(node, self._only(service, self._catalogue.replicas_of([node])[node.id]))
+            files = iter([Download(node, sources, target)])
+        download(files, disk, self._work, report, dryrun=dryrun)
+        return report.ended()
+
+    def cat(self, name: str) -> Iterator[bytes]:
+        """Yield a file's bytes, from its best replica or the next where that does not answer.
+
+        Raises:
+            NotFound: there is no such name, or no replica is good.
+            IsADirectory: it is a directory.
+        """
+        node, replicas = self._file(name)
+        with open_first(node, self._work.sources(node, replicas)) as reader:
+            yield from reader
+
+    def copy(
+        self, dir_or_name: str, *, to: Names, recursive: bool = False, force: bool = False, dryrun: bool = False
+    ) -> Report:
+        """Duplicate a file or a tree onto further services, from its best replicas, each at its virtual path there.
+
+        Args:
+            dir_or_name: what to duplicate.
+            to: services.
+            recursive: it is a directory.
+            force: replace foreign files that are in the way.
+            dryrun: only count.
+
+        Raises:
+            NotFound, IsADirectory, ConfigError: as `put`.
+            AlreadyExists: a foreign file is in the way.
+        """
+        services = self._named_services(to)
+        node = self._catalogue.lookup(self._path(dir_or_name))
+        if node.is_directory and not recursive:
+            raise IsADirectory(f"/{node.path}", hint="--recursive takes all that is in it")
+        report = Report("copy", dryrun=dryrun)
+        copies = self._copies(self._files(node), services, force, report)
+        if dryrun:
+            for copy in copies:
+                report.done(copy.node.size)
+            return report.ended()
+        part = Report("copy")
+        distribute(copies, self._catalogue, self._services.open, part, parallel=self._parallel, observer=self._observer)
+        report.merge(part)
+        return report.ended()
+
+    @destructive
+    def drop(self, dir_or_name: str, *, from_: Names, recursive: bool = False, dryrun: bool = False) -> Report:
+        """Take replicas away from services, with their files; never the last good one of a file.
+
+        Another service is asked, right then, whether it has the content.
+
+        Args:
+            dir_or_name: a file or directory.
+            from_: services.
+            recursive: it is a directory.
+            dryrun: only count.
+
+        Raises:
+            NotFound, IsADirectory: as `put`.
+            Refused: it is the last good replica, or was changed on the service.
+        """
+        node = self._catalogue.lookup(self._path(dir_or_name))
+        if node.is_directory and not recursive:
+            raise IsADirectory(f"/{node.path}", hint="--recursive takes all that is in it")
+        report = Report("drop", dryrun=dryrun)
+        services = list(dict.fromkeys(from_))
+        if not node.is_directory:
+            held = {one.service for one in self._catalogue.replicas_of([node])[node.id]}
+            for service in services:
+                if service not in held:
+                    raise NotFound(f"/{node.path} on {service}", "there is no such replica")
+        drop(self._files(node), services, self._work, report, dryrun=dryrun)
+        return report.ended()
+
+    def heal(self, dir_or_name: str = "", *, force: bool = False, dryrun: bool = False) -> Report:
+        """Ask the services, and make every registered replica good again from those that are.
+
+        Args:
+            dir_or_name: a file or directory; the current directory where empty.
+            force: also replace replicas that were changed on a service behind our back.
+            dryrun: only count.
+
+        Raises:
+            NotFound: there is no such name.
+        """
+        report = Report("heal", dryrun=dryrun)
+        node = self._catalogue.lookup(self._path(dir_or_name))
+        heal(self._files(node), self._work, report, force=force, dryrun=dryrun)
+        return report.ended()
+
+    # ---- what there is and why -----------------------------------------------------------------------------------
+
+    def status(self, dir_or_name: str = "", *, check: bool = False) -> Status:
+        """Return how a file's replicas, or all below a directory, stand.
+
+        Args:
+            dir_or_name: a file or directory; the current directory where empty.
+            check: ask the services first; then what is not good is listed, and the command fails.
+
+        Raises:
+            NotFound: there is no such name.
+        """
+        path = self._path(dir_or_name)
+        node = self._catalogue.lookup(path)
+        problems: list[Problem] = []
+        if check:
+            for found in inspect(self._files(node), self._work):
+                for one in found:
+                    if one.error or not is_good(node if not node.is_directory else one.node, one.now):
+                        problems.append(Problem(f"/{one.node.path}", one.now.service, one.now.state, one.error))
+        if node.is_directory:
+            totals = self._catalogue.totals(path)
+            services = [ServiceStatus(one.service, one.state, one.files, one.bytes) for one in totals.services]
+            return Status(f"/{path}", "directory", totals.files, totals.bytes, services=services, problems=problems)
+        replicas = self._catalogue.replicas_of([node])[node.id]
+        ranked = candidates(node, replicas, self._work.knowledge)
+        infos = [
+            ReplicaInfo(
+                service=one.replica.service,
+                path=one.replica.path,
+                state=one.replica.state,
+                preferred=index == 0 and not one.excluded,
+                size=one.replica.size,
+                modified_ns=one.replica.mtime_ns,
+                version=one.replica.version,
+                etag=one.replica.etag,
+                sha256=one.replica.sha256,
+                checked_ns=one.replica.checked_ns,
+            )
+            for index, one in enumerate(ranked)
+        ]
+        return Status(
+            f"/{path}",
+            "file",
+            1,
+            node.size or 0,
+            version=node.version,
+            sha256=node.sha256,
+            replicas=infos,
+            problems=problems,
+        )
+
+    def why(self, name: str) -> list[Choice]:
+        """Return all replicas of a file in the order in which they would be read, with what decides.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file.
+        """
+        node, replicas = self._file(name)
+        ranked = candidates(node, replicas, self._work.knowledge)
+        return [
+            Choice(
+                rank=None if one.excluded else index + 1,
+                service=one.replica.service,
+                state=one.replica.state,
+                set=one.figures["set"],
+                seconds=one.figures["seconds"],
+                reason=reason(ranked, index),
+            )
+            for index, one in enumerate(ranked)
+        ]
+
+    def prefer(self, dir_or_name: str, services: Names | None = None) -> NameInfo:
+        """Set from which services to read a file, or everything below a directory, best first; none takes it back.
+
+        Raises:
+            NotFound: there is no such name.
+            ConfigError: there is no such service.
+        """
+        path = self._path(dir_or_name)
+        chosen = self._named_services(services) if services else None
+        self._catalogue.prefer(path, chosen)
+        return name_info(self._catalogue.lookup(path), ())
+
+    def url(self, name: str, *, expires: Duration = 3600.0) -> str:
+        """Return a URL that gives anyone this file without credentials, from the best replica whose service has such.
+
+        Args:
+            name: virtual path.
+            expires: seconds that it is good for.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file.
+            Unsupported: no service that has it can do this.
+        """
+        node, replicas = self._file(name)
+        sources = self._work.sources(node, replicas)
+        if not sources:
+            raise unreadable(node)
+        for source in sources:
+            if source.service.capabilities.presign:
+                return source.service.presign(source.entry.path, expires=int(expires))
+        names = ", ".join(source.service.name for source in sources)
+        raise Unsupported(f"/{node.path}", f"no service that has it gives URLs ({names})", "copy it to an S3 service")
+
+    # ---- the catalogue as a file ---------------------------------------------------------------------------------
+
+    def export(self, file: str, dir: str = "/") -> Report | Iterator[str]:
+        """Write the catalogue, or the part below a directory, into one text file (JSON Lines); ``-`` is the output.
+
+        Raises:
+            NotFound, NotADirectory: there is no such directory.
+            StorageError: the file cannot be written.
+        """
+        lines = exchange.export_lines(self._catalogue, self._path(dir))
+        if file == "-":
+            return (line.rstrip("\n") for line in lines)
+        path = Path(file).expanduser()
+        report = Report("export")
+        with translated(file), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+            for line in lines:
+                out.write(line)
+                report.done(len(line))
+        report.files -= 1  # the first line tells the format
+        return report.ended()
+
+    def import_(self, file: str) -> exchange.Imported:
+        """Read an exported file back, all of it or nothing; doing it again changes nothing. ``-`` is the input.
+
+        Raises:
+            NotFound: there is no such file.
+            StorageError: a line is wrong (the error names it); nothing was changed.
+        """
+        if file == "-":
+            import sys
+
+            return exchange.import_lines(self._catalogue, sys.stdin, "standard input")
+        with translated(file), Path(file).expanduser().open(encoding="utf-8") as lines:
+            return exchange.import_lines(self._catalogue, lines, file)
+
+    def close(self) -> None:
+        """Remember the measured speeds, and close the connections."""
+        services = self.__dict__.get("_services")
+        database = self.__dict__.get("_database")
+        if services is not None and database is not None:
+            speed.remember(database, services.opened())
+        if services is not None and self._shared_services is None:
+            services.close()
+        if database is not None and self._shared_database is None:
+            database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ---- inside --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _services(self) -> Services:
+        return self._shared_services or Services(parallel=self._parallel)
+
+    @cached_property
+    def _database(self) -> Database:
+        return self._shared_database or Database()
+
+    @cached_property
+    def _catalogue(self) -> Catalogue:
+        return Catalogue(self._database)
+
+    @cached_property
+    def _work(self) -> Work:
+        return Work(self._catalogue, self._services, self._parallel, self._observer)
+
+    def _path(self, text: str) -> str:
+        return paths.resolve(text, cwd.current() if not text.startswith("/") else "")
+
+    def _name(self, text: str) -> tuple[str, str | None]:
+        """Return the virtual path, and the service where ``SERVICE:/path`` names one."""
+        service, path = paths.split_location(text)
+        if service is not None and service in self._services.names():
+            return paths.resolve(path), service
+        return self._path(text), None
+
+    def _file(self, text: str) -> tuple[Node, tuple[Replica, ...]]:
+        path, service = self._name(text)
+        node = self._catalogue.lookup(path)
+        if node.is_directory:
+            raise IsADirectory(f"/{path}")
+        return node, self._only(service, self._catalogue.replicas_of([node])[node.id])
+
+    @staticmethod
+    def _only(service: str | None, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
+        return tuple(one for one in replicas if service in (None, one.service))
+
+    def _named_services(self, names: Sequence[str] | None) -> list[str]:
+        """Return the services to work on, all of them configured."""
+        wanted = list(dict.fromkeys(names or [self._services.default()]))
+        known = self._services.names()
+        for name in wanted:
+            if name not in known:
+                raise ConfigError(name, "there is no such service", "cms storage config list names those there are")
+        return wanted
+
+    def _files(self, node: Node) -> Files:
+        """Yield the file, or all files below the directory, with their replicas."""
+        nodes = self._catalogue.walk(node.path) if node.is_directory else iter([node])
+        return self._catalogue.with_replicas(one for one in nodes if not one.is_directory)
+
+    def _file_target(self, target: str, typed: str, name: str) -> str:
+        """Return the virtual path of a single file: inside the target where that is a directory."""
+        if not target or typed.endswith("/") or not typed:
+            return paths.join(target, name)
+        with suppress(NotFound):
+            if self._catalogue.lookup(target).is_directory:
+                return paths.join(target, name)
+        return target
+
+    def _local_tree(self, disk: Disk, target: str, *, dryrun: bool) -> Iterator[Upload]:
+        services = self._services.names()
+        for entry in disk.scan("", recursive=True):
+            path = paths.join(target, entry.path)
+            if not target:
+                refuse_service_name(path, services)
+            if not entry.is_directory:
+                yield Upload(disk, entry, path)
+            elif not dryrun:
+                self._catalogue.make_dir(path, parents=True, exist_ok=True)
+
+    def _adoptions(
+        self, place: str, target: str, typed: str, recursive: bool, *, many: bool, dryrun: bool
+    ) -> Iterator[Adoption]:
+        location = self._services.locate(place)
+        service = self._services.open(location.service)
+        services = self._services.names()
+        fitting = matches(service, location.path)
+        if fitting is not None:
+            for entry in fitting:
+                yield Adoption(service, entry, paths.join(target, entry.name))
+            return
+        entry = service.stat(location.path)
+        if not entry.is_directory:
+            inside = paths.join(target, entry.name)
+            path = inside if many else self._file_target(target, typed, entry.name)
+            refuse_service_name(path, services)
+            yield Adoption(service, entry, path)
+            return
+        if not recursive:
+            raise IsADirectory(str(location), hint="--recursive takes all that is in it")
+        for entry in service.scan(location.path, recursive=True):
+            below = entry.path[len(location.path) + 1 :] if location.path else entry.path
+            path = paths.join(target, below)
+            refuse_service_name(path, services)
+            if not entry.is_directory:
+                yield Adoption(service, entry, path)
+            elif not dryrun:
+                self._catalogue.make_dir(path, parents=True, exist_ok=True)
+
+    def _walk(self, path: str, disk: Disk, *, dryrun: bool) -> Iterator[Node]:
+        """Yield the files below a directory; the directories are made on the disk."""
+        for node in self._catalogue.walk(path):
+            if not node.is_directory:
+                yield node
+            elif not dryrun:
+                disk.make_dir(node.path[len(path) + 1 :] if path else node.path)
+
+    def _downloads(self, nodes: Iterator[Node], service: str | None, below: str) -> Iterator[Download]:
+        for node, replicas in self._catalogue.with_replicas(nodes):
+            target = node.path[len(below) + 1 :] if below else node.path
+            yield Download(node, self._work.sources(node, self._only(service, replicas)), target)
+
+    def _copies(self, files: Files, services: Sequence[str], force: bool, report: Report) -> Iterator[Copy]:
+        for node, replicas in files:
+            known = {one.service: one for one in replicas}
+            sources = self._work.sources(node, replicas)
+            for service in services:
+                replica = known.get(service)
+                if replica is not None and is_good(node, replica):
+                    report.skipped += 1
+                elif not sources:
+                    report.fail(f"/{node.path}", unreadable(node))
+                else:
+                    yield Copy(
+                        node,
+                        Replica(
+                            service,
+                            replica.path if replica is not None else node.path,
+                            version=node.version,
+                            size=node.size,
+                            mtime_ns=node.mtime_ns,
+                        ),
+                        sources,
+                        node.sha256,
+                        overwrite=force or (replica is not None and replica.state == "stale" and replica.version > 0),
+                        known=replica,
+                    )

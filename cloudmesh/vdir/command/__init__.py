@@ -1,0 +1,1 @@
+"""The command ``vdir`` of the `cms` shell."""

@@ -1,0 +1,75 @@
+"""The manual of ``vdir``: each usage line is bound to a method of `cloudmesh.vdir.api.Vdir`."""
+
+from cloudmesh.storage.dispatch import Command
+
+VDIR = Command(
+    "vdir",
+    """::
+
+  Usage:
+    vdir mkdir DIR [--parents]
+    vdir cd [DIR]
+    vdir pwd
+    vdir ls [DIR] [--recursive] [--output=OUTPUT]
+    vdir tree [DIR]
+    vdir search PATTERN [DIR]
+    vdir [--parallel=N] add [FILEENDPOINT] [DIR_AND_NAME] [--recursive] [--dryrun]
+    vdir [--parallel=N] put SOURCE [DIR_OR_NAME] [--to=SERVICES] [--recursive] [--force] [--dryrun]
+    vdir [--parallel=N] get NAME DESTINATION [--recursive] [--dryrun]
+    vdir cat NAME
+    vdir [--parallel=N] copy DIR_OR_NAME --to=SERVICES [--recursive] [--force] [--dryrun]
+    vdir [--parallel=N] drop DIR_OR_NAME --from=SERVICES [--recursive] [--dryrun] [--yes]
+    vdir move SOURCE DESTINATION
+    vdir [--parallel=N] delete [DIR_OR_NAME] [--recursive] [--purge] [--dryrun] [--yes]
+    vdir [--parallel=N] status [DIR_OR_NAME] [--check]
+    vdir [--parallel=N] heal [DIR_OR_NAME] [--force] [--dryrun]
+    vdir why NAME
+    vdir prefer DIR_OR_NAME [SERVICES]
+    vdir url NAME [--expires=DURATION]
+    vdir export FILE [DIR]
+    vdir import FILE
+
+  This command manages the virtual directory: one tree of names, each file with replicas on one or more services.
+
+  A name without a slash before it lies below the current virtual directory (cd, or CDIR_CWD for a script). Where a
+  name is read, SERVICE:/name means the replica on that service; a name alone means the preferred one. SOURCE of put
+  and DESTINATION of get are paths of this computer; FILEENDPOINT is SERVICE:PATH.
+
+    put     uploads files of this computer to services and registers them
+    add     registers files that lie on a service already, where they are: one, a list, a pattern, a tree
+    copy    duplicates onto further services; drop takes a replica away, never the last good one
+    delete  removes names; with --purge the files on the services too
+    status  tells how replicas stand; with --check it asks the services first
+    heal    asks the services, and makes every replica good again from those that are
+    why     tells which replica is read, and what decides
+
+  Options:
+    --to=SERVICES        where to, such as aws,lab-nas
+    --from=SERVICES      where from, such as aws,lab-nas
+    --recursive          a directory with all that is in it
+    --parents            make missing parents; an existing directory is fine
+    --force              replace files that are in the way, and names that have other content
+    --purge              remove the real files too
+    --check              ask the services
+    --parallel=N         files under way at once
+    --expires=DURATION   how long the URL is good, such as 30m, 12h or 7d
+    --dryrun             change nothing, only count
+    --yes                do not ask
+    --output=OUTPUT      table, json, yaml or csv
+
+  Every command also takes --output=FORMAT, --quiet (no progress bar) and --traceback.
+  A name that begins with a dash goes after --, as in: vdir delete -- -odd-name
+
+  Examples:
+    cms vdir mkdir /run7
+    cms vdir put results /run7 --to=aws,lab-nas --recursive
+    cms vdir add aws:archive/*.csv /archive/
+    cms vdir ls /run7
+    cms vdir status /run7 --check
+    cms vdir why /run7/model.bin
+    cms vdir prefer /run7 lab-nas,aws
+    cms vdir get /run7 here --recursive
+    cms vdir drop /run7 --from=aws --recursive
+""",
+    "cloudmesh.vdir.api:Vdir",
+)

@@ -1,0 +1,168 @@
+"""What the commands of the virtual directory return."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from cloudmesh.storage.records import Cm, iso
+from cloudmesh.vdir.nodes import Node, Replica
+
+Health = Literal["ok", "degraded", "unreadable", ""]
+
+
+@dataclass(frozen=True, slots=True)
+class NameInfo:
+    """A file or directory of the virtual directory.
+
+    Attributes:
+        cm: cloudmesh's block.
+        name: as the command shows it: below the directory that was listed.
+        path: whole virtual path, with a slash before it.
+        kind: what it is.
+        size: bytes of the content; None for a directory.
+        modified_ns: modification time of the content, ns since the epoch.
+        services: those that hold a good replica.
+        health: of a file: ``ok``, ``degraded`` (some replica is not good) or ``unreadable`` (none is).
+        version: counts the contents that the file has had.
+        sha256: of the content, where it is known.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("kind", "size", "modified_ns", "services", "health", "name")
+
+    cm: Cm
+    name: str
+    path: str
+    kind: Literal["file", "directory"]
+    size: int | None
+    modified_ns: int | None
+    services: list[str]
+    health: Health
+    version: int
+    sha256: str | None
+
+
+def is_good(node: Node, replica: Replica) -> bool:
+    """Tell whether the replica holds the name's present content, as far as the catalogue knows."""
+    return replica.state == "available" and replica.version == node.version
+
+
+def name_info(node: Node, replicas: Sequence[Replica], below: str = "") -> NameInfo:
+    """Return the record of a name as seen from the directory ``below``."""
+    good = [replica.service for replica in replicas if is_good(node, replica)]
+    health: Health = ""
+    if not node.is_directory:
+        health = "unreadable" if not good else "ok" if len(good) == len(replicas) else "degraded"
+    return NameInfo(
+        cm=Cm(node.name, "vdir", ",".join(good), iso(node.created_ns), iso(node.mtime_ns)),
+        name=node.path[len(below) + 1 :] if below else node.path,
+        path=f"/{node.path}",
+        kind="directory" if node.is_directory else "file",
+        size=node.size,
+        modified_ns=node.mtime_ns,
+        services=good,
+        health=health,
+        version=node.version,
+        sha256=node.sha256,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaInfo:
+    """One copy of a file."""
+
+    columns: ClassVar[tuple[str, ...]] = ("service", "state", "preferred", "size", "modified_ns", "checked_ns", "path")
+
+    service: str
+    path: str
+    state: str
+    preferred: bool
+    size: int | None
+    modified_ns: int | None
+    version: int
+    etag: str | None
+    sha256: str | None
+    checked_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """Replicas of one service in one state."""
+
+    service: str
+    state: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A replica that is not as it should be."""
+
+    name: str
+    service: str
+    state: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a name, or everything below a directory, stands.
+
+    Attributes:
+        name: whole virtual path.
+        kind: what it is.
+        files: number of files.
+        bytes: of their contents, each counted once.
+        version: of a file: counts its contents.
+        sha256: of a file's content, where it is known.
+        replicas: of a file.
+        services: of a directory: counts by service and state.
+        problems: what a check found not to be good.
+    """
+
+    name: str
+    kind: Literal["file", "directory"]
+    files: int
+    bytes: int
+    version: int | None = None
+    sha256: str | None = None
+    replicas: list[ReplicaInfo] = field(default_factory=list)
+    services: list[ServiceStatus] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a table shows."""
+        if self.kind == "file":
+            shown: tuple[str, ...] = ("name", "bytes", "version", "sha256", "replicas")
+        else:
+            shown = ("name", "files", "bytes", "services")
+        return tuple(one for one in (*shown, "problems") if getattr(self, one) not in ([], None))
+
+    @property
+    def failed(self) -> bool:
+        """Whether a check found a problem."""
+        return bool(self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One candidate for reading a file, with each ranker's figure (lower is better) and why it stands where it does.
+
+    Attributes:
+        rank: 1 is the preferred one; None cannot be used.
+        service: where the replica is.
+        state: of the replica.
+        set: place in the order set by `vdir prefer`.
+        seconds: that reading it is expected to take, by measurement.
+        reason: in words.
+    """
+
+    rank: int | None
+    service: str
+    state: str
+    set: float
+    seconds: float
+    reason: str

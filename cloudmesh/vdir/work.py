@@ -1,0 +1,47 @@
+"""What every kind of long work on the virtual directory needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from cloudmesh.storage.abc import StorageABC
+from cloudmesh.storage.services import Services
+from cloudmesh.storage.speed import measured
+from cloudmesh.storage.transfer.events import Observer
+from cloudmesh.vdir.catalogue import Catalogue
+from cloudmesh.vdir.distribute import Source, source_of
+from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.placement import Knowledge, usable
+
+
+@dataclass
+class Work:
+    """The catalogue and the services, and how to work with them.
+
+    Attributes:
+        catalogue: the names.
+        services: opens services.
+        parallel: files under way at once; the default where None.
+        observer: hears of the progress.
+    """
+
+    catalogue: Catalogue
+    services: Services
+    parallel: int | None
+    observer: Observer
+
+    def open(self, service: str) -> StorageABC:
+        """Return the service called ``service``. Raises as `Services.open`."""
+        return self.services.open(service)
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """What decides between replicas, as known when it is first asked."""
+        kinds = {service.name: service.kind for service in self.services.configuration.services()}
+        return Knowledge(kinds, measured(self.catalogue.database, "read"))
+
+    def sources(self, node: Node, replicas: Sequence[Replica]) -> list[Source]:
+        """Return the replicas that a file can be read from, the best first."""
+        return [source_of(self.open(one.service), node, one) for one in usable(node, replicas, self.knowledge)]

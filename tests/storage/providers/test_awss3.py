@@ -1,0 +1,668 @@
+"""What the conformance suite does not ask of every provider: credentials, metadata, parts, and foreign keys of S3."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cloudmesh.storage.abc import Content, ServiceSettings, Timeouts
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    AuthenticationFailed,
+    ConfigError,
+    InvalidName,
+    NotFound,
+    PermissionDenied,
+    SourceChanged,
+    StorageError,
+    Unavailable,
+    Unsupported,
+)
+from cloudmesh.storage.providers.awss3 import S3Storage, multipart, provider
+from deploy.servers import RcloneS3, SeaweedFS
+from tests.faults import FaultProxy, HttpFaults
+
+MIB = 1024 * 1024
+MTIME = 1_700_000_000_123_456_789
+BIG = os.urandom(20 * MIB)
+
+
+@pytest.fixture
+def storage(seaweedfs: SeaweedFS) -> Iterator[S3Storage]:
+    made = S3Storage(seaweedfs.settings("s3", root=f"test-{uuid.uuid4().hex}"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def other(rclone_s3: RcloneS3) -> Iterator[S3Storage]:
+    made = S3Storage(rclone_s3.settings("s3", root=f"test-{uuid.uuid4().hex}"))
+    yield made
+    made.close()
+
+
+def key_of(storage: S3Storage, path: str) -> str:
+    return f"{storage.settings.root}/{path}"
+
+
+def uploads(seaweedfs: SeaweedFS, storage: S3Storage) -> list[str]:
+    found = seaweedfs.client().list_multipart_uploads(Bucket=seaweedfs.bucket).get("Uploads", [])
+    return [upload["Key"] for upload in found if upload["Key"].startswith(storage.settings.root)]
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bucket": None}, "bucket is missing"),
+        ({"secret_access_key": None}, "needed together"),
+        ({"access_key_id": None}, "needed together"),
+        ({"profile": "work"}, "exclude each other"),
+        ({"endpoint_url": "127.0.0.1:9000"}, "endpoint_url"),
+        ({"endpoint_url": "ftp://host"}, "endpoint_url"),
+        ({"endpoint_url": "https://key:word@host"}, "endpoint_url"),
+        ({"addressing_style": "auto"}, "addressing_style"),
+        ({"anonymous": "perhaps"}, "anonymous"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(seaweedfs: SeaweedFS, changes: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        S3Storage(seaweedfs.settings("s3", **changes))
+
+
+def test_unknown_profile(seaweedfs: SeaweedFS) -> None:
+    storage = S3Storage(seaweedfs.settings("s3", access_key_id=None, secret_access_key=None, profile="nobody"))
+    with pytest.raises(ConfigError, match="profile"):
+        storage.stat("a")
+
+
+def test_no_credentials_at_all(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    storage = S3Storage(seaweedfs.settings("s3", access_key_id=None, secret_access_key=None))
+    with pytest.raises(AuthenticationFailed, match="no usable credentials"):
+        storage.write("a", Content.of_bytes(b"1"))
+
+
+# ---- credentials ----------------------------------------------------------------------------------------------------
+
+
+def write_and_list(storage: S3Storage) -> None:
+    """Use both libraries: obstore writes and reads, botocore lists."""
+    storage.write("a", Content.of_bytes(b"1"))
+    assert storage.open_read("a").read() == b"1"
+    assert [entry.path for entry in storage.scan()] == ["a"]
+
+
+def test_profile_of_the_aws_files(seaweedfs: SeaweedFS, home: Path) -> None:
+    folder = home.parent / ".aws"
+    folder.mkdir()
+    (folder / "credentials").write_text(
+        f"[work]\naws_access_key_id = {seaweedfs.access_key_id}\n"
+        f"aws_secret_access_key = {seaweedfs.secret_access_key}\n"
+    )
+    (folder / "config").write_text("[profile work]\nregion = eu-central-1\n")
+    changes: dict[str, object] = {"access_key_id": None, "secret_access_key": None, "region": None, "profile": "work"}
+    storage = S3Storage(seaweedfs.settings("s3", root=uuid.uuid4().hex, **changes))
+    write_and_list(storage)
+    assert "%2Feu-central-1%2F" in storage.presign("a", expires=60)
+
+
+def test_default_chain_reads_the_environment(seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", seaweedfs.access_key_id)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", seaweedfs.secret_access_key)
+    write_and_list(
+        S3Storage(seaweedfs.settings("s3", root=uuid.uuid4().hex, access_key_id=None, secret_access_key=None))
+    )
+
+
+def test_configured_keys_are_not_mixed_with_the_environment(
+    seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "AKIAOFSOMEBODYELSE",
+        "AWS_SECRET_ACCESS_KEY": "of somebody else",
+        "AWS_SESSION_TOKEN": "of somebody else",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_REGION": "eu-central-1",
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    write_and_list(S3Storage(seaweedfs.settings("s3", root=uuid.uuid4().hex)))
+
+
+def test_session_token_is_sent_by_both_libraries(rclone_s3: RcloneS3, http_faults: Callable[[int], HttpFaults]) -> None:
+    proxy = http_faults(rclone_s3.port)
+    storage = S3Storage(rclone_s3.settings("s3", root=uuid.uuid4().hex, port=proxy.port, session_token="token-1"))
+    write_and_list(storage)
+    assert {request.headers.get("x-amz-security-token") for request in proxy.requests} == {"token-1"}
+
+
+class _Sts(BaseHTTPRequestHandler):
+    """AssumeRole of Amazon's Security Token Service: our own fake, handing out the keys of a real server."""
+
+    grants: dict[str, str]
+    lifetime: timedelta
+    asked: list[dict[str, list[str]]]
+
+    def do_POST(self) -> None:
+        form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.asked.append(form)
+        signed = f"Credential={self.grants['source']}/" in self.headers.get("Authorization", "")
+        if not signed or form["Action"] != ["AssumeRole"] or form["RoleArn"] != [self.grants["role"]]:
+            self._answer(403, "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>")
+            return
+        end = (datetime.now(UTC) + self.lifetime).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self._answer(
+            200,
+            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+            f"<AccessKeyId>{self.grants['key']}</AccessKeyId><SecretAccessKey>{self.grants['secret']}</SecretAccessKey>"
+            f"<SessionToken>token-{len(self.asked)}</SessionToken><Expiration>{end}</Expiration>"
+            "</Credentials></AssumeRoleResult></AssumeRoleResponse>",
+        )
+
+    def _answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "text/xml")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def sts(rclone_s3: RcloneS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Sts]]:
+    class Handler(_Sts):
+        grants = {  # noqa: RUF012 - one handler class a test
+            "source": "AKIASOURCE",
+            "role": "arn:aws:iam::123456789012:role/Reader",
+            "key": rclone_s3.access_key_id,
+            "secret": rclone_s3.secret_access_key,
+        }
+        lifetime = timedelta(hours=1)
+        asked = []  # noqa: RUF012
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{server.server_port}")
+        yield Handler
+        server.shutdown()
+        thread.join()
+
+
+def role_storage(rclone_s3: RcloneS3, sts: type[_Sts], role: str, port: int | None = None) -> S3Storage:
+    return S3Storage(
+        rclone_s3.settings(
+            "s3",
+            root=uuid.uuid4().hex,
+            port=port,
+            access_key_id=sts.grants["source"],
+            secret_access_key="secret of the source",
+            role_arn=role,
+        )
+    )
+
+
+def test_role_is_assumed_once(rclone_s3: RcloneS3, sts: type[_Sts]) -> None:
+    write_and_list(role_storage(rclone_s3, sts, sts.grants["role"]))
+    assert len(sts.asked) == 1
+
+
+def test_role_that_ends_soon_is_renewed(
+    rclone_s3: RcloneS3, sts: type[_Sts], http_faults: Callable[[int], HttpFaults]
+) -> None:
+    sts.lifetime = timedelta(minutes=1)  # below the time at which botocore renews
+    proxy = http_faults(rclone_s3.port)
+    storage = role_storage(rclone_s3, sts, sts.grants["role"], proxy.port)
+    storage.write("a", Content.of_bytes(b"1"))
+    assert len(list(storage.scan())) == 1
+    assert len(sts.asked) > 1
+    tokens = [request.headers.get("x-amz-security-token") for request in proxy.requests]
+    assert len(set(tokens)) > 1
+
+
+def test_role_that_may_not_be_assumed(rclone_s3: RcloneS3, sts: type[_Sts]) -> None:
+    storage = role_storage(rclone_s3, sts, "arn:aws:iam::123456789012:role/Owner")
+    with pytest.raises(PermissionDenied):
+        storage.write("a", Content.of_bytes(b"1"))
+    with pytest.raises(PermissionDenied):
+        list(storage.scan())
+
+
+def test_anonymous_requests_are_not_signed(seaweedfs: SeaweedFS, http_faults: Callable[[int], HttpFaults]) -> None:
+    proxy = http_faults(seaweedfs.port)
+    storage = S3Storage(seaweedfs.settings("s3", port=proxy.port, anonymous=True))
+    with pytest.raises(PermissionDenied):
+        storage.open_read("a")
+    with pytest.raises(PermissionDenied):
+        list(storage.scan())
+    assert proxy.requests
+    assert not [request for request in proxy.requests if "authorization" in request.headers]
+    assert not storage.capabilities.presign
+    with pytest.raises(Unsupported):
+        storage.presign("a", expires=60)
+
+
+@pytest.mark.parametrize("changes", [{"secret_access_key": "wrong"}, {"access_key_id": "AKIAWRONG"}])
+@pytest.mark.parametrize(
+    "call",
+    [
+        S3Storage.probe,
+        lambda storage: storage.stat("a"),
+        lambda storage: list(storage.scan()),
+        lambda storage: storage.open_read("a"),
+        lambda storage: storage.write("a", Content.of_bytes(b"1")),
+        lambda storage: storage.write("a", Content.of_bytes(b"1"), mode="create"),
+        lambda storage: storage.write("a", Content.of_bytes(BIG)),
+        lambda storage: storage.copy_within("a", "b"),
+    ],
+)
+def test_wrong_keys_are_told_from_missing_rights(
+    seaweedfs: SeaweedFS, changes: dict[str, object], call: Callable[[S3Storage], object]
+) -> None:
+    storage = S3Storage(seaweedfs.settings("s3", **changes))
+    with pytest.raises(AuthenticationFailed) as caught:
+        call(storage)
+    text = f"{caught.value} {caught.value!r} {storage.settings!r}"
+    assert seaweedfs.secret_access_key not in text
+    assert caught.value.__cause__ is None
+
+
+def test_missing_bucket_is_named(seaweedfs: SeaweedFS) -> None:
+    storage = S3Storage(seaweedfs.settings("s3", bucket="there-is-none"))
+    for call in (storage.probe, partial(storage.stat, "a"), partial(storage.write, "a", Content.of_bytes(b"1"))):
+        with pytest.raises(NotFound, match="there-is-none"):
+            call()
+
+
+# ---- metadata and names, as others see them -------------------------------------------------------------------------
+
+
+def test_modification_time_as_rclone_writes_it(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
+    client = seaweedfs.client()
+    storage.write("ours", Content.of_bytes(b"1", MTIME))
+    assert client.head_object(Bucket=seaweedfs.bucket, Key=key_of(storage, "ours"))["Metadata"] == {
+        "mtime": "1700000000.123456789"
+    }
+    for text, expected in (
+        ("1700000000.123456789", MTIME),
+        ("1700000000", 1_700_000_000 * 10**9),
+        ("-1.5", -1_500_000_000),
+        ("yesterday", None),
+        ("NaN", None),
+    ):
+        client.put_object(Bucket=seaweedfs.bucket, Key=key_of(storage, "theirs"), Metadata={"mtime": text})
+        assert storage.stat("theirs").mtime_ns == expected
+
+
+def test_modification_time_in_parts_and_of_copies(storage: S3Storage) -> None:
+    storage.write("big", Content.of_stream([BIG], mtime_ns=-MTIME))
+    assert storage.stat("big").mtime_ns == -MTIME
+    assert storage.copy_within("big", "copy").mtime_ns == -MTIME
+    assert storage.stat("copy").mtime_ns == -MTIME
+
+
+def test_set_mtime_keeps_the_rest(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
+    client = seaweedfs.client()
+    options = {"Bucket": seaweedfs.bucket, "Key": key_of(storage, "a")}
+    client.put_object(
+        **options, Body=b"1", Metadata={"colour": "red", "mtime": "1.5"}, ContentType="x/y", CacheControl="no-store"
+    )
+    storage.set_mtime("a", MTIME)
+    answer = client.head_object(**options)
+    assert answer["Metadata"] == {"colour": "red", "mtime": "1700000000.123456789"}
+    assert (answer["ContentType"], answer["CacheControl"]) == ("x/y", "no-store")
+    with pytest.raises(NotFound):
+        storage.set_mtime("b", MTIME)
+
+
+def test_content_type_is_told_by_the_name(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
+    for path, kind in (("a.html", "text/html"), ("a", "application/octet-stream")):
+        for content in (Content.of_bytes(b"1"), Content.of_stream([BIG])):
+            storage.write(path, content)
+            answer = seaweedfs.client().head_object(Bucket=seaweedfs.bucket, Key=key_of(storage, path))
+            assert answer["ContentType"] == kind
+
+
+def test_md5_only_of_what_was_sent_in_one_piece(storage: S3Storage) -> None:
+    digest = hashlib.md5(BIG[:MIB]).hexdigest()
+    assert storage.write("one", Content.of_bytes(BIG[:MIB])).hashes == {"md5": digest}
+    storage.write("parts", Content.of_bytes(BIG))
+    assert {entry.path: dict(entry.hashes) for entry in storage.scan()} == {"one": {"md5": digest}, "parts": {}}
+
+
+_NAMES = st.text(
+    st.characters(exclude_categories=("Cs",), exclude_characters="/\\\ufffe\uffff", min_codepoint=32).filter(
+        lambda character: character != "\x7f"
+    ),
+    min_size=1,
+    max_size=60,
+).filter(lambda name: name not in (".", "..") and len(name.encode()) <= 200)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.sets(_NAMES, min_size=1, max_size=6))
+def test_any_name_is_the_key_itself(seaweedfs: SeaweedFS, storage: S3Storage, names: set[str]) -> None:
+    folder = uuid.uuid4().hex
+    for name in names:
+        storage.write(f"{folder}/{name}", Content.of_bytes(name.encode()))
+    pages = (
+        seaweedfs.client()
+        .get_paginator("list_objects_v2")
+        .paginate(Bucket=seaweedfs.bucket, Prefix=key_of(storage, folder) + "/")
+    )
+    keys = {item["Key"] for page in pages for item in page.get("Contents", [])}
+    assert keys == {key_of(storage, f"{folder}/{name}") for name in names}
+    listed = [entry.path for entry in storage.scan(folder, recursive=True)]
+    assert listed == sorted((f"{folder}/{name}" for name in names), key=str.encode)
+    for name in names:
+        assert storage.open_read(f"{folder}/{name}").read() == name.encode()
+    assert not list(storage.remove_many(listed))
+
+
+def test_what_cannot_be_kept_is_refused_unsent(storage: S3Storage) -> None:
+    for name in ("a\nb", "a\x7fb", "a\ufffeb", "a\ud800b", "x" * 1100, "a\\b"):
+        with pytest.raises(InvalidName):
+            storage.write(name, Content.of_bytes(b"1"))
+    assert not list(storage.scan())
+
+
+def test_backslash_where_the_server_keeps_it(other: S3Storage) -> None:
+    other.write("a\\b", Content.of_bytes(b"1"))
+    assert [entry.path for entry in other.scan()] == ["a\\b"]
+
+
+def test_foreign_keys_do_not_break_a_listing(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
+    client = seaweedfs.client()
+    for key in ("marked/", "marked/a", "empty/", "zero", ".cdir-tmp-1", "dir/.cdir-tmp-2", "dir/b"):
+        client.put_object(Bucket=seaweedfs.bucket, Key=key_of(storage, key), Body=b"")
+    expected = ["dir/", "dir/b", "empty/", "marked/", "marked/a", "zero"]
+    found = [entry.path + "/" * entry.is_directory for entry in storage.scan(recursive=True)]
+    assert found == expected
+    assert [entry.path for entry in storage.scan()] == ["dir", "empty", "marked", "zero"]
+    assert list(storage.scan("empty")) == []
+    assert storage.stat("zero").size == 0
+
+
+def test_directories_of_ours_are_markers(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
+    storage.make_dir("a/b")
+    answer = seaweedfs.client().list_objects_v2(Bucket=seaweedfs.bucket, Prefix=key_of(storage, ""))
+    assert [(item["Key"], item["Size"]) for item in answer["Contents"]] == [
+        (key_of(storage, "a/"), 0),
+        (key_of(storage, "a/b/"), 0),
+    ]
+
+
+def test_directory_without_markers(other: S3Storage) -> None:
+    other.make_dir("a/b")
+    assert not other.capabilities.empty_directories
+    assert list(other.scan()) == []
+    other.write("a/b/c", Content.of_bytes(b"1"))
+    assert other.stat("a/b").is_directory
+
+
+# ---- parts ----------------------------------------------------------------------------------------------------------
+
+
+def test_parts_fit_into_ten_thousand() -> None:
+    for size in (1, 8 * MIB, 80_000 * MIB, 80_000 * MIB + 1, 5 * 1024 * 1024 * MIB):
+        part = multipart.part_bytes(size)
+        assert part % MIB == 0
+        assert -(-size // part) <= 10_000
+
+
+@given(pieces=st.lists(st.binary(max_size=40)), size=st.integers(1, 50))
+def test_regroup_changes_no_byte(pieces: list[bytes], size: int) -> None:
+    blocks = list(multipart.regroup(pieces, size))
+    assert b"".join(blocks) == b"".join(pieces)
+    assert all(len(block) == size for block in blocks[:-1])
+    assert all(blocks)
+
+
+def failing(error: Exception) -> Iterable[bytes]:
+    yield BIG
+    yield BIG
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (Content(open=lambda: [BIG], size=len(BIG) + 1), SourceChanged),
+        (Content(open=lambda: [BIG, b"1"], size=len(BIG)), SourceChanged),
+        (Content(open=lambda: failing(ZeroDivisionError())), ZeroDivisionError),
+        (Content(open=lambda: failing(OSError(5, "Input/output error"))), Unavailable),
+    ],
+)
+def test_nothing_stays_of_an_upload_that_failed(
+    seaweedfs: SeaweedFS, storage: S3Storage, content: Content, error: type[Exception]
+) -> None:
+    storage.write("a", Content.of_bytes(b"before"))
+    with pytest.raises(error):
+        storage.write("a", content)
+    assert storage.open_read("a").read() == b"before"
+    assert not uploads(seaweedfs, storage)
+
+
+def test_create_of_a_large_file_is_decided_at_the_end(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
+    def pieces() -> Iterator[bytes]:
+        yield BIG
+        storage.write("a", Content.of_bytes(b"somebody else's"))
+        yield BIG
+
+    with pytest.raises(AlreadyExists):
+        storage.write("a", Content(open=pieces, size=2 * len(BIG)), mode="create")
+    assert storage.open_read("a").read() == b"somebody else's"
+    assert not uploads(seaweedfs, storage)
+
+
+def test_only_one_of_many_creates_wins(storage: S3Storage) -> None:
+    start = threading.Barrier(8)
+    results: list[int | None] = []
+
+    def create(number: int) -> None:
+        start.wait()
+        try:
+            storage.write("a", Content.of_bytes(b"%d" % number), mode="create")
+            results.append(number)
+        except AlreadyExists:
+            results.append(None)
+
+    threads = [threading.Thread(target=create, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    winners = [number for number in results if number is not None]
+    assert len(results) == 8
+    assert [storage.open_read("a").read()] == [b"%d" % number for number in winners]
+
+
+def test_large_copy_in_ranges(storage: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The limit is 5 GiB; here a smaller one leads into the same code and the same requests.
+    monkeypatch.setattr(provider, "COPY_LIMIT", 10 * MIB)
+    monkeypatch.setattr(multipart, "copy", partial(multipart.copy, range_bytes=8 * MIB))
+    storage.write("a.txt", Content.of_bytes(BIG, MTIME))
+    storage.copy_within("a.txt", "b")
+    assert storage.open_read("b").read() == BIG
+    entry = storage.stat("b")
+    assert entry.mtime_ns == MTIME
+    assert entry.etag is not None
+    assert entry.etag.endswith('-3"')
+    with pytest.raises(AlreadyExists):
+        storage.copy_within("a.txt", "b", mode="create")
+
+
+def test_download_in_ranges(storage: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider, "PARALLEL_DOWNLOAD", 10 * MIB)
+    monkeypatch.setattr(provider, "RANGE", 3 * MIB + 17)
+    storage.write("a", Content.of_bytes(BIG))
+    target = tmp_path / "a"
+    target.write_bytes(b"longer than it will be" * MIB)
+    assert storage.download("a", target).size == len(BIG)
+    assert target.read_bytes() == BIG
+
+
+# ---- faults ---------------------------------------------------------------------------------------------------------
+
+
+def through(seaweedfs: SeaweedFS, port: int, root: str, read: float = 60.0) -> S3Storage:
+    return S3Storage(replace(seaweedfs.settings("s3", root=root, port=port), timeouts=Timeouts(5.0, read)))
+
+
+@pytest.mark.parametrize("size", [1000, 3 * MIB, len(BIG)])
+def test_write_that_is_cut_leaves_the_old_file(
+    seaweedfs: SeaweedFS, storage: S3Storage, fault_proxy: Callable[[int], FaultProxy], size: int
+) -> None:
+    storage.write("a", Content.of_bytes(b"before"))
+    proxy = fault_proxy(seaweedfs.port)
+    broken = through(seaweedfs, proxy.port, storage.settings.root)
+    proxy.cut(after=min(size // 2, 5 * MIB), direction="up", times=None)  # of each connection: parts go by several
+    with pytest.raises(Unavailable):
+        broken.write("a", Content.of_bytes(BIG[:size]))
+    assert proxy.fired >= 1
+    assert storage.open_read("a").read() == b"before"
+    assert not uploads(seaweedfs, storage)
+
+
+def test_read_in_ranges_that_is_cut(
+    seaweedfs: SeaweedFS,
+    storage: S3Storage,
+    fault_proxy: Callable[[int], FaultProxy],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(provider, "PARALLEL_DOWNLOAD", 10 * MIB)
+    storage.write("a", Content.of_bytes(BIG))
+    proxy = fault_proxy(seaweedfs.port)
+    broken = through(seaweedfs, proxy.port, storage.settings.root)
+    proxy.cut(after=5 * MIB, times=None)
+    with pytest.raises(Unavailable):
+        broken.download("a", tmp_path / "a")
+
+
+def test_stalled_read_times_out(
+    seaweedfs: SeaweedFS, storage: S3Storage, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    storage.write("a", Content.of_bytes(BIG))
+    proxy = fault_proxy(seaweedfs.port)
+    broken = through(seaweedfs, proxy.port, storage.settings.root, read=0.5)
+    proxy.stall(after=MIB, times=None)
+    with pytest.raises(Unavailable, match="timed out"):
+        broken.open_read("a").read()
+
+
+def test_service_that_asks_to_slow_down(
+    seaweedfs: SeaweedFS, storage: S3Storage, http_faults: Callable[[int], HttpFaults]
+) -> None:
+    proxy = http_faults(seaweedfs.port)
+    broken = through(seaweedfs, proxy.port, storage.settings.root)
+    proxy.answer(503, retry_after=7, times=None)
+    for call in (partial(broken.stat, "a"), broken.probe, partial(broken.write, "a", Content.of_bytes(b"1"))):
+        with pytest.raises(StorageError) as caught:
+            call()
+        assert caught.value.retryable
+    with pytest.raises(StorageError) as caught:
+        broken.probe()
+    assert caught.value.retry_after == 7
+    # No retries of its own: each call was one request.
+    assert len(proxy.requests) == 4
+
+
+# ---- what else S3 can -----------------------------------------------------------------------------------------------
+
+
+def test_presigned_urls_work_for_anyone(storage: S3Storage) -> None:
+    path = "dir/é #?%&+ name"
+    request = urllib.request.Request(storage.presign(path, expires=60, method="PUT"), data=b"sent", method="PUT")
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status == 200
+    with urllib.request.urlopen(storage.presign(path, expires=60)) as answer:
+        assert answer.read() == b"sent"
+    with pytest.raises(Unsupported):
+        storage.presign(path, expires=8 * 24 * 3600)
+
+
+def test_versions_newest_first(seaweedfs: SeaweedFS) -> None:
+    bucket = seaweedfs.make_bucket(versioned=True)
+    storage = S3Storage(seaweedfs.settings("s3", bucket=bucket))
+    storage.probe()
+    assert storage.capabilities.versions
+    written = [storage.write("a", Content.of_bytes(b"x" * size)).version for size in (1, 2, 3)]
+    storage.write("a-longer-name", Content.of_bytes(b""))
+    storage.remove("a")
+    assert [(entry.size, entry.version) for entry in storage.versions("a")] == [
+        (size, version) for size, version in zip((3, 2, 1), reversed(written), strict=True)
+    ]
+    with pytest.raises(NotFound):
+        storage.versions("b")
+
+
+def test_conditions_are_asked_of_a_compatible_service(storage: S3Storage, other: S3Storage) -> None:
+    assert not storage.capabilities.conditional_create
+    for made, honours in ((storage, True), (other, False)):
+        made.write("a", Content.of_bytes(b"1"), mode="create")
+        assert made.capabilities.conditional_create is honours
+        assert made.capabilities.conditional_match is honours
+        with pytest.raises(AlreadyExists):
+            made.write("a", Content.of_bytes(b"2"), mode="create")
+        assert [entry.path for entry in made.scan()] == ["a"]
+        assert made.open_read("a").read() == b"1"
+
+
+def test_remove_many_in_batches(seaweedfs: SeaweedFS, storage: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provider, "DELETE_BATCH", 4)
+    paths = [f"dir/é&<{number}>" for number in range(10)]
+    for path in paths:
+        storage.write(path, Content.of_bytes(b"1"))
+    failed = dict(storage.remove_many([*paths, "dir/not there", "bad\nname"]))
+    assert list(failed) == ["bad\nname"]
+    assert isinstance(failed["bad\nname"], InvalidName)
+    assert [entry for entry in storage.scan(recursive=True) if not entry.is_directory] == []
+
+
+def test_remove_many_where_there_is_no_batch(
+    seaweedfs: SeaweedFS, storage: S3Storage, http_faults: Callable[[int], HttpFaults]
+) -> None:
+    for name in "abc":
+        storage.write(name, Content.of_bytes(b"1"))
+    proxy = http_faults(seaweedfs.port)
+    poor = through(seaweedfs, proxy.port, storage.settings.root)
+    proxy.answer(501, method="POST", times=None)
+    assert list(poor.remove_many(["a", "b", "not there"])) == []
+    assert [entry.path for entry in storage.scan()] == ["c"]
+
+
+def test_virtual_addressing(seaweedfs: SeaweedFS, http_faults: Callable[[int], HttpFaults]) -> None:
+    storage = S3Storage(seaweedfs.settings("s3", endpoint_url="http://s3.example", addressing_style="virtual"))
+    url = storage.presign("dir/a", expires=60)
+    assert re.match(rf"http://{seaweedfs.bucket}\.s3\.example/dir/a\?", url)
+
+
+def test_amazon_itself_is_addressed_by_region(tmp_path: Path) -> None:
+    credentials = {"bucket": "my-bucket", "access_key_id": "AKIA", "secret_access_key": "s", "region": "eu-west-3"}
+    storage = S3Storage(ServiceSettings("aws", "awss3", root="/x/", credentials=credentials))
+    assert storage.capabilities.conditional_create
+    assert storage.presign("a", expires=60).startswith("https://my-bucket.s3.eu-west-3.amazonaws.com/x/a?")
+    dotted = S3Storage(ServiceSettings("aws", "awss3", credentials=credentials | {"bucket": "my.bucket"}))
+    assert dotted.presign("a", expires=60).startswith("https://s3.eu-west-3.amazonaws.com/my.bucket/a?")

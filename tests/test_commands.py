@@ -1,0 +1,19 @@
+"""Every usage line of every command has its method, and every method of the APIs its usage line."""
+
+from __future__ import annotations
+
+import pytest
+
+from cloudmesh.cdir.main import COMMANDS
+from cloudmesh.storage.binding import check
+from cloudmesh.storage.dispatch import Command
+
+
+@pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
+def test_usage_and_api_fit_both_ways(command: Command) -> None:
+    assert check(command.usage, command.api_class()) == []
+
+
+def test_no_verb_of_vdir_is_hidden_by_a_command_of_cdir() -> None:
+    verbs = {operation.words[0] for operation in COMMANDS["vdir"].usage.operations}
+    assert not verbs & {*COMMANDS, "help"}
