@@ -31,7 +31,14 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     """An empty configuration folder; nothing of the real user's is seen or touched."""
     folder = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(folder))
-    for variable in ("CDIR_CWD", "SSH_AUTH_SOCK", "AWS_PROFILE", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for variable in (
+        "CDIR_CWD",
+        "CDIR_DATABASE",
+        "SSH_AUTH_SOCK",
+        "AWS_PROFILE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    ):
         monkeypatch.delenv(variable, raising=False)
     configuration = folder / ".cloudmesh"
     configuration.mkdir(mode=0o700)

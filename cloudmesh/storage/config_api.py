@@ -115,7 +115,7 @@ class ConfigApi:
                 service.name,
                 service.kind,
                 service.label,
-                without_secrets(service.root),
+                without_secrets(service.root or self._directory(service)),
                 service.name == default,
                 service.active,
                 service.problem or ("" if service.kind in kinds else f"no provider for kind {service.kind!r}"),
@@ -178,6 +178,7 @@ class ConfigApi:
             raise UsageError(name, "a service's name is two or more of letters, digits, '_', '.' and '-'")
         if self._defined(name):
             raise AlreadyExists(name, "there is a service of that name", f"cms storage config edit {name}")
+        registry.refuse_taken(name)
         given = _assignments(set)
         known = find_preset(preset) if preset else None
         guided = not (kind or known or given)
@@ -332,6 +333,11 @@ class ConfigApi:
             service.name == name and (name != LOCAL or self._configuration.values(name)["cm"])
             for service in self._configuration.services()
         )
+
+    def _directory(self, service: Service) -> str:
+        """Where a kind's root is a credential, as the published template has it for the local disk."""
+        directory = self._configuration.values(service.name)["credentials"].get("directory")
+        return str(directory) if is_set(directory) else ""
 
     def _row(self, name: str) -> ServiceRow:
         for row in self.list():

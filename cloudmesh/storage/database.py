@@ -10,6 +10,7 @@ SQLAlchemy Core only, and Alembic only where the schema is behind: both would co
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 import time
@@ -43,6 +44,7 @@ WAIT_S = 60
 """Seconds that a writer waits for the others."""
 
 _POLL_S = 0.005
+_ALMOST_NOTHING = 1 << 16
 _WRITER_LOCK = 0x636469725F646200
 """The key of PostgreSQL's advisory lock; the letters ``cdir_db``."""
 
@@ -103,9 +105,7 @@ class Database:
     def __init__(self, url: str | None = None) -> None:
         parsed = _parse(url or os.environ.get("CDIR_DATABASE") or None)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        self.subject = (
-            parsed.database or "" if self.is_sqlite else str(parsed.set(query={}, username=None, password=None))
-        )
+        self.subject = (parsed.database or "") if self.is_sqlite else _shown(parsed)
         self._turn = threading.Lock()
         self._engine = _sqlite_engine(parsed) if self.is_sqlite else _postgresql_engine(parsed, self.subject)
         try:
@@ -113,6 +113,16 @@ class Database:
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    def exists(url: str | None = None) -> bool:
+        """Tell whether there may be something in the database: false for a file that is not there yet.
+
+        Raises:
+            ConfigError: the URL makes no sense.
+        """
+        parsed = _parse(url or os.environ.get("CDIR_DATABASE") or None)
+        return parsed.get_backend_name() != "sqlite" or Path(parsed.database or "").exists()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -203,15 +213,14 @@ def _translate(error: SQLAlchemyError, subject: str) -> StorageError:
 
 def _is_full(file: str) -> bool:
     """Tell whether a write to ``file`` failed because nothing fits any more; SQLite calls some of it an I/O error."""
-    with suppress(OSError):
-        status = os.statvfs(Path(file).parent)
-        if status.f_bavail * status.f_frsize < 1 << 16:
+    with suppress(OSError, ImportError):
+        if shutil.disk_usage(Path(file).parent).free < _ALMOST_NOTHING:
             return True
-        with Path(file).with_name(f"{Path(file).name}-wal").open("ab") as wal:
-            import resource
+        import resource  # Windows has no such limit
 
-            limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-            return limit != resource.RLIM_INFINITY and wal.tell() + (1 << 16) > limit
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+        size = Path(f"{file}-wal").stat().st_size
+        return limit != resource.RLIM_INFINITY and size + _ALMOST_NOTHING > limit
     return False
 
 
@@ -224,6 +233,11 @@ def _state_of_refusal(message: str) -> str:
     if "role" in message and "does not exist" in message:
         return "28000"
     return ""
+
+
+def _shown(url: URL) -> str:
+    """Return a server's URL without its user, password and options."""
+    return str(URL.create("postgresql", host=url.host, port=url.port, database=url.database))
 
 
 def _parse(url: str | None) -> URL:
@@ -313,9 +327,9 @@ def _postgresql_engine(url: URL, subject: str) -> Engine:
     arguments = {key: value for key, value in arguments.items() if key not in url.query}
     try:
         return create_engine(url, max_overflow=-1, connect_args=arguments)
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise MissingExtra(
-            subject, f"package {error.name} is not installed", "pip install 'cloudmesh-vdir[postgresql]'"
+            subject, f"package {error.name or 'psycopg'} is not installed", "pip install 'cloudmesh-vdir[postgresql]'"
         ) from error
 
 

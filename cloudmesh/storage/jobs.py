@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -172,6 +173,8 @@ class Jobs:
             start_new_session=True,
             cwd="/",
         )
+        # else it would stay a zombie, and look alive, as long as this process lives
+        threading.Thread(target=process.wait, daemon=True).start()
         with self._database().write() as connection:
             waiting = (table.c.name == job.name) & (table.c.state == "waiting")
             connection.execute(table.update().where(waiting).values(pid=process.pid, host=socket.gethostname()))

@@ -92,7 +92,7 @@ PRESETS: Mapping[str, Preset] = {
             "https://{region}.digitaloceanspaces.com",
             "",
             "virtual",
-            "https://docs.digitalocean.com/products/spaces/reference/s3-compatibility/",
+            "https://docs.digitalocean.com/products/spaces/reference/aws-sdks/",
         ),
         # The endpoint is unique for every account and region; the dashboard shows it.
         Preset(
@@ -125,7 +125,7 @@ PRESETS: Mapping[str, Preset] = {
             "https://s3.{region}.scw.cloud",
             "fr-par",
             "virtual",
-            "https://www.scaleway.com/en/docs/object-storage/api-cli/object-storage-aws-cli/",
+            "https://www.scaleway.com/en/docs/storage/object/concepts/",
         ),
         Preset(
             "storj",
@@ -135,14 +135,14 @@ PRESETS: Mapping[str, Preset] = {
             "path",
             "https://storj.dev/dcs/api/s3/s3-compatible-gateway",
         ),
-        # Path style is what Wasabi itself recommends (docs.wasabi.com, "Host Designation").
+        # Path style is what Wasabi itself recommends (section "Host Designation").
         Preset(
             "wasabi",
             "Wasabi",
             "https://s3.{region}.wasabisys.com",
             "us-east-1",
             "path",
-            "https://docs.wasabi.com/docs/what-are-the-service-urls-for-wasabis-different-storage-regions",
+            "https://docs.wasabi.com/docs/rest-api-introduction",
         ),
     )
 }

@@ -43,3 +43,19 @@ def provider_class(kind: str, service: str = "") -> type[StorageABC]:
     if not (isinstance(loaded, type) and issubclass(loaded, StorageABC)):
         raise ConfigError(subject, f"the provider {entry.value} is not a StorageABC")
     return loaded
+
+
+def refuse_taken(name: str) -> None:
+    """Ask the floors above whether a new service may have this name: the virtual directory may use it.
+
+    They register a function in the entry point group ``cloudmesh.storage.name_guards``, as imports only point down.
+
+    Raises:
+        AlreadyExists: the name is taken.
+    """
+    from importlib.metadata import entry_points
+
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="cloudmesh.storage.name_guards"):
+        point.load()(name)

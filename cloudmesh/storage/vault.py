@@ -229,7 +229,14 @@ class Vault:
             except age.WrongKey:
                 self._keys = []
         failure: StorageError | None = None
-        for keeping in self._ways():
+        # During a rekey there are two ways: one that is unlocked goes first, and nobody is asked twice for the same.
+        ways = sorted(self._ways(), key=lambda way: not (way.can_lock and vault_session.load(way.recipients[0])))
+        asked = False
+        for keeping in ways:
+            if keeping.opened_with == "passphrase":
+                if asked:
+                    continue
+                asked = True
             try:
                 keys = vault_keys.load(keeping, self.folder, self._prompt)
                 plain = age.decrypt(data, keys, str(self.path), restore)
@@ -305,10 +312,11 @@ class Vault:
 
     def _ways(self) -> list[Keeping]:
         """How the vault is opened: the usual way first; during a rekey the old way too."""
-        problem = VaultError(str(self._settings), "does not tell how the vault is opened", "cms storage vault rekey")
+        hint = f"move it away, then {self._own_key()} is tried"
+        problem = VaultError(str(self._settings), "does not tell how the vault is opened", hint)
         try:
             found = json.loads(self._settings.read_bytes())["ways"]
-            ways = [_keeping(way) for way in found]
+            ways = [_keeping(way, self.folder) for way in found]
         except FileNotFoundError:
             # Moved here without its settings: the identity file says all that is needed.
             own = self._own_key()
@@ -322,7 +330,13 @@ class Vault:
 
     def _write_settings(self, *ways: Keeping) -> None:
         data: list[dict[str, Any]] = [
-            {"opened_with": way.opened_with, "recipients": list(way.recipients), "file": way.file} for way in ways
+            {
+                "opened_with": way.opened_with,
+                "recipients": list(way.recipients),
+                # our own file by its name alone, so that the folder can be moved
+                "file": way.file if way.file != str(self._own_key()) else self._own_key().name,
+            }
+            for way in ways
         ]
         yaml_file.write(self._settings, json.dumps({"ways": data}, indent=2).encode() + b"\n", 0o600)
 
@@ -331,11 +345,12 @@ class _ChangedMeanwhile(Exception):
     """Others replaced the vault while we were writing."""
 
 
-def _keeping(way: dict[str, Any]) -> Keeping:
+def _keeping(way: dict[str, Any], folder: Path) -> Keeping:
     opened_with, recipients = way["opened_with"], tuple(str(one) for one in way["recipients"])
     if opened_with not in get_args(OpenedWith) or not recipients:
         raise ValueError(opened_with)
-    return Keeping(opened_with, recipients, str(way.get("file", "")))
+    file = str(way.get("file", ""))
+    return Keeping(opened_with, recipients, str(folder / file) if file else "")
 
 
 def _check(opened_with: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from cloudmesh.storage import paths, yaml_file
@@ -23,13 +23,16 @@ class SecretName:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Secret:
     """A secret with its value: only ``export`` gives it, and ``repr`` does not."""
 
     service: str
     key: str
-    value: str = field(repr=False)
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Secret(service={self.service!r}, key={self.key!r})"
 
 
 class VaultApi:

@@ -69,7 +69,7 @@ def import_lines(catalogue: Catalogue, lines: Iterable[str], source: str = "impo
     Raises:
         ConfigError: a line is wrong, or a file is in the way of a directory or the other way round; it says which line.
     """
-    numbered = ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    numbered = _numbered(lines, source)
     number, header = next(numbered, (1, ""))
     fields = _parse(header, source, number)
     if fields.get("format") != FORMAT:
@@ -197,10 +197,20 @@ def _wrong(source: str, number: int, why: str) -> ConfigError:
     return ConfigError(f"{source}: line {number}", why, "nothing was imported")
 
 
+def _numbered(lines: Iterable[str], source: str) -> Iterator[tuple[int, str]]:
+    number = 0
+    try:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield number, line
+    except UnicodeDecodeError as error:
+        raise _wrong(source, number + 1, "is not UTF-8 text") from error
+
+
 def _parse(line: str, source: str, number: int) -> dict[str, Any]:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(source, number, f"is not JSON: {error}") from None
     if not isinstance(fields, dict):
         raise _wrong(source, number, "is not a JSON object")
@@ -269,7 +279,7 @@ def _check_fields(fields: Mapping[str, Any], checks: Mapping[str, _Check], requi
         if key not in checks:
             raise fail(f"unknown key {key!r}")
         if not checks[key](value):
-            raise fail(f"{key} cannot be {json.dumps(value)}")
+            raise fail(f"{key} cannot be {json.dumps(value)[:80]}")
 
 
 def _checked(line: str, source: str, number: int) -> _Name:

@@ -26,6 +26,8 @@ def refuse_directory_name(service: str) -> None:
     Raises:
         AlreadyExists: there is such a name.
     """
+    if not Database.exists():
+        return
     with Database() as database:
         try:
             Catalogue(database).lookup(service)

@@ -11,6 +11,7 @@ from sqlalchemy.sql.functions import func
 from sqlalchemy.types import Boolean, LargeBinary
 
 from cloudmesh.storage.tables import Count, Text, metadata
+from cloudmesh.vdir.nodes import STATES
 
 ROOT = 1
 TRASH = 2
@@ -20,8 +21,6 @@ NAME_MAX_BYTES = 1024
 
 PATH_INDEXED = 600
 """Characters of a replica's path that are indexed, again because of PostgreSQL's limit."""
-
-STATES = ("available", "stale", "copying", "missing", "bad", "unavailable", "deleting")
 
 entry = Table(
     "entry",

@@ -5,6 +5,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def test_revisions_are_those_of_the_scripts() -> None:
     assert tuple(step.revision for step in script.walk_revisions())[::-1] == REVISIONS
 
 
+@pytest.mark.filterwarnings("ignore:.*expression-based index")
 def test_migrations_make_what_the_tables_say(url: str) -> None:
     with Database(url) as database, database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -248,3 +250,34 @@ def test_wrong_password(database_url: str) -> None:
 def test_missing_database(database_url: str) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         Database(f"{database_url}_not")
+
+
+def test_missing_driver_names_the_extra(database_url: str) -> None:
+    program = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from cloudmesh.storage.database import Database\n"
+        "from cloudmesh.storage.errors import MissingExtra\n"
+        "try: Database(sys.argv[1])\n"
+        "except MissingExtra as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, database_url], capture_output=True, text=True, check=True)
+    assert "cloudmesh-vdir[postgresql]" in done.stdout
+    assert database_url.split(":")[2].partition("@")[0] not in done.stdout
+
+
+def test_threads_share_a_database(url: str) -> None:
+    with Database(url) as database:
+        with database.write() as connection:
+            connection.exec_driver_sql("INSERT INTO speed VALUES ('aws', 'read', 0, 0, 0, 0)")
+
+        def add(_: int) -> None:
+            with database.write() as connection:
+                value = connection.exec_driver_sql("SELECT samples FROM speed").scalar_one()
+                connection.exec_driver_sql(f"UPDATE speed SET samples = {value + 1}")
+            with database.read() as connection:
+                connection.exec_driver_sql("SELECT samples FROM speed").scalar_one()
+
+        with ThreadPoolExecutor(20) as threads:
+            list(threads.map(add, range(200)))
+        with database.read() as connection:
+            assert connection.exec_driver_sql("SELECT samples FROM speed").scalar() == 200

@@ -551,6 +551,11 @@ def test_layered(disk: LocalStorage, tmp_path: Path) -> None:
     assert find_layer(disk, Meter) is None
 
 
+def test_a_layer_passes_everything_on() -> None:
+    public = {name for name in vars(StorageABC) if not name.startswith("_")}
+    assert public - set(vars(Layer)) == {"keys", "required", "secrets"}
+
+
 def test_attempts_are_metered_one_by_one(disk: LocalStorage, clock: Clock) -> None:
     put(disk, "f")
     faulty = Faulty(disk)

@@ -158,3 +158,13 @@ def test_any_unicode_survives(tmp_path_factory: pytest.TempPathFactory, names: l
         with exported.open(encoding="utf-8", newline="\n") as lines:
             import_lines(Catalogue(two), lines)
         assert "".join(export_lines(Catalogue(two))) == exported.read_bytes().decode()
+
+
+def test_file_that_is_no_text(catalogue: Catalogue, tmp_path: Path) -> None:
+    file = tmp_path / "saved.jsonl"
+    file.write_bytes(HEADER.encode() + b"\n\xff\xfe\n")
+    with file.open(encoding="utf-8") as lines, pytest.raises(ConfigError, match="UTF-8"):
+        import_lines(catalogue, lines, str(file))
+    with pytest.raises(ConfigError, match="line 2"):
+        import_lines(catalogue, [HEADER, "[" * 100_000])
+    assert list(catalogue.walk("")) == []

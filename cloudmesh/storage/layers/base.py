@@ -35,6 +35,10 @@ class Layer(StorageABC):
     def capabilities(self, value: Capabilities) -> None:
         self.inner.capabilities = value
 
+    @property
+    def name_limits(self) -> Capabilities:
+        return self.inner.name_limits
+
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
         """Make one call and return its answer."""
         return call()

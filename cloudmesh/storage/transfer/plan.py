@@ -97,19 +97,23 @@ def _paired(source: Tree, destination: Tree) -> Iterator[tuple[Entry, Entry | No
 def same(source: StorageABC, entry: Entry, destination: StorageABC, existing: Entry) -> bool:
     """Tell whether two files surely hold the same content, by the cheapest facts that decide it.
 
-    Sizes that differ decide; then modification times, if both sides keep them, within the coarser precision; then a
-    hash that both know. Listings that leave the question open cost one `stat` of the side that lacks the fact.
+    Sizes that differ decide; then a hash that both report; then modification times, if both sides keep them, within the
+    coarser precision (a listing that does not tell them costs one `stat`). Where a side keeps none, one side's hash is
+    compared with the other's bytes; and where the destination reports none either, it counts as the same if it was
+    stored after the source was last modified, as ``aws s3 sync`` does.
     """
     if entry.size is None or existing.size is None or entry.size != existing.size:
         return False
     if not (source.capabilities.mtime_precision_ns and destination.capabilities.mtime_precision_ns):
-        return _same_hash(source, entry, destination, existing)
+        known = _same_hash(source, entry, destination, existing)
+        return known if known is not None else _stored_later(entry, existing)
     if entry.hashes and existing.hashes and not entry.hashes.keys().isdisjoint(existing.hashes):
-        return _same_hash(source, entry, destination, existing)
+        return bool(_same_hash(source, entry, destination, existing))
     mine = _with_mtime(source, entry)
     theirs = _with_mtime(destination, existing)
     if mine.mtime_ns is None or theirs.mtime_ns is None:
-        return _same_hash(source, mine, destination, theirs)
+        known = _same_hash(source, mine, destination, theirs)
+        return known if known is not None else _stored_later(mine, theirs)
     precision = max(source.capabilities.mtime_precision_ns, destination.capabilities.mtime_precision_ns)
     return abs(mine.mtime_ns - theirs.mtime_ns) < max(precision, 1)
 
@@ -123,8 +127,13 @@ def _with_mtime(service: StorageABC, entry: Entry) -> Entry:
         return replace(entry, mtime_ns=None)
 
 
-def _same_hash(source: StorageABC, entry: Entry, destination: StorageABC, existing: Entry) -> bool:
-    """Compare by a hash; a side that does not report the other's is read, if the other reports one that we compute."""
+def _stored_later(entry: Entry, existing: Entry) -> bool:
+    modified = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
+    return modified is not None and existing.changed_ns is not None and existing.changed_ns > modified
+
+
+def _same_hash(source: StorageABC, entry: Entry, destination: StorageABC, existing: Entry) -> bool | None:
+    """Compare by a hash, reading a side that does not report the other's; None where no side reports one."""
     common = entry.hashes.keys() & existing.hashes.keys()
     if common:
         return all(entry.hashes[algorithm] == existing.hashes[algorithm] for algorithm in common)
@@ -132,7 +141,7 @@ def _same_hash(source: StorageABC, entry: Entry, destination: StorageABC, existi
         algorithm = next((name for name in _LOCAL_HASHES if name in known.hashes), None)
         if algorithm is not None:
             return digest(service, path, algorithm) == known.hashes[algorithm]
-    return False
+    return None
 
 
 def digest(service: StorageABC, path: str, algorithm: str) -> str:

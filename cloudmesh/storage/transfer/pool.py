@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from cloudmesh.storage.errors import StorageError
@@ -33,23 +33,20 @@ def run_parallel(
     threads_wanted = parallel or DEFAULT_PARALLEL
     stopped = threading.Event()
 
-    def guarded(task: Task) -> Result | StorageError | None:
+    def guarded(task: Task) -> Result | StorageError:
         if stopped.is_set():
-            return None
+            raise CancelledError
         try:
             return work(task)
         except StorageError as error:
             return error
 
-    running: dict[Future[Result | StorageError | None], Task] = {}
+    running: dict[Future[Result | StorageError], Task] = {}
 
     def finished() -> Iterator[tuple[Task, Result | StorageError]]:
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
-            task = running.pop(future)
-            result = future.result()
-            if result is not None:
-                yield task, result
+            yield running.pop(future), future.result()
 
     with ThreadPoolExecutor(threads_wanted, thread_name_prefix="transfer") as threads:
         try:

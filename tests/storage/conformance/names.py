@@ -88,7 +88,7 @@ NAMES: dict[str, str] = {
     "control-1b": "a\x1bb",
     "control-1f": "a\x1fb",
     "control-7f": "a\x7fb",
-    "control-85": "a\x85b",
+    "c1-85": "a\x85b",
     "control-noncharacter": "a\uffffb",
     "long-ascii": "x" * 255,
     "long-multibyte": "日" * 85,

@@ -12,7 +12,7 @@ from cloudmesh.storage.errors import AuthenticationFailed, NotFound, PermissionD
 from cloudmesh.storage.layers import Retry, RetryPolicy
 from tests.faults import FaultProxy, HttpFaults
 from tests.storage.conformance.conftest import Service
-from tests.storage.conformance.targets import Outside, Target, child, listed, put
+from tests.storage.conformance.targets import Outside, Target, child, listed, put, settles
 
 pytestmark = pytest.mark.needs("network")
 
@@ -123,7 +123,12 @@ def test_cut_while_downloading(
 @pytest.mark.parametrize("after", [0, 1000, 100_000, 4 * MIB])
 @pytest.mark.parametrize("exists", [True, False], ids=["over", "new"])
 def test_cut_while_writing(
-    proxied: StorageABC, proxy: FaultProxy, storage: StorageABC, place: str, after: int, exists: bool
+    proxied: StorageABC,
+    proxy: FaultProxy,
+    storage: StorageABC,
+    place: str,
+    after: int,
+    exists: bool,
 ) -> None:
     path = child(place, "f")
     put(storage, child(place, "other"))
@@ -140,7 +145,8 @@ def test_cut_while_writing(
     else:
         with pytest.raises(NotFound):
             storage.stat(path)
-    assert listed(storage, place) == (["f", "other"] if exists else ["other"])
+    # Without a connection nobody can tidy up: a temporary object, ours or the server's, may stay, but is not listed.
+    settles(lambda: listed(storage, place), ["f", "other"] if exists else ["other"])
     proxied.write(path, Content.of_bytes(DATA))
     assert bytes_of(storage, path) == DATA
 

@@ -9,15 +9,10 @@ import pytest
 
 from cloudmesh.storage.abc import Content, StorageABC
 from cloudmesh.storage.errors import NotADirectory, NotFound
-from tests.storage.conformance.targets import Target, child, listed, put
+from tests.storage.conformance.targets import Target, child, listed, plant, put
 
 TREE = ["a", "a!", "a-b/x", "a/b/c", "a.b", "a0", "B", "b/x", "b/y/z", "é/ü", "日/本", "😀", "\uffee"]
 """Names between which a slash sorts, and of two, three and four bytes."""
-
-
-def plant(storage: StorageABC, place: str, files: list[str]) -> None:
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda file: put(storage, child(place, file)), files))
 
 
 def without_collisions(files: list[str]) -> list[str]:
@@ -117,8 +112,7 @@ def test_deep_tree(storage: StorageABC, place: str, depth: int) -> None:
 
 def test_more_than_5000_entries(storage: StorageABC, place: str) -> None:
     names = [f"{number:05d}" for number in range(5100)]
-    with ThreadPoolExecutor(16) as pool:
-        list(pool.map(lambda name: put(storage, child(place, name), b""), names))
+    plant(storage, place, names, b"")
     assert listed(storage, place) == names
     assert len(listed(storage, place, recursive=True)) == 5100
     assert next(iter(storage.scan(place))).name == "00000"

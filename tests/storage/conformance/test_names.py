@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cloudmesh.storage.abc import Content, StorageABC
-from cloudmesh.storage.errors import InvalidName, NotFound
+from cloudmesh.storage.errors import InvalidName, NotFound, Unsupported
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from tests.storage.conformance.names import NAMES
 from tests.storage.conformance.targets import Outside, Target, child, listed, put
@@ -27,6 +27,7 @@ def test_file_name(storage: StorageABC, target: Target, outside: Outside, place:
         assert refused(target, key)
         assert outside.names(place) == []
         return
+    assert not refused(target, key)
     assert entry.path == path
     assert outside.names(place) == [name]
     assert listed(storage, place) == [name]
@@ -55,7 +56,8 @@ def test_directory_name(storage: StorageABC, target: Target, outside: Outside, p
     assert listed(storage, place, recursive=True) == [f"{name}/", f"{name}/f"]
     assert storage.stat(path).is_directory
     storage.remove(child(path, "f"))
-    assert listed(storage, place, recursive=True) in ([], [f"{name}/"])
+    with pytest.raises(NotFound):
+        storage.stat(child(path, "f"))
 
 
 @pytest.mark.needs("server_copy")
@@ -69,6 +71,10 @@ def test_copied_name(storage: StorageABC, target: Target, outside: Outside, plac
     except InvalidName:
         assert refused(target, key)
         assert outside.names(place) == ["a"]
+        return
+    except Unsupported:
+        assert any(key.startswith(beginning) for beginning in target.not_renamed)
+        assert outside.names(child(place, name)) == []
         return
     assert outside.names(child(place, "copied")) == [name]
     assert outside.read(child(place, "b")) == key.encode()
@@ -84,6 +90,10 @@ def test_moved_name(storage: StorageABC, target: Target, outside: Outside, place
     except InvalidName:
         assert refused(target, key)
         assert outside.names(place) == ["a"]
+        return
+    except Unsupported:
+        assert any(key.startswith(beginning) for beginning in target.not_renamed)
+        assert outside.names(child(place, name)) == []
         return
     assert outside.names(place) == [name]
     storage.move_within(child(place, name), child(place, "b"))

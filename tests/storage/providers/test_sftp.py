@@ -55,7 +55,7 @@ def opened(openssh: OpenSsh) -> Iterator[Opens]:
     """Makes providers on the server; changed credentials by keyword."""
     made: list[SftpStorage] = []
 
-    def make(settings: ServiceSettings | None = None, *, parallel: int = 4, **changes: object) -> SftpStorage:
+    def make(settings: ServiceSettings | None = None, *, parallel: int = 4, **changes: Any) -> SftpStorage:
         given = settings or openssh.settings("nas", root="", **changes)
         storage = SftpStorage(replace(given, parallel=parallel, timeouts=Timeouts(connect=10, read=20)))
         made.append(storage)
@@ -423,6 +423,14 @@ def test_links(opened: Opens, openssh: OpenSsh) -> None:
     ]
     assert storage.open_read("to-directory/file").read() == b"here"
     calls: list[Callable[[], object]] = [
+        lambda: storage.write("out/new", Content.of_bytes(b"new")),
+        lambda: storage.write("out/further/new", Content.of_bytes(b"new")),
+        lambda: storage.make_dir("out/further/new"),
+        lambda: storage.remove("out/secret"),
+        lambda: storage.move_within("out/secret", "mine"),
+        lambda: storage.move_within("inside/file", "out/file"),
+        lambda: storage.copy_within("inside/file", "out/file"),
+        lambda: storage.set_mtime("out/secret", 0),
         lambda: storage.stat("out-file"),
         lambda: storage.stat("out/secret"),
         lambda: storage.open_read("out/secret"),
@@ -431,6 +439,8 @@ def test_links(opened: Opens, openssh: OpenSsh) -> None:
     for call in calls:
         with pytest.raises(PermissionDenied, match="leads out"):
             call()
+    assert [path for path, _ in storage.remove_many(["out/secret"])] == ["out/secret"]
+    assert os.listdir(openssh.data / "beside") == ["secret"]
 
 
 def test_create_is_decided_by_the_server(opened: Opens) -> None:

@@ -116,7 +116,7 @@ class Connection:
         try:
             import botocore.session
         except ImportError:
-            raise MissingExtra(self._name, "package boto3 is not installed", _INSTALL) from None
+            raise MissingExtra(self._name, "package botocore is not installed", _INSTALL) from None
         session = botocore.session.Session(profile=self._profile)
         if self._region:
             session.set_config_variable("region", self._region)

@@ -29,6 +29,7 @@ from cloudmesh.storage.errors import (
 
 NOT_PARTIAL = "Received non-partial response"
 """What obstore says when a server answers a range with the whole object, as some do where the two are the same."""
+BUSY = "the service failed with status 503"
 INTERNAL = "the service failed with status 500"
 """How servers that lie on a tree fail where a file is in the way of a directory or the other way round."""
 
@@ -117,12 +118,12 @@ def translate(error: Exception, subject: str, bucket: str) -> StorageError:
         return NotFound(subject, f"there is no bucket {bucket!r}", "create it or correct the service's bucket")
     if code in _BY_CODE:
         known = from_code(code, subject)
-        known.retry_after = _retry_after(error)
+        known.retry_after = retry_after(error)
         return known
     if status in _BY_STATUS:
-        return _BY_STATUS[status](subject, retry_after=_retry_after(error))
+        return _BY_STATUS[status](subject, retry_after=retry_after(error))
     if status >= 500:
-        return Unavailable(subject, f"the service failed with status {status}", retry_after=_retry_after(error))
+        return Unavailable(subject, f"the service failed with status {status}", retry_after=retry_after(error))
     if status:
         return Unsupported(subject, f"the service refused the request with {code or f'status {status}'}")
     return _without_answer(error, subject)
@@ -134,7 +135,8 @@ def from_code(code: str, subject: str) -> StorageError:
     return kind(subject, why, hint)
 
 
-def _retry_after(error: Exception) -> float | None:
+def retry_after(error: Exception) -> float | None:
+    """Return the seconds that an answer's Retry-After header asks for; None without one."""
     response: Any = getattr(error, "response", None)
     if not isinstance(response, Mapping):
         return None

@@ -1,8 +1,8 @@
-"""Listings by ListObjectsV2: every name as it is, a tenth of botocore's time.
+"""Listings by ListObjectsV2: every name as it is, in a fifth of botocore's time.
 
-obstore's listings are as fast, but they lose the slash that tells a directory's marker from an empty file, alter names
-that XML cannot hold, and fail as a whole where one foreign key holds ``//``. botocore is exact and slow (66 µs a key),
-nearly all of it in its general parser, so the answer is read here (5 µs a key) before botocore's parser sees it.
+obstore's listings are faster still, but they lose the slash that tells a directory's marker from an empty file, alter
+names that XML cannot hold, and fail as a whole where one foreign key holds ``//``. botocore is exact and slow (66 µs a
+key), nearly all of it in its general parser, so the answer is read here (14 µs) before botocore's parser sees it.
 """
 
 from __future__ import annotations

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import os
 import threading
+import time
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -39,6 +41,7 @@ from cloudmesh.storage.errors import (
     NotFound,
     PermissionDenied,
     PreconditionFailed,
+    RateLimited,
     Refused,
     SourceChanged,
     StorageError,
@@ -49,9 +52,11 @@ from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.providers.awss3 import listing, multipart
 from cloudmesh.storage.providers.awss3.connection import Connection
 from cloudmesh.storage.providers.awss3.faults import (
+    BUSY,
     INTERNAL,
     NOT_PARTIAL,
     from_code,
+    retry_after,
     status_and_code,
     translate,
     translated,
@@ -103,7 +108,7 @@ class S3Storage(StorageABC):
         "anonymous": "true: a public bucket, nothing is signed",
     }
     required: ClassVar[frozenset[str]] = frozenset({"bucket"})
-    secrets: ClassVar[frozenset[str]] = frozenset({"access_key_id", "secret_access_key", "session_token"})
+    secrets: ClassVar[frozenset[str]] = frozenset({"secret_access_key", "session_token"})
 
     def __init__(self, settings: ServiceSettings) -> None:
         super().__init__(settings)
@@ -132,6 +137,9 @@ class S3Storage(StorageABC):
         self._executor: ThreadPoolExecutor | None = None
         self._client_ready = False
         self._conditional: bool | None = True if amazon else None
+        self._markers: bool | None = True if amazon else None
+        self._pause_until = 0.0
+        self._pause_asked = float("-inf")
         self._md5_etags: bool | None = None if amazon else True
         self._server: str | None = None
         # Directory buckets and servers that lie on a tree list "a/b" before "a.txt".
@@ -231,6 +239,14 @@ class S3Storage(StorageABC):
     def make_dir(self, path: str) -> None:
         self.check_path(path)
         self._check_server_takes(path)
+        if self._markers is None:
+            # One at a time: a marker that the server takes for a file must not be seen by another thread.
+            with self._asking:
+                self._make_dir(path)
+        else:
+            self._make_dir(path)
+
+    def _make_dir(self, path: str) -> None:
         missing = []
         level = path
         while level:
@@ -240,13 +256,16 @@ class S3Storage(StorageABC):
                 missing.append(level)
             level = paths.parent(level)
         for level in reversed(missing):
+            if self._markers is False:
+                return
             with self._translated(level):
                 self._client.put_object(Bucket=self._bucket, Key=f"{self._key(level)}/", Body=b"")
-            if not self._connection.is_amazon and self._is_file(level):
-                # The server dropped the slash and holds an empty file now: directories exist there only with files.
-                self.remove(level)
-                self.capabilities = replace(self.capabilities, empty_directories=False)
-                return
+            if self._markers is None:
+                self._markers = not self._is_file(level)
+                if not self._markers:
+                    # The server dropped the slash and holds an empty file now: it has directories only with files.
+                    self._remove_one(level)
+                    self.capabilities = replace(self.capabilities, empty_directories=False)
 
     def remove_dir(self, path: str) -> None:
         self.check_path(path)
@@ -377,8 +396,36 @@ class S3Storage(StorageABC):
             if self._seaweedfs:
                 raise InvalidName(self.location(path), "SeaweedFS cannot hold the character '\\' in a name")
 
-    def _translated(self, path: str) -> AbstractContextManager[None]:
-        return translated(self.location(path), self._bucket)
+    @contextmanager
+    def _translated(self, path: str) -> Iterator[None]:
+        try:
+            with translated(self.location(path), self._bucket):
+                yield
+        except (RateLimited, Unavailable) as error:
+            if error.retry_after is None and (isinstance(error, RateLimited) or error.why == BUSY):
+                error.retry_after = self._pause()
+            raise
+
+    def _pause(self) -> float | None:
+        """Return for how many seconds the service wants no requests; None where it does not say.
+
+        obstore does not hand on the Retry-After header, so botocore asks once more, at most once a second.
+        """
+        with self._lock:
+            now = time.monotonic()
+            if now < self._pause_until:
+                return math.ceil(self._pause_until - now)
+            if now < self._pause_asked + 1:
+                return None
+            self._pause_asked = now
+        try:
+            self._connection.client.head_bucket(Bucket=self._bucket)
+        except Exception as error:
+            seconds = retry_after(error)
+            if seconds is not None:
+                self._pause_until = now + seconds
+            return seconds
+        return None
 
     # ---- lookups ----------------------------------------------------------------------------------------------------
 

@@ -213,9 +213,11 @@ class _Ssh:
                 return
             except ConnectionLost as error:
                 cause = error.__cause__
-                if isinstance(cause, AuthenticationError) and self.late:
-                    raise
                 if not isinstance(cause, (AuthenticationDenied, AuthenticationError, AuthenticationPartial)):
+                    raise
+                if not self.session.is_connected():
+                    if "authentication failures" in str(cause):
+                        break
                     raise
         raise AuthenticationFailed(
             login.service,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -55,6 +56,8 @@ _COPY_STEP = 64 * 1024 * 1024
 _BATCH = 64
 """Small requests under way at once."""
 _LAST_SECOND = 0xFFFFFFFF
+_REMEMBERED = 10_000
+_BELIEVED_SECONDS = 30.0
 
 
 class _Session:
@@ -114,7 +117,7 @@ class SftpStorage(StorageABC):
             raise MissingExtra(self.name, "package ssh-python is not installed", "pip install 'cloudmesh-vdir[sftp]'")
         self._root = _root(settings.root)
         self._real_root: bytes | None = None
-        self._inside: dict[bytes, bool] = {}
+        self._inside: dict[str, float] = {}
         login = _login(settings)
         self._pool: Pool[_Session] = Pool(self.name, lambda: _Session(login), settings.parallel, settings.timeouts.read)
         self.capabilities = Capabilities(
@@ -210,6 +213,7 @@ class SftpStorage(StorageABC):
                     sftp.forget(sftp.close(sftp.handle(opened)))
                 raise
             handle = None
+            requests: deque[tuple[int, int, int]] = deque()
             try:
                 if looked.is_directory:
                     raise IsADirectory(self.location(path))
@@ -236,6 +240,8 @@ class SftpStorage(StorageABC):
                         handle = sftp.handle(opened)
                 if handle is not None:
                     sftp.forget(sftp.close(handle))
+                for number, _, _ in requests:
+                    sftp.forget(number)
                 raise
 
             def close() -> None:
@@ -273,6 +279,8 @@ class SftpStorage(StorageABC):
                             raise SourceChanged(self.location(path), why) from error
                         raise
                     last = requests[-1] if requests else (number, offset, length)
+                    if not data:
+                        raise ProtocolError("the server sent no bytes where some were due")
                     if len(data) < length:
                         rest, missing = offset + len(data), length - len(data)
                         requests.appendleft((sftp.read(handle, rest, missing), rest, missing))
@@ -341,6 +349,7 @@ class SftpStorage(StorageABC):
         begun = False
         try:
             with self._session(path) as sftp:
+                self._guard(sftp, path)
                 looked = sftp.stat(remote)
                 opened = sftp.open(temporary, protocol.OPEN_WRITE | protocol.OPEN_CREATE | protocol.OPEN_EXCLUSIVE)
                 begun = True
@@ -465,6 +474,7 @@ class SftpStorage(StorageABC):
         """See `StorageABC.remove`."""
         self.check_path(path)
         with self._session(path) as sftp:
+            self._guard(sftp, path)
             try:
                 sftp.done(sftp.remove(self._remote(path)))
             except Status as error:
@@ -496,8 +506,15 @@ class SftpStorage(StorageABC):
             return failed
         try:
             with self._session(sendable[0]) as sftp:
-                numbers = [sftp.remove(self._remote(path)) for path in sendable]
-                for path, number in zip(sendable, numbers, strict=True):
+                numbers = {}
+                for path in sendable:
+                    try:
+                        self._guard(sftp, path)
+                    except PermissionDenied:
+                        again.append(path)
+                        continue
+                    numbers[path] = sftp.remove(self._remote(path))
+                for path, number in numbers.items():
                     try:
                         sftp.done(number)
                     except Status:
@@ -512,6 +529,7 @@ class SftpStorage(StorageABC):
         """See `StorageABC.make_dir`."""
         self.check_path(path)
         with self._session(path) as sftp:
+            self._guard(sftp, path)
             self._make_dirs(sftp, self._remote(path), path)
 
     def _make_dirs(self, sftp: Sftp, remote: bytes, path: str) -> None:
@@ -559,6 +577,7 @@ class SftpStorage(StorageABC):
         if not path:
             raise Refused(self.location(path), "the root directory of a service is not removed")
         with self._session(path) as sftp:
+            self._guard(sftp, path)
             try:
                 sftp.done(sftp.rmdir(self._remote(path)))
             except Status as error:
@@ -575,6 +594,8 @@ class SftpStorage(StorageABC):
         if not source or not destination:
             raise Refused(self.location(source or destination), "the root directory of a service is not moved")
         with self._session(source) as sftp:
+            self._guard(sftp, source)
+            self._guard(sftp, destination)
             target = self._remote(destination)
             there = sftp.lstat(target)
             try:
@@ -606,6 +627,7 @@ class SftpStorage(StorageABC):
         """See `StorageABC.set_mtime`. Whole seconds from 1970 to 2106 are kept."""
         self.check_path(path)
         with self._session(path) as sftp:
+            self._look(sftp, path)
             sftp.done(sftp.setstat(self._remote(path), _seconds(mtime_ns)))
 
     # ---- the service ----------------------------------------------------------------------------------------------
@@ -694,31 +716,37 @@ class SftpStorage(StorageABC):
             NotFound: nothing is there, or a special file.
             PermissionDenied: a link leads out of the root.
         """
+        self._guard(sftp, path)
         looked = sftp.lstat(self._remote(path))
-        parent = paths.parent(path)
-        if parent:
-            known = self._inside.get(self._remote(parent))
-            if known is None:
-                real = None
-                try:
-                    real = _real(sftp, self._remote(parent))
-                finally:
-                    if real is None:
-                        sftp.forget(looked)
-                try:
-                    self._refuse_outside(sftp, parent, real)
-                except StorageError:
-                    sftp.forget(looked)
-                    raise
-                if len(self._inside) > 10_000:
-                    self._inside.clear()
-                self._inside[self._remote(parent)] = True
         attributes = sftp.attributes(looked)
         if attributes.is_link:
             _, attributes = self._follow(sftp, path)
         if not attributes.is_directory and not attributes.is_file:
             raise NotFound(self.location(path), "is neither a file nor a directory")
         return attributes
+
+    def _guard(self, sftp: Sftp, path: str) -> None:
+        """Refuse a path of which a parent is a link that leads out of the root; what was seen is believed for a while.
+
+        Raises:
+            PermissionDenied: it leads out.
+        """
+        parent = paths.parent(path)
+        now = time.monotonic()
+        if not parent or self._inside.get(parent, 0.0) > now:
+            return
+        try:
+            real = _real(sftp, self._remote(parent))
+        except Status as error:
+            if error.code != protocol.NO_SUCH_FILE:
+                raise
+            # Its own parent decides, then.
+            self._guard(sftp, parent)
+            return
+        self._refuse_outside(sftp, path, real)
+        if len(self._inside) >= _REMEMBERED:
+            self._inside.clear()
+        self._inside[parent] = now + _BELIEVED_SECONDS
 
     def _follow(self, sftp: Sftp, path: str) -> tuple[bytes, Attributes]:
         """Return where the link at ``path`` ends and what is there; raises as `_look`."""

@@ -504,11 +504,15 @@ class WebdavStorage(StorageABC):
 
         Tried once, with two temporary files, when the first such name comes up on a server that we do not know.
         """
-        if self._server().family != "other" or not not _CUT.intersection(unquote(self._root) + path):
+        if self._server().family != "other" or not _CUT.intersection(unquote(self._root) + path):
             return True
         if self._faithful is None:
+            # In the root, so that a target that is cut is the source itself and nothing else is touched.
+            if _CUT.intersection(unquote(self._root)):
+                self._faithful = False
+                return False
             subject = self.location(path)
-            source = self._temporary(path)
+            source = self._temporary("")
             target = source + quote("?;x", safe="")
             answer = self._client.request("PUT", source, subject, body=self._body_class.of_bytes(b"x"))
             if not 200 <= answer.status < 300:
@@ -575,7 +579,7 @@ class WebdavStorage(StorageABC):
             answer = self._client.request("PUT", url, subject, headers=sending, body=body)
             if 200 <= answer.status < 300 or (answer.status == 412 and headers):
                 break
-            if answer.status in _CLIENT_REFUSALS or answer.status == 500:
+            if answer.status in _CLIENT_REFUSALS or answer.status in _REDIRECTS or answer.status == 500:
                 self._refuse_write(path)
                 if attempt == 1 and answer.status in (404, 409) and content.replayable:
                     self._directories.clear()
