@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from cloudmesh.storage.abc import ServiceSettings
+
+_WRITTEN_NS = 1_700_000_000_123_456_789
 
 
 def configure(home: Path, services: Iterable[ServiceSettings]) -> None:
@@ -30,12 +33,13 @@ def local(name: str, root: Path) -> ServiceSettings:
 
 
 def write_tree(root: Path, files: dict[str, bytes]) -> Path:
-    """Write files, by their relative paths, and return the root."""
+    """Write files, by their relative paths, last modified some time ago, and return the root."""
     root.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+        os.utime(path, ns=(_WRITTEN_NS, _WRITTEN_NS))
     return root
 
 
