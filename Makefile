@@ -10,7 +10,7 @@ say = @printf '%s\n' "== $(1)"
 # Not setuptools' import hook, through which cms finds no commands (docs/decisions/0011-packaging.md).
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --config-settings editable_mode=compat
 
-.PHONY: help install test demo benchmark conformance lint types format clean dist patch minor major release install-test install-servers
+.PHONY: help install test demo benchmark conformance lint types manual format clean dist patch minor major release install-test install-servers
 
 help:
 	@echo "make install      the package with all providers in $(VENV), and the command $(BIN)/cdir"
@@ -18,6 +18,7 @@ help:
 	@echo "make test         all checks and tests, on real servers of this machine"
 	@echo "make benchmark    speeds and sizes, printed as tables"
 	@echo "make conformance  the suite that every provider passes; its table goes to docs/conformance.md"
+	@echo "make manual       the part of README-vdir.md that the code itself says"
 	@echo "make lint, types, format, clean, dist, patch, minor, major, release"
 
 # ---- setting up: a stamp in $(VENV) tells what has been done ----
@@ -79,6 +80,9 @@ format: install-test
 conformance: install-test
 	$(call say,conformance suite: its table goes to docs/conformance.md)
 	@$(BIN)/python -m pytest -n $(WORKERS) tests/storage/conformance --conformance-table docs/conformance.md
+
+manual: install
+	@$(BIN)/python deploy/manual.py
 
 benchmark: install-test
 	@set -e; for file in benchmarks/[a-z]*.py; do \

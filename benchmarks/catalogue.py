@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import sqlite3
@@ -21,10 +20,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from benchmarks._machine import machine
 from cloudmesh.storage.database import Database
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.nodes import NewFile, Replica
@@ -118,16 +117,7 @@ def main() -> None:
         print(json.dumps(measure(arguments.entries)))
         return
     results: dict[str, Any] = {
-        "machine": {
-            "date": time.strftime("%Y-%m-%d"),
-            "processors": os.cpu_count(),
-            "system": platform.platform(),
-            "load before": round(os.getloadavg()[0], 1),
-            "python": platform.python_version(),
-            "sqlalchemy": version("sqlalchemy"),
-            "psycopg": version("psycopg"),
-            "sqlite": sqlite3.sqlite_version,
-        },
+        "machine": machine("sqlalchemy", "psycopg") | {"sqlite": sqlite3.sqlite_version},
         "databases": {},
     }
     folder = Path(tempfile.mkdtemp(prefix="cdir-benchmark-"))

@@ -12,12 +12,16 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cloudmesh.storage.abc import Content
 from cloudmesh.storage.errors import SourceChanged, StorageError, Unsupported
 from cloudmesh.storage.providers.webdav.answers import error_for
-from cloudmesh.storage.providers.webdav.http import Answer, Body, Client
+from cloudmesh.storage.providers.webdav.messages import Answer, Body
+
+if TYPE_CHECKING:
+    from cloudmesh.storage.providers.webdav.http import Client
 
 PART_BYTES = 16 * 1024 * 1024
 _MAX_PARTS = 10_000

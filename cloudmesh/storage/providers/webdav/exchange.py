@@ -1,0 +1,209 @@
+"""One HTTP request under way on one connection of libcurl: its body pulled from the source, its answer as it comes."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import pycurl
+
+from cloudmesh.storage.errors import AuthenticationFailed, SourceChanged, StorageError, Unavailable
+from cloudmesh.storage.providers.webdav.messages import Body
+
+_HEADER_LINE = "iso-8859-1"
+
+_CAUSES = {
+    pycurl.E_COULDNT_RESOLVE_HOST: "the host name cannot be resolved",
+    pycurl.E_COULDNT_CONNECT: "the connection was refused or the host cannot be reached",
+    pycurl.E_OPERATION_TIMEDOUT: "connecting took too long",
+    pycurl.E_SSL_CONNECT_ERROR: "no TLS connection could be made",
+    pycurl.E_GOT_NOTHING: "the service closed the connection without an answer",
+    pycurl.E_PARTIAL_FILE: "the connection broke before all bytes had come",
+    pycurl.E_SEND_ERROR: "the connection broke while sending",
+    pycurl.E_RECV_ERROR: "the connection broke while receiving",
+}
+
+
+class Source:
+    """Feeds a body to libcurl piece by piece and makes sure that a wrong length never looks like a whole file."""
+
+    def __init__(self, body: Body, subject: str) -> None:
+        self.body = body
+        self.subject = subject
+        self.error: BaseException | None = None
+        self._opened = False
+
+    def _restart(self) -> None:
+        if self._opened and not self.body.replayable:
+            raise Unavailable(self.subject, "the connection broke, and the source can be read only once")
+        self._opened = True
+        self._pieces = iter(self.body.open())
+        self._view = memoryview(b"")
+        self._given = 0
+
+    def _next(self) -> memoryview:
+        """Return the next piece that is not empty; empty at the end."""
+        for piece in self._pieces:
+            if piece:
+                return memoryview(piece)
+        return memoryview(b"")
+
+    def read(self, limit: int) -> bytes | int:
+        """Return up to ``limit`` bytes, as libcurl asks for them."""
+        try:
+            if not self._opened:
+                self._restart()
+            if not self._view:
+                self._view = self._next()
+            size = self.body.size
+            if size is not None:
+                if not self._view and self._given < size:
+                    raise SourceChanged(self.subject, f"the source ended after {self._given} of {size} bytes")
+                if self._given + len(self._view) > size:
+                    raise SourceChanged(self.subject, f"the source gives more than {size} bytes")
+            part = self._view[:limit]
+            rest = self._view[limit:]
+            # The service takes the file for whole once it has the last byte: first see that there is no more.
+            last = part and not rest and self._given + len(part) == size
+            if last and self._next():
+                raise SourceChanged(self.subject, f"the source gives more than {size} bytes")
+            self._view = rest
+            self._given += len(part)
+            return bytes(part)
+        except BaseException as error:  # it must not be lost in C code: raised again by the exchange
+            self.error = error
+            return int(pycurl.READFUNC_ABORT)
+
+    def seek(self, offset: int, origin: int) -> int:
+        """Begin again, when libcurl has to send the body once more (a Digest nonce ran out, a stale connection)."""
+        try:
+            if offset or origin:
+                return int(pycurl.SEEKFUNC_CANTSEEK)
+            if self._opened:
+                self._restart()
+            return int(pycurl.SEEKFUNC_OK)
+        except BaseException as error:
+            self.error = error
+            return int(pycurl.SEEKFUNC_FAIL)
+
+    def check_empty(self) -> None:
+        """An empty body is never asked for: see that its source is really empty."""
+        if self.body.size == 0:
+            self._restart()
+            if self._next():
+                raise SourceChanged(self.subject, "the source gives more than 0 bytes")
+
+
+class Connection:
+    """One easy handle (which remembers a Digest nonce) in one multi handle (which keeps the connection)."""
+
+    def __init__(self) -> None:
+        self.easy: Any = pycurl.Curl()
+        self.multi: Any = pycurl.CurlMulti()
+        self.multi.setopt(pycurl.M_MAXCONNECTS, 1)
+
+    def close(self) -> None:
+        """Close it, whatever is under way on it."""
+        self.easy.close()
+        self.multi.close()
+
+
+class Exchange:
+    """One request under way: its answer's status and headers, then the body as it comes."""
+
+    def __init__(self, connection: Connection, subject: str, patience: float, source: Source | None) -> None:
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self._connection = connection
+        self._subject = subject
+        self._patience = patience
+        self._source = source
+        self._pieces: deque[bytes] = deque()
+        self._headers_done = False
+        self._done = False
+        self._progress = False
+        easy = connection.easy
+        easy.setopt(pycurl.HEADERFUNCTION, self._on_header)
+        easy.setopt(pycurl.WRITEFUNCTION, self._on_data)
+        connection.multi.add_handle(easy)
+
+    def _on_header(self, raw: bytes) -> None:
+        self._progress = True
+        line = raw.decode(_HEADER_LINE).strip()
+        if line.startswith("HTTP/"):
+            self.status = int(line.split(None, 2)[1])
+            self.headers = {}
+        elif line:
+            name, _, value = line.partition(":")
+            name, value = name.strip().lower(), value.strip()
+            known = self.headers.get(name)
+            self.headers[name] = f"{known}, {value}" if known else value
+
+    def _on_data(self, data: bytes) -> None:
+        self._progress = True
+        self._headers_done = True
+        self._pieces.append(data)
+
+    def _advance(self) -> None:
+        """Move bytes until there is a piece of the body or the exchange has ended."""
+        multi, easy = self._connection.multi, self._connection.easy
+        last = time.monotonic()
+        while not self._pieces and not self._done:
+            self._progress = False
+            _, active = multi.perform()
+            if not active:
+                self._finish()
+                return
+            if self._pieces:
+                return
+            now = time.monotonic()
+            if self._progress:
+                last = now
+            elif now - last > self._patience and easy.getinfo(pycurl.PRETRANSFER_TIME) > 0:
+                raise Unavailable(self._subject, f"the service sent nothing for {self._patience:g} s")
+            multi.select(min(1.0, self._patience / 4))
+
+    def _finish(self) -> None:
+        self._done = True
+        _, _, failed = self._connection.multi.info_read()
+        if self._source is not None and self._source.error is not None:
+            raise self._source.error
+        for _, code, message in failed:
+            raise _translate(code, message, self._subject)
+
+    def begin(self) -> None:
+        """Wait for the status and headers.
+
+        Raises:
+            StorageError: no answer came.
+        """
+        self._advance()
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            while self._pieces:
+                yield self._pieces.popleft()
+            if self._done:
+                return
+            self._advance()
+
+    @property
+    def reusable(self) -> bool:
+        """Whether the connection is in order and can serve the next request."""
+        return self._done and not self._pieces
+
+    def detach(self) -> None:
+        """Take the request off its connection."""
+        self._connection.multi.remove_handle(self._connection.easy)
+
+
+def _translate(code: int, message: str, subject: str) -> StorageError:
+    if code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE):
+        return AuthenticationFailed(
+            subject,
+            "the server's certificate cannot be verified",
+            "add its authority to the system's certificates, or name it in SSL_CERT_FILE",
+        )
+    return Unavailable(subject, _CAUSES.get(code, f"the connection failed (libcurl error {code})"))

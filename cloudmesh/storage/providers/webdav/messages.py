@@ -1,0 +1,29 @@
+"""What is sent to a service and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What is sent: ``open`` gives the pieces; ``size`` in bytes or None; ``replayable`` as in `Content`."""
+
+    open: Callable[[], Iterable[bytes]]
+    size: int | None
+    replayable: bool = True
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Body:
+        """The body that ``data`` is."""
+        return cls(open=lambda: (data,), size=len(data))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole answer; header names are lower-case, the values of repeated ones joined by a comma."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""

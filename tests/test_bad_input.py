@@ -1,0 +1,259 @@
+"""What bad input gets: one line that names the thing, exit code 1 (2 where it was typed wrongly), and nothing changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cloudmesh.storage.transfer.report import Report
+from cloudmesh.storage.vault import Vault
+from cloudmesh.vdir import Vdir
+from tests.places import read_tree, write_tree
+
+CDIR = [sys.executable, "-m", "cloudmesh.cdir.main"]
+CMS = [str(Path(sys.executable).with_name("cms"))]
+REPOSITORY = Path(__file__).parent.parent
+
+SERVICES = """\
+# my services
+cloudmesh:
+  storage:
+    disk:
+      cm: {{kind: local}}
+      default: {{directory: {root}/disk}}
+    odd:
+      cm: {{kind: floppy}}
+    bare:
+      cm: {{label: nothing else}}
+    s3:
+      cm: {{kind: awss3}}
+      credentials: {{bucket: b, region: us-east-1, access_key_id: a, endpoint_url: 'http://127.0.0.1:9'}}
+    dav:
+      cm: {{kind: webdav}}
+      credentials: {{url: 'http://127.0.0.1:9/', username: ann}}
+    nas:
+      cm: {{kind: sftp}}
+      credentials: {{host: 127.0.0.1, username: ann, known_hosts: /dev/null}}
+    half:
+      cm: {{kind: webdav}}
+      credentials: {{url: TBD}}
+"""
+
+
+@dataclass
+class World:
+    """A user's home with services, a vault, a catalogue and some files; all of it can be compared."""
+
+    root: Path
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.root / "config"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = f"{self.extra.get('PYTHONPATH', '')}:{REPOSITORY}"
+        own = {"CLOUDMESH_CONFIG_DIR": str(self.home), "HOME": str(self.root), "TZ": "UTC"}
+        return {**os.environ, **own, **self.extra, "PYTHONPATH": path.lstrip(":")}
+
+    def run(self, *arguments: str, program: Sequence[str] = CDIR) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*program, *arguments],
+            cwd=self.root / "work", env=self.environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    def state(self) -> Mapping[str, object]:
+        """All that a command could change: the user's files, those on services, our own, and the catalogue."""
+        own = {
+            path.name: (path.read_bytes(), path.stat().st_mode)
+            for path in self.home.iterdir()
+            # the database is compared by its content; cms rewrites its variables on every call
+            if path.is_file() and not path.name.startswith((".", "cdir.db", "variables"))
+        }
+        with Vdir() as vdir:
+            lines = vdir.export("-")
+            assert not isinstance(lines, Report)
+            catalogue = list(lines)
+        return {
+            "own": own,
+            "catalogue": catalogue,
+            "work": read_tree(self.root / "work"),
+            "disk": read_tree(self.root / "disk"),
+            "local": read_tree(self.home / "local"),
+            "folders": sorted(
+                str(path.relative_to(self.root))
+                for top in ("work", "disk", "config/local")
+                for path in (self.root / top).rglob("*")
+                if path.is_dir()
+            ),
+        }
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    found = World(tmp_path)
+    found.home.mkdir(mode=0o700)
+    (found.home / "cloudmesh.yaml").write_text(SERVICES.format(root=tmp_path))
+    monkeypatch.setenv("CLOUDMESH_CONFIG_DIR", str(found.home))
+    write_tree(tmp_path / "work", {"tree/a.txt": b"a", "tree/sub/b.txt": b"bb", "one.txt": b"1", "other.txt": b"2"})
+    write_tree(tmp_path / "disk", {"here.txt": b"here", "folder/inside.txt": b"in", "taken/foreign.txt": b"theirs"})
+    Vault(found.home).change(lambda secrets: secrets.update({one: {"password": "p"} for one in ("dav", "nas")}))
+    Vault(found.home).change(lambda secrets: secrets.update({"s3": {"secret_access_key": "p"}}))
+    with Vdir() as vdir:
+        vdir.put(str(tmp_path / "work" / "tree"), "/run", to=["disk"], recursive=True)
+        vdir.mkdir("/empty")
+        vdir.mkdir("/taken")
+    assert "/run/sub/b.txt" in str(found.state()["catalogue"])
+    return found
+
+
+def refused(
+    world: World, arguments: Sequence[str], named: str, code: int = 1, program: Sequence[str] = CDIR
+) -> subprocess.CompletedProcess[str]:
+    """Run, and check that it is refused as it shall be."""
+    before = world.state()
+    result = world.run(*arguments, program=program)
+    lines = result.stderr.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert (result.returncode, result.stdout, len(errors)) == (code, "", 1), result
+    assert named in errors[0]
+    others = [line for line in lines if not line.startswith("error: ")]
+    allowed = ("usage: ", "see: ") if code == 2 else ()
+    assert all(line.startswith(allowed) for line in others), others
+    assert "Traceback" not in result.stderr
+    assert world.state() == before
+    return result
+
+
+CASES: list[tuple[str, str, int]] = [
+    # a missing service
+    ("storage list aws:x", "aws: there is no such service", 1),
+    ("storage --storage=aws list", "aws: there is no such service", 1),
+    ("storage put one.txt aws:x", "aws: there is no such service", 1),
+    ("storage copy disk:here.txt aws:x", "aws: there is no such service", 1),
+    ("storage sync tree aws:x", "aws: there is no such service", 1),
+    ("storage config show aws", "aws: there is no such service", 1),
+    ("storage config test aws", "aws: there is no such service", 1),
+    ("storage config edit aws --set=label=x", "aws: there is no such service", 1),
+    ("storage config remove aws --yes", "aws: there is no such service", 1),
+    ("storage config seal aws", "aws: there is no such service", 1),
+    ("put one.txt /one --to=disk,aws", "aws: there is no such service", 1),
+    ("copy /run --to=aws --recursive", "aws: there is no such service", 1),
+    ("drop /run --from=aws --recursive --yes", "aws: there is no such service", 1),
+    ("drop /run/a.txt --from=local --yes", "/run/a.txt on local: there is no such replica", 1),
+    ("prefer /run aws", "aws: there is no such service", 1),
+    ("add aws:x /x", "aws: there is no such service", 1),
+    ("cat aws:/run/a.txt", "aws: there is no such service", 1),
+    ("get aws:/run/a.txt new", "aws: there is no such service", 1),
+    # an unknown or missing kind, an incomplete configuration
+    ("storage list odd:", "odd: there is no provider for kind 'floppy'", 1),
+    ("storage list bare:", "bare: it has no kind", 1),
+    ("storage list half:", "half: url is not set", 1),
+    ("put one.txt /one --to=odd", "odd: there is no provider for kind 'floppy'", 1),
+    ("storage config add new --kind=floppy", "new: there is no provider for kind 'floppy'", 1),
+    ("storage config add new --preset=floppy", "--preset=floppy: there is no such preset", 2),
+    # a bad location or name
+    ("storage stat disk:a/../../b", "disk:a/../../b: ", 1),
+    ("storage put one.txt disk:../one", "disk:../one: ", 1),
+    ("storage list disk:absent", "disk:absent: not found", 1),
+    ("storage cat disk:absent", "disk:absent: not found", 1),
+    ("storage delete disk:absent --yes", "disk:absent: not found", 1),
+    ("storage stat disk:here.txt/below", "disk:here.txt", 1),
+    ("storage get disk:absent new", "disk:absent: not found", 1),
+    ("storage put absent disk:new", "absent: not found", 1),
+    ("storage copy disk:absent disk:new", "disk:absent: not found", 1),
+    ("storage move disk:absent disk:new --yes", "disk:absent: not found", 1),
+    ("storage url disk:here.txt", "disk:here.txt", 1),
+    ("put absent /new", "absent: not found", 1),
+    ("cat /absent", "/absent: not found", 1),
+    ("ls /absent", "/absent: not found", 1),
+    ("ls /run/a.txt/below", "/run/a.txt: is not a directory", 1),
+    ("get /absent new", "/absent: not found", 1),
+    ("move /absent /new", "/absent: not found", 1),
+    ("cd /absent", "/absent: not found", 1),
+    ("cd /run/a.txt", "/run/a.txt: is not a directory", 1),
+    ("status /absent", "/absent: not found", 1),
+    ("heal /absent", "/absent: not found", 1),
+    ("delete /absent --yes", "/absent: not found", 1),
+    ("export - /absent", "/absent: not found", 1),
+    ("import absent", "absent: not found", 1),
+    ("import one.txt", "one.txt", 1),
+    ("mkdir /a/b/c", "/a/b: there is no such directory", 1),
+    ("mkdir /disk", "/disk: 'disk' is a service's name", 1),
+    (f"mkdir /{'n' * 256}", "a name is longer than 255 bytes", 1),
+    (f"storage put one.txt disk:{'n' * 256}", "nnn: ", 1),
+    # a directory without --recursive
+    ("storage put tree disk:new", "tree: is a directory", 1),
+    ("storage get disk:folder new", "disk:folder: is a directory", 1),
+    ("storage copy disk:folder disk:new", "disk:folder: is a directory", 1),
+    ("storage delete disk:folder --yes", "disk:folder: ", 1),
+    ("storage cat disk:folder", "disk:folder: is a directory", 1),
+    ("put tree /new", "tree: is a directory", 1),
+    ("get /run new", "/run: is a directory", 1),
+    ("copy /run --to=local", "/run: is a directory", 1),
+    ("drop /run --from=disk --yes", "/run: is a directory", 1),
+    ("add disk:folder /new", "disk:folder: is a directory", 1),
+    ("delete /run --yes", "/run: is a directory", 1),
+    ("cat /run", "/run: is a directory", 1),
+    # a name that exists
+    ("mkdir /run", "/run: already exists", 1),
+    ("mkdir /run/a.txt", "/run/a.txt: already exists", 1),
+    ("move /run/a.txt /run/sub/b.txt", "/run/sub/b.txt: already exists", 1),
+    ("move /run /run/sub", "/run: a directory cannot be moved into itself", 1),
+    ("put other.txt /run/a.txt --to=disk", "/run/a.txt: ", 1),
+    ("add disk:here.txt /run/a.txt", "/run/a.txt: ", 1),
+    ("storage move disk:here.txt disk:taken/foreign.txt --yes", "disk:taken/foreign.txt: already exists", 1),
+    ("storage config add disk --kind=local", "disk: there is a service of that name", 1),
+    ("storage config add run --kind=local --set=directory=x", "run: ", 1),
+    ("storage vault init", "vault.age: already exists", 1),
+    ("storage vault export --to=one.txt --yes", "one.txt: already exists", 1),
+    # a file in the way
+    ("put one.txt /taken/foreign.txt --to=disk", "disk:taken/foreign.txt: ", 1),
+    ("storage put one.txt disk:here.txt/below", "disk:here.txt", 1),
+    ("storage put tree disk:here.txt --recursive", "disk:here.txt", 1),
+    ("storage create dir disk:here.txt", "disk:here.txt: ", 1),
+    ("storage get disk:here.txt one.txt/below", "one.txt", 1),
+    ("get /run one.txt --recursive", "one.txt", 1),
+    ("get /run/a.txt one.txt/below", "one.txt", 1),
+    # typed wrongly
+    ("lst", "unknown command 'lst', did you mean 'ls'?", 2),
+    ("storage lst", "unknown command 'lst', did you mean 'list'?", 2),
+    ("storage put one.txt", "argument DESTINATION is missing", 2),
+    ("ls / extra", "unexpected argument 'extra'", 2),
+    ("ls --recursve", "unknown option --recursve, did you mean --recursive?", 2),
+    ("ls --output=xml", "--output: 'xml' is not allowed", 2),
+    ("storage --parallel=0 list", "--parallel: '0' is not allowed", 2),
+    ("storage url disk:here.txt --expires=soon", "--expires: 'soon' is not allowed", 2),
+    ("copy /run", "option --to is missing", 2),
+    ("add", "argument FILEENDPOINT is missing", 2),
+    ("storage config add n --kind=local", "n: a service's name is", 2),
+    ("storage config add new", "--kind", 2),
+    ("storage config add new --kind=webdav", "url", 2),
+    ("storage config edit dav --set=colour=red", "colour: kind 'webdav' has no such key", 2),
+    ("storage config edit dav --set=password=x", "--set=password: is a secret", 2),
+    ("storage config edit dav --secret=password=x", "--secret=password: a secret is not typed", 2),
+    ("storage config edit dav --secret=password=env:ABSENT", "--secret=password: ", 2),
+    ("storage vault set password", "password: is not SERVICE.KEY", 2),
+    ("storage vault rekey --with=magic", "magic", 2),
+    # nobody can be asked
+    ("storage config remove dav", "nobody can be asked", 1),
+]
+ASKED = ("storage config remove dav",)
+"""These show on stderr what they ask about."""
+
+
+@pytest.mark.parametrize(
+    ("typed", "named", "code"), [case for case in CASES if case[0] not in ASKED], ids=lambda value: str(value)[:60]
+)
+def test_bad_input_of_cdir(world: World, typed: str, named: str, code: int) -> None:
+    refused(world, shlex.split(typed), named, code)
