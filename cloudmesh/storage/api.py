@@ -15,22 +15,19 @@ directory brings what is in it to the destination, as ``aws s3 cp --recursive`` 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import TracebackType
-from typing import ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
 from cloudmesh.storage.binding import Count, Duration, destructive
-from cloudmesh.storage.config_api import ConfigApi
-from cloudmesh.storage.database import Database
 from cloudmesh.storage.disk import Disk, split_file
 from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, NotFound, Refused
-from cloudmesh.storage.jobs import Job, Jobs
-from cloudmesh.storage.records import Difference, FileInfo, Room, TreeLine, file_info, tree_line
+from cloudmesh.storage.records import Difference, FileInfo, Job, Room, TreeLine, file_info, tree_line
 from cloudmesh.storage.removal import remove_tree
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.compare import differences
@@ -38,7 +35,12 @@ from cloudmesh.storage.transfer.engine import execute
 from cloudmesh.storage.transfer.events import Observer, nobody
 from cloudmesh.storage.transfer.plan import Step, Tree, plan_file, plan_tree
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.storage.vault_api import VaultApi
+
+if TYPE_CHECKING:  # imported when they are used: most commands need none of them
+    from cloudmesh.storage.config_api import ConfigApi
+    from cloudmesh.storage.database import Database
+    from cloudmesh.storage.jobs import Jobs
+    from cloudmesh.storage.vault_api import VaultApi
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,11 @@ class Storage:
     """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "run_sync"})
+    usage_groups: ClassVar[Mapping[str, str]] = {
+        "config": "cloudmesh.storage.config_api:ConfigApi",
+        "vault": "cloudmesh.storage.vault_api:VaultApi",
+        "jobs": "cloudmesh.storage.jobs:Jobs",
+    }
 
     def __init__(
         self,
@@ -336,20 +343,28 @@ class Storage:
     @cached_property
     def config(self) -> ConfigApi:
         """The services' configuration: ``storage config …``."""
+        from cloudmesh.storage.config_api import ConfigApi
+
         return ConfigApi()
 
     @cached_property
     def vault(self) -> VaultApi:
         """The secrets: ``storage vault …``."""
+        from cloudmesh.storage.vault_api import VaultApi
+
         return VaultApi()
 
     @cached_property
     def jobs(self) -> Jobs:
         """The jobs: ``storage jobs …``."""
+        from cloudmesh.storage.jobs import Jobs
+
         return Jobs(lambda: self._database)
 
     @cached_property
     def _database(self) -> Database:
+        from cloudmesh.storage.database import Database
+
         return Database()
 
     def close(self) -> None:

@@ -1,21 +1,22 @@
 """Binds each operation of a usage by name to one typed method of an API class, and converts what was typed.
 
-``config list`` is ``Api.config.list``: a word that names a property leads into that group's class. The remaining words,
-joined by ``_``, name the method, and each argument and option the parameter of the same name in lower case; an option
-that the method does not take is given to the API class's constructor. A name that Python keeps for itself gets a
-trailing underscore (``import_``, ``from_``). The annotations say how texts are converted.
+``config list`` is ``Api.config.list``: a word in the class's ``usage_groups`` (name → ``module:Class``, the class that
+the attribute of that name gives; imported only for its own commands) leads into that class. The remaining words, joined
+by ``_``, name the method, and each argument and option the parameter of the same name in lower case; an option that the
+method does not take is given to the API class's constructor. A name that Python keeps for itself gets a trailing
+underscore (``import_``, ``from_``). The annotations say how texts are converted.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -330,17 +331,19 @@ def _names(word: str) -> tuple[str, str]:
 
 
 def _group(owner: type, names: tuple[str, str]) -> tuple[str, type] | None:
-    """The property of ``owner`` with one of these names and the class that it gives, where there is one."""
+    """The group of ``owner`` with one of these names and its class, where there is one."""
+    groups: Mapping[str, str] = getattr(owner, "usage_groups", {})
     for name in names:
-        found = inspect.getattr_static(owner, name, None)
-        getter = (
-            found.func if isinstance(found, cached_property) else found.fget if isinstance(found, property) else None
-        )
-        if getter is not None:
-            given = typing.get_type_hints(getter).get("return")
-            if isinstance(given, type):
-                return name, given
+        if name in groups:
+            return name, load(groups[name])
     return None
+
+
+def load(place: str) -> type:
+    """Import and return the class that ``module:Class`` names."""
+    module, _, name = place.partition(":")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _method(owner: type, names: tuple[str, str]) -> tuple[str, Callable[..., Any]]:
@@ -367,9 +370,5 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def _classes(owner: type, groups: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type]]:
     """The API class and the classes of its groups that hold methods of ours."""
     yield groups, owner
-    for name, found in vars(owner).items():
-        exempt = name.startswith("_") or name in getattr(owner, "usage_exempt", frozenset())
-        if not exempt and isinstance(found, (cached_property, property)):
-            group = _group(owner, (name, name))
-            if group is not None and group[1].__module__ != "builtins":
-                yield from _classes(group[1], (*groups, name))
+    for name, place in getattr(owner, "usage_groups", {}).items():
+        yield from _classes(load(place), (*groups, name))

@@ -13,7 +13,7 @@ from cloudmesh.storage import paths, registry, yaml_file
 from cloudmesh.storage.abc import StorageABC
 from cloudmesh.storage.binding import destructive
 from cloudmesh.storage.config import CONNECTION, LOCAL, Configuration, Service, is_set
-from cloudmesh.storage.errors import AlreadyExists, ConfigError, NotFound, Refused, StorageError, UsageError, VaultError
+from cloudmesh.storage.errors import AlreadyExists, ConfigError, Refused, StorageError, UsageError, VaultError
 from cloudmesh.storage.local_files import translated
 from cloudmesh.storage.presets import preset as find_preset
 from cloudmesh.storage.prompt import Prompt, TerminalPrompt
@@ -340,10 +340,8 @@ class ConfigApi:
         return str(directory) if is_set(directory) else ""
 
     def _row(self, name: str) -> ServiceRow:
-        for row in self.list():
-            if row.name == name:
-                return row
-        raise NotFound(name)
+        self._configuration.service(name)
+        return next(row for row in self.list() if row.name == name)
 
     def _vaulted(self, name: str, declared: frozenset[str]) -> Sequence[tuple[str, str]]:
         vault = self._configuration.vault

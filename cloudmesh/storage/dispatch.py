@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 failed, 2 typed wrongly, 130 interrupted, 141 nobody reads
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -44,9 +43,9 @@ class Command:
 
     def api_class(self) -> type:
         """Import and return the API class."""
-        module, _, name = self.api.partition(":")
-        found: type = getattr(importlib.import_module(module), name)
-        return found
+        from cloudmesh.storage.binding import load
+
+        return load(self.api)
 
     def run(self, argv: Sequence[str], program: str = "cms") -> int:
         """Do what ``argv`` (without the command's name) says and return the exit code; raises nothing.

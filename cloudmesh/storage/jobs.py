@@ -11,67 +11,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from sqlalchemy.engine import Row
 
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import AlreadyExists, NotFound, Refused, StorageError
+from cloudmesh.storage.records import Job
 from cloudmesh.storage.tables import job as table
 from cloudmesh.storage.transfer.events import Event, Observer
 from cloudmesh.storage.transfer.report import Report
 
-JobState = Literal["waiting", "running", "done", "failed", "interrupted"]
-
 _WRITE_EVERY_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """A job as it is in the database.
-
-    Attributes:
-        name: chosen by the user, or made from the time.
-        kind: the command, such as ``sync``.
-        state: ``waiting`` (its process has not begun), ``running``, ``done``, ``failed``, or ``interrupted`` (the
-            process is gone without having ended it; running the same command again completes it).
-        source, destination: as typed.
-        files_done, bytes_done: so far.
-        errors: files that could not be done.
-        message: the last error.
-    """
-
-    columns: ClassVar[tuple[str, ...]] = (
-        "name",
-        "kind",
-        "state",
-        "source",
-        "destination",
-        "files_done",
-        "bytes_done",
-        "errors",
-        "created_ns",
-        "message",
-    )
-
-    name: str
-    kind: str
-    state: JobState
-    source: str
-    destination: str
-    storage: str
-    files_total: int
-    files_done: int
-    bytes_total: int
-    bytes_done: int
-    errors: int
-    created_ns: int
-    started_ns: int | None
-    finished_ns: int | None
-    pid: int | None
-    host: str | None
-    message: str
 
 
 class Jobs:

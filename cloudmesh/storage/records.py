@@ -125,3 +125,53 @@ class Room:
     total_bytes: int | None
     used_bytes: int | None
     free_bytes: int | None
+
+
+JobState = Literal["waiting", "running", "done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it is in the database.
+
+    Attributes:
+        name: chosen by the user, or made from the time.
+        kind: the command, such as ``sync``.
+        state: ``waiting`` (its process has not begun), ``running``, ``done``, ``failed``, or ``interrupted`` (the
+            process is gone without having ended it; running the same command again completes it).
+        source, destination: as typed.
+        files_done, bytes_done: so far.
+        errors: files that could not be done.
+        message: the last error.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = (
+        "name",
+        "kind",
+        "state",
+        "source",
+        "destination",
+        "files_done",
+        "bytes_done",
+        "errors",
+        "created_ns",
+        "message",
+    )
+
+    name: str
+    kind: str
+    state: JobState
+    source: str
+    destination: str
+    storage: str
+    files_total: int
+    files_done: int
+    bytes_total: int
+    bytes_done: int
+    errors: int
+    created_ns: int
+    started_ns: int | None
+    finished_ns: int | None
+    pid: int | None
+    host: str | None
+    message: str

@@ -55,7 +55,5 @@ def refuse_taken(name: str) -> None:
     """
     from importlib.metadata import entry_points
 
-    from importlib.metadata import entry_points
-
     for point in entry_points(group="cloudmesh.storage.name_guards"):
         point.load()(name)

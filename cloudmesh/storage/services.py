@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import StorageABC
-from cloudmesh.storage.config import Configuration
-from cloudmesh.storage.errors import ConfigError, NotFound
-from cloudmesh.storage.layers import layered
-from cloudmesh.storage.registry import provider_class
+from cloudmesh.storage.errors import ConfigError, InvalidName, NotFound
+
+if TYPE_CHECKING:  # imported when a service is opened: `cdir ls` needs none
+    from cloudmesh.storage.abc import StorageABC
+    from cloudmesh.storage.config import Configuration
 
 
 class Services:
@@ -31,6 +32,8 @@ class Services:
     @cached_property
     def configuration(self) -> Configuration:
         """The configuration, read when it is first needed."""
+        from cloudmesh.storage.config import Configuration
+
         return self._given or Configuration()
 
     def open(self, name: str) -> StorageABC:
@@ -41,6 +44,9 @@ class Services:
             MissingExtra: the package that its kind needs is not installed.
             VaultError: its secrets cannot be read.
         """
+        from cloudmesh.storage.layers import layered
+        from cloudmesh.storage.registry import provider_class
+
         with self._lock:
             if name not in self._open:
                 settings = self.configuration.settings(name)
@@ -67,7 +73,10 @@ class Services:
         service, path = paths.split_location(text)
         if service is not None and service not in self.names():
             raise ConfigError(service, "there is no such service", "cms storage config list names those there are")
-        return paths.Location(service or default or self.default(), paths.normalize(path))
+        try:
+            return paths.Location(service or default or self.default(), paths.normalize(path))
+        except InvalidName as error:
+            raise InvalidName(text, error.why, error.hint) from None
 
     def opened(self) -> dict[str, StorageABC]:
         """Return the services that were opened so far."""

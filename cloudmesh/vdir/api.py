@@ -17,14 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from cloudmesh.storage import paths, speed
+from cloudmesh.storage import paths
 from cloudmesh.storage.binding import Count, Duration, Names, destructive
 from cloudmesh.storage.database import Database
-from cloudmesh.storage.disk import Disk, split_file
 from cloudmesh.storage.errors import (
     ConfigError,
     IsADirectory,
@@ -33,20 +31,14 @@ from cloudmesh.storage.errors import (
     Unsupported,
     UsageError,
 )
-from cloudmesh.storage.local_files import replacing, translated
 from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import Observer, nobody
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import cwd, exchange
-from cloudmesh.vdir.adopt import Adoption, adopt, expand, matches
 from cloudmesh.vdir.catalogue import Catalogue
-from cloudmesh.vdir.distribute import Copy, distribute
-from cloudmesh.vdir.download import Download, download, open_first, unreadable
-from cloudmesh.vdir.heal import heal, inspect
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import Node, Replica
-from cloudmesh.vdir.placement import candidates, reason
 from cloudmesh.vdir.records import (
     Choice,
     NameInfo,
@@ -57,10 +49,14 @@ from cloudmesh.vdir.records import (
     is_good,
     name_info,
 )
-from cloudmesh.vdir.removal import drop
-from cloudmesh.vdir.removal import purge as purge_files
-from cloudmesh.vdir.upload import Upload, upload
-from cloudmesh.vdir.work import Work
+
+if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
+    from cloudmesh.storage.disk import Disk
+    from cloudmesh.vdir.adopt import Adoption
+    from cloudmesh.vdir.distribute import Copy
+    from cloudmesh.vdir.download import Download
+    from cloudmesh.vdir.upload import Upload
+    from cloudmesh.vdir.work import Work
 
 Files = Iterator[tuple[Node, tuple[Replica, ...]]]
 
@@ -175,7 +171,7 @@ class Vdir:
             if self._catalogue.lookup(new).is_directory and new != old:
                 new = paths.join(new, paths.basename(old))
         refuse_service_name(new, self._services.names())
-        return name_info(self._catalogue.move(old, new), ())
+        return self._info(self._catalogue.move(old, new))
 
     @destructive
     def delete(
@@ -194,6 +190,8 @@ class Vdir:
             IsADirectory: it is a directory with something in it and ``recursive`` is not given.
             Refused: it is the root.
         """
+        from cloudmesh.vdir.removal import purge as purge_files
+
         path = self._path(dir_or_name)
         node = self._catalogue.lookup(path)
         is_empty = next(self._catalogue.children(path), None) is None if node.is_directory else True
@@ -237,6 +235,8 @@ class Vdir:
             IsADirectory: it is a directory and ``recursive`` is not given.
             AlreadyExists: the name has other content, or a replica on this service already.
         """
+        from cloudmesh.vdir.adopt import adopt, expand
+
         if fileendpoint is None:
             raise UsageError("vdir add", "argument FILEENDPOINT is missing", "SERVICE:PATH of a file or directory")
         target = self._path(dir_and_name)
@@ -280,6 +280,9 @@ class Vdir:
             AlreadyExists: a name has other content, or a foreign file is in the way.
             ConfigError: there is no such service.
         """
+        from cloudmesh.storage.disk import Disk, split_file
+        from cloudmesh.vdir.upload import Upload, upload
+
         services = self._named_services(to)
         disk, name = split_file(source)
         entry = disk.stat(name)
@@ -312,6 +315,9 @@ class Vdir:
             IsADirectory: it is a directory and ``recursive`` is not given.
             ChecksumMismatch: no replica has the right bytes; what was at DESTINATION is unchanged.
         """
+        from cloudmesh.storage.disk import Disk, split_file
+        from cloudmesh.vdir.download import Download, download
+
         path, service = self._name(name)
         node = self._catalogue.lookup(path)
         report = Report("get", dryrun=dryrun)
@@ -339,6 +345,8 @@ class Vdir:
             NotFound: there is no such name, or no replica is good.
             IsADirectory: it is a directory.
         """
+        from cloudmesh.vdir.download import open_first
+
         node, replicas = self._file(name)
         with open_first(node, self._work.sources(node, replicas)) as reader:
             yield from reader
@@ -359,6 +367,8 @@ class Vdir:
             NotFound, IsADirectory, ConfigError: as `put`.
             AlreadyExists: a foreign file is in the way.
         """
+        from cloudmesh.vdir.distribute import distribute
+
         services = self._named_services(to)
         node = self._catalogue.lookup(self._path(dir_or_name))
         if node.is_directory and not recursive:
@@ -390,6 +400,8 @@ class Vdir:
             NotFound, IsADirectory: as `put`.
             Refused: it is the last good replica, or was changed on the service.
         """
+        from cloudmesh.vdir.removal import drop
+
         node = self._catalogue.lookup(self._path(dir_or_name))
         if node.is_directory and not recursive:
             raise IsADirectory(f"/{node.path}", hint="--recursive takes all that is in it")
@@ -400,6 +412,11 @@ class Vdir:
             for service in services:
                 if service not in held:
                     raise NotFound(f"/{node.path} on {service}", "there is no such replica")
+        else:  # a service that was taken out of the configuration may still have replicas in the catalogue
+            known = {*self._services.names(), *(one.service for one in self._catalogue.totals(node.path).services)}
+            for service in services:
+                if service not in known:
+                    raise self._no_such_service(service)
         drop(self._files(node), services, self._work, report, dryrun=dryrun)
         return report.ended()
 
@@ -414,6 +431,8 @@ class Vdir:
         Raises:
             NotFound: there is no such name.
         """
+        from cloudmesh.vdir.heal import heal
+
         report = Report("heal", dryrun=dryrun)
         node = self._catalogue.lookup(self._path(dir_or_name))
         heal(self._files(node), self._work, report, force=force, dryrun=dryrun)
@@ -431,6 +450,9 @@ class Vdir:
         Raises:
             NotFound: there is no such name.
         """
+        from cloudmesh.vdir.heal import inspect
+        from cloudmesh.vdir.placement import candidates
+
         path = self._path(dir_or_name)
         node = self._catalogue.lookup(path)
         problems: list[Problem] = []
@@ -477,6 +499,8 @@ class Vdir:
         Raises:
             NotFound, IsADirectory: there is no such file.
         """
+        from cloudmesh.vdir.placement import candidates, reason
+
         node, replicas = self._file(name)
         ranked = candidates(node, replicas, self._work.knowledge)
         return [
@@ -501,7 +525,7 @@ class Vdir:
         path = self._path(dir_or_name)
         chosen = self._named_services(services) if services else None
         self._catalogue.prefer(path, chosen)
-        return name_info(self._catalogue.lookup(path), ())
+        return self._info(self._catalogue.lookup(path))
 
     def url(self, name: str, *, expires: Duration = 3600.0) -> str:
         """Return a URL that gives anyone this file without credentials, from the best replica whose service has such.
@@ -514,6 +538,8 @@ class Vdir:
             NotFound, IsADirectory: there is no such file.
             Unsupported: no service that has it can do this.
         """
+        from cloudmesh.vdir.download import unreadable
+
         node, replicas = self._file(name)
         sources = self._work.sources(node, replicas)
         if not sources:
@@ -533,6 +559,10 @@ class Vdir:
             NotFound, NotADirectory: there is no such directory.
             StorageError: the file cannot be written.
         """
+        from pathlib import Path
+
+        from cloudmesh.storage.local_files import replacing, translated
+
         lines = exchange.export_lines(self._catalogue, self._path(dir))
         if file == "-":
             return (line.rstrip("\n") for line in lines)
@@ -552,6 +582,10 @@ class Vdir:
             NotFound: there is no such file.
             StorageError: a line is wrong (the error names it); nothing was changed.
         """
+        from pathlib import Path
+
+        from cloudmesh.storage.local_files import translated
+
         if file == "-":
             import sys
 
@@ -563,8 +597,10 @@ class Vdir:
         """Remember the measured speeds, and close the connections."""
         services = self.__dict__.get("_services")
         database = self.__dict__.get("_database")
-        if services is not None and database is not None:
-            speed.remember(database, services.opened())
+        if services is not None and database is not None and (opened := services.opened()):
+            from cloudmesh.storage import speed
+
+            speed.remember(database, opened)
         if services is not None and self._shared_services is None:
             services.close()
         if database is not None and self._shared_database is None:
@@ -594,7 +630,12 @@ class Vdir:
 
     @cached_property
     def _work(self) -> Work:
+        from cloudmesh.vdir.work import Work
+
         return Work(self._catalogue, self._services, self._parallel, self._observer)
+
+    def _info(self, node: Node) -> NameInfo:
+        return name_info(node, () if node.is_directory else self._catalogue.replicas_of([node])[node.id])
 
     def _path(self, text: str) -> str:
         return paths.resolve(text, cwd.current() if not text.startswith("/") else "")
@@ -604,7 +645,13 @@ class Vdir:
         service, path = paths.split_location(text)
         if service is not None and service in self._services.names():
             return paths.resolve(path), service
-        return self._path(text), None
+        name = self._path(text)
+        if service is not None and path.startswith("/"):
+            try:
+                self._catalogue.lookup(name)
+            except NotFound:
+                raise self._no_such_service(service) from None
+        return name, None
 
     def _file(self, text: str) -> tuple[Node, tuple[Replica, ...]]:
         path, service = self._name(text)
@@ -623,8 +670,12 @@ class Vdir:
         known = self._services.names()
         for name in wanted:
             if name not in known:
-                raise ConfigError(name, "there is no such service", "cms storage config list names those there are")
+                raise self._no_such_service(name)
         return wanted
+
+    @staticmethod
+    def _no_such_service(name: str) -> ConfigError:
+        return ConfigError(name, "there is no such service", "cms storage config list names those there are")
 
     def _files(self, node: Node) -> Files:
         """Yield the file, or all files below the directory, with their replicas."""
@@ -641,6 +692,8 @@ class Vdir:
         return target
 
     def _local_tree(self, disk: Disk, target: str, *, dryrun: bool) -> Iterator[Upload]:
+        from cloudmesh.vdir.upload import Upload
+
         services = self._services.names()
         for entry in disk.scan("", recursive=True):
             path = paths.join(target, entry.path)
@@ -654,6 +707,8 @@ class Vdir:
     def _adoptions(
         self, place: str, target: str, typed: str, recursive: bool, *, many: bool, dryrun: bool
     ) -> Iterator[Adoption]:
+        from cloudmesh.vdir.adopt import Adoption, matches
+
         location = self._services.locate(place)
         service = self._services.open(location.service)
         services = self._services.names()
@@ -689,11 +744,16 @@ class Vdir:
                 disk.make_dir(node.path[len(path) + 1 :] if path else node.path)
 
     def _downloads(self, nodes: Iterator[Node], service: str | None, below: str) -> Iterator[Download]:
+        from cloudmesh.vdir.download import Download
+
         for node, replicas in self._catalogue.with_replicas(nodes):
             target = node.path[len(below) + 1 :] if below else node.path
             yield Download(node, self._work.sources(node, self._only(service, replicas)), target)
 
     def _copies(self, files: Files, services: Sequence[str], force: bool, report: Report) -> Iterator[Copy]:
+        from cloudmesh.vdir.distribute import Copy
+        from cloudmesh.vdir.download import unreadable
+
         for node, replicas in files:
             known = {one.service: one for one in replicas}
             sources = self._work.sources(node, replicas)

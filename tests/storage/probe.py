@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,7 @@ class Probe:
     """The API."""
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"close"})
+    usage_groups: ClassVar[Mapping[str, str]] = {"config": "tests.storage.probe:Config"}
 
     def __init__(self, storage: str = "local", parallel: Count = 4, observer: Observer = nobody) -> None:
         self.storage = storage

@@ -23,7 +23,7 @@ from cloudmesh.storage.errors import (
     Refused,
     Unsupported,
 )
-from cloudmesh.storage.jobs import Job
+from cloudmesh.storage.records import Job
 from cloudmesh.storage.transfer.engine import execute
 from cloudmesh.storage.transfer.plan import Tree, plan_tree
 from cloudmesh.storage.transfer.report import Report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -181,6 +182,7 @@ class Group:
 
 class Wrong:
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"helper"})
+    usage_groups: ClassVar[Mapping[str, str]] = {"group": "tests.storage.test_usage:Group"}
 
     def __init__(self, storage: str = "local") -> None: ...
 

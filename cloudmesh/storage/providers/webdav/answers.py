@@ -12,6 +12,11 @@ from urllib.parse import unquote
 from cloudmesh.storage import errors
 from cloudmesh.storage.errors import StorageError
 
+CLIENT_REFUSALS = frozenset((400, 403, 404, 405, 409))
+"""Statuses with which servers refuse a path for what is, or is not, there."""
+REDIRECTS = frozenset((301, 302, 307, 308))
+"""Statuses with which servers answer for a directory whose address has no slash at its end."""
+
 _ORIGIN = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/]*")
 
 _STATUSES: Mapping[int, tuple[type[StorageError], str]] = {

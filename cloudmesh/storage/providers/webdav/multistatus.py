@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from xml.parsers import expat
 
+from cloudmesh.storage.errors import Unavailable
+
 _DAV = "DAV: "
 _MAX_TEXT = 1024 * 1024
 
@@ -136,3 +138,19 @@ class MultistatusParser:
 def _status(line: str) -> int | None:
     parts = line.split()
     return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
+
+
+def read_multistatus(body: bytes, subject: str) -> list[Response]:
+    """Return the responses of a whole document.
+
+    Raises:
+        Unavailable: it is not what it should be.
+    """
+    found: list[Response] = []
+    parser = MultistatusParser(found.append)
+    try:
+        parser.feed(body)
+        parser.close()
+    except MultistatusError as error:
+        raise Unavailable(subject, str(error)) from None
+    return found

@@ -1,0 +1,109 @@
+"""Bytes out of the bucket: one range as a stream, and a large file in several ranges at once."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, wait
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloudmesh.storage import local_files
+from cloudmesh.storage.abc import CHUNK, Entry, Reader
+from cloudmesh.storage.errors import Unavailable
+from cloudmesh.storage.providers.awss3.bucket import Bucket
+from cloudmesh.storage.providers.awss3.faults import NOT_PARTIAL, status_and_code, translate
+from cloudmesh.storage.providers.awss3.multipart import MIB
+
+if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult
+
+RANGE = 16 * MIB
+"""Bytes of one range of a download."""
+RANGES_AT_ONCE = 4
+
+
+def read(bucket: Bucket, path: str, start: int, end: int | None, if_match: str | None) -> Reader:
+    """Open the bytes from ``start`` up to before ``end`` (None = the end of the file); errors as `open_read`."""
+    import obstore
+
+    store = bucket.connection.store
+    options: GetOptions = {}
+    if if_match is not None:
+        options["if_match"] = if_match
+    if end is not None:
+        options["range"] = (start, end)
+    elif start:
+        options["range"] = {"offset": start}
+    try:
+        result = obstore.get(store, bucket.key(path), options=options)
+    except Exception as error:
+        if status_and_code(error)[0] == 416:
+            entry = bucket.file(path)
+            bucket.match(entry, if_match)
+            return Reader(entry, iter(()))
+        if NOT_PARTIAL in str(error):
+            with bucket.translated(path):
+                result = obstore.get(store, bucket.key(path))
+        else:
+            with bucket.translated(path):
+                try:
+                    raise
+                except FileNotFoundError:
+                    cause = translate(error, bucket.location(path), bucket.name)
+                    raise bucket.missing(path, cause) from None
+    entry = bucket.entry(path, result.meta, result.attributes)
+    bucket.match(entry, if_match)
+    size = entry.size or 0
+    end = size if end is None else min(end, size)
+    return Reader(entry, _stream(bucket, path, result, start - result.range[0], end - start))
+
+
+def _stream(bucket: Bucket, path: str, result: GetResult, skip: int, left: int) -> Iterator[bytes]:
+    """Yield ``left`` bytes of an answer after the first ``skip``."""
+    stream = iter(result.stream(min_chunk_size=CHUNK))
+    while left > 0:
+        with bucket.translated(path):
+            piece = next(stream, None)
+        if piece is None:
+            raise Unavailable(bucket.location(path), f"the connection ended {left} bytes too early")
+        if skip:
+            skipped = min(skip, len(piece))
+            skip -= skipped
+            piece = piece[skipped:]
+        piece = bytes(piece[:left])
+        left -= len(piece)
+        if piece:
+            yield piece
+
+
+def download_in_ranges(bucket: Bucket, entry: Entry, destination: Path) -> None:
+    """Read the file ``entry``, and no other version of it, into a local file, several ranges at once."""
+    size = entry.size or 0
+    with local_files.translated(str(destination)), destination.open("wb") as file:
+        descriptor = file.fileno()
+        os.truncate(descriptor, size)
+
+        def fetch(start: int) -> None:
+            with read(bucket, entry.path, start, min(start + RANGE, size), entry.etag) as reader:
+                offset = start
+                for piece in reader:
+                    view = memoryview(piece)
+                    while view:
+                        written = os.pwrite(descriptor, view, offset)
+                        view = view[written:]
+                        offset += written
+
+        pending: deque[Future[None]] = deque()
+        try:
+            for start in range(0, size, RANGE):
+                if len(pending) == RANGES_AT_ONCE:
+                    pending.popleft().result()
+                pending.append(bucket.pool.submit(fetch, start))
+            while pending:
+                pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+            wait(pending)

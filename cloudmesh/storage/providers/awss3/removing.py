@@ -1,0 +1,69 @@
+"""Files away, a thousand with one request where the service can."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+
+from cloudmesh.storage.errors import NotFound, StorageError, Unsupported
+from cloudmesh.storage.providers.awss3.bucket import Bucket
+from cloudmesh.storage.providers.awss3.faults import from_code
+
+BATCH = 1000
+
+
+class Removal:
+    """Removes the files of one bucket, and learns whether the service takes batches."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._batches = True
+
+    def one(self, path: str) -> None:
+        """Remove a file; nothing happens where there is none."""
+        import obstore
+
+        with self._bucket.translated(path), suppress(FileNotFoundError):
+            obstore.delete(self._bucket.connection.store, self._bucket.key(path))
+
+    def many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
+        """Remove files; yield those that could not be, with the error."""
+        remaining = iter(files)
+        while batch := list(itertools.islice(remaining, BATCH)):
+            if self._batches:
+                try:
+                    yield from self._together(batch)
+                    continue
+                except Unsupported:
+                    # Some services have no such call, or want a checksum with it that nobody else does.
+                    self._batches = False
+            for path, problem in zip(batch, self._bucket.pool.map(self._problem, batch), strict=True):
+                if problem is not None:
+                    yield path, problem
+
+    def _together(self, batch: list[str]) -> Iterator[tuple[str, StorageError]]:
+        bucket = self._bucket
+        by_key = {bucket.key(path): path for path in batch}
+        request = {"Objects": [{"Key": key} for key in by_key], "Quiet": True}
+        try:
+            with bucket.translated(""):
+                answer = bucket.connection.client.delete_objects(Bucket=bucket.name, Delete=request)
+        except Unsupported:
+            raise
+        except StorageError as error:
+            for path in batch:
+                yield path, type(error)(bucket.location(path), error.why, error.hint, retry_after=error.retry_after)
+            return
+        for item in answer.get("Errors", []):
+            path = by_key[item["Key"]]
+            failure = from_code(item.get("Code", ""), bucket.location(path))
+            if not isinstance(failure, NotFound):
+                yield path, failure
+
+    def _problem(self, path: str) -> StorageError | None:
+        try:
+            self.one(path)
+        except StorageError as error:
+            return error
+        return None

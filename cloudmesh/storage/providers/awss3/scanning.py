@@ -1,0 +1,108 @@
+"""A directory or a whole tree of a bucket as entries, in the order that `StorageABC.scan` promises."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+
+from cloudmesh.storage.abc import Entry
+from cloudmesh.storage.errors import Unavailable
+from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.providers.awss3 import listing, metadata
+from cloudmesh.storage.providers.awss3.bucket import Bucket
+from cloudmesh.storage.providers.awss3.faults import translated
+
+
+def scan(bucket: Bucket, prefix: str, *, recursive: bool) -> Iterator[Entry | None]:
+    """Yield what is below ``prefix`` in order; None for a key that shows that the directory is there, no more."""
+    if not recursive:
+        yield from _level(bucket, prefix)
+        return
+    if bucket.key_order:
+        pages = _pages(bucket, prefix, one_level=False)
+        first = next(pages)
+        # The first answer may have told that this server has an order of its own.
+        if bucket.key_order:
+            yield from _tree(bucket, prefix, itertools.chain((first,), pages))
+            return
+    yield from _levels(bucket, prefix)
+
+
+def _pages(bucket: Bucket, prefix: str, *, one_level: bool) -> Iterator[list[listing.Listed]]:
+    subject = bucket.location(bucket.path(prefix.rstrip("/")))
+    pages = listing.pages(bucket.connection.client, bucket.name, prefix, one_level=one_level)
+    last = ""
+    while True:
+        with translated(subject, bucket.name):
+            page = next(pages, None)
+        if page is None:
+            return
+        bucket.note_server(page.server)
+        items = sorted(page.items, key=lambda item: item.key) if one_level else page.items
+        for item in items if bucket.key_order else ():
+            if item.key < last:
+                bucket.key_order = False
+                raise Unavailable(subject, "the service lists in an order of its own; the next try allows for it")
+            last = item.key
+        yield items
+
+
+def _level(bucket: Bucket, prefix: str) -> Iterator[Entry | None]:
+    unsorted: list[Entry | None] = []
+    for items in _pages(bucket, prefix, one_level=True):
+        entries = [_one(bucket, prefix, item) for item in items]
+        if bucket.key_order:
+            yield from entries
+        else:
+            unsorted += entries
+    yield from sorted(unsorted, key=lambda entry: b"" if entry is None else entry.sort_key)
+
+
+def _levels(bucket: Bucket, prefix: str) -> Iterator[Entry | None]:
+    """Yield a whole tree by one listing a directory: for servers that do not list a tree in the order of keys."""
+    for entry in _level(bucket, prefix):
+        yield entry
+        if entry is not None and entry.is_directory:
+            yield from _levels(bucket, f"{bucket.key(entry.path)}/")
+
+
+def _tree(bucket: Bucket, prefix: str, pages: Iterable[list[listing.Listed]]) -> Iterator[Entry | None]:
+    """Yield a whole tree from one listing in the order of keys."""
+    inside: list[str] = []
+    for item in itertools.chain.from_iterable(pages):
+        *directories, name = item.key[len(prefix) :].split("/")
+        if not _visible(directories) or (name and not _visible([name])):
+            yield None
+            continue
+        pairs = zip(inside, directories, strict=False)
+        same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+        for depth in range(same, len(directories)):
+            path = bucket.path(prefix + "/".join(directories[: depth + 1]))
+            yield Entry(path, is_directory=True)
+        inside = directories
+        yield _file(bucket, item) if name else None
+
+
+def _one(bucket: Bucket, prefix: str, item: listing.Listed) -> Entry | None:
+    name = item.key[len(prefix) :].removesuffix("/")
+    if not _visible([name]):
+        return None
+    if item.size is None:
+        return Entry(bucket.path(item.key[:-1]), is_directory=True)
+    return _file(bucket, item)
+
+
+def _file(bucket: Bucket, item: listing.Listed) -> Entry:
+    etag = metadata.quoted(item.etag)
+    return Entry(
+        bucket.path(item.key),
+        size=item.size,
+        changed_ns=metadata.parse_time(item.modified),
+        etag=etag,
+        hashes=bucket.hashes(etag),
+    )
+
+
+def _visible(names: list[str]) -> bool:
+    """Tell whether these parts of a key can stand in a path of ours, and are not temporary."""
+    return not any(name in ("", ".", "..") or name.startswith(TEMPORARY_PREFIX) for name in names)
