@@ -270,7 +270,7 @@ def progress_of(run: Run, *arguments: str) -> tuple[str, str]:
 
 
 def test_progress_is_drawn_on_a_terminal_only_and_never_in_the_output(cms: Run) -> None:
-    table = "name   file\nsize   1000 B\nmtime\n"
+    table = "name  file\nsize  1000 B\n"
     output, seen = progress_of(cms)
     assert output == table
     assert "1/1 files" in seen

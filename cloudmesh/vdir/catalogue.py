@@ -416,11 +416,12 @@ class Catalogue:
             rows = [replica_row(replica, entry_id, replica.state, replica.version) for replica in replicas]
             bulk.insert(connection, schema.replica, rows, replace=True)
 
-    def update_replicas(self, replicas: Iterable[Replica]) -> None:
+    def update_replicas(self, replicas: Iterable[Replica]) -> set[int]:
         """Add replicas, or replace what is known of them, by ``entry_id`` and service; 5,000 a transaction.
 
-        Those whose file was removed meanwhile are left out.
+        Those whose file was removed meanwhile are left out, and the ids of these files returned.
         """
+        removed: set[int] = set()
         for batch in chunks(replicas, BATCH):
             with self.database.write() as connection:
                 ids = [(replica.entry_id,) for replica in batch]
@@ -433,6 +434,18 @@ class Catalogue:
                     if replica.entry_id in alive
                 }
                 bulk.insert(connection, schema.replica, list(rows.values()), replace=True)
+            removed.update(replica.entry_id for replica in batch if replica.entry_id not in alive)
+        return removed
+
+    def remove_lost(self, files: Iterable[int]) -> None:
+        """Remove those of the files, by id, of which nothing is anywhere: all their replicas are ``missing``."""
+        statement = (
+            "DELETE FROM entry WHERE id IN (SELECT k.id FROM {keys}) AND NOT is_directory AND NOT EXISTS"
+            " (SELECT 1 FROM replica AS r WHERE r.entry_id = entry.id AND r.state <> 'missing')"
+        )
+        for batch in chunks(files, BATCH):
+            with self.database.write() as connection:
+                bulk.execute(connection, statement, ("id",), [(key,) for key in batch])
 
     def remove_replicas(self, replicas: Iterable[Replica]) -> None:
         """Forget replicas, by ``entry_id`` and service; those that are not there are fine."""

@@ -1,40 +1,34 @@
 """Bringing the content of names to services, so that whatever dies halfway, doing it again completes it.
 
 Every copy is written down as a replica in state ``copying`` before the first byte is sent, and as ``available`` after
-the service has it. A new replica is written in the service's create mode: a file that is there already is either our
-own of an earlier run (then its content is right, and it is adopted) or a foreign one, never overwritten unasked.
+the service has it. A file is written in the service's create mode, unless what is there is an older version of our own:
+a file that is there already is either our own of an earlier run (then its content is right, and it is adopted) or a
+foreign one, never overwritten unasked. A file that another name uses too is never overwritten at all.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, StorageError
+from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.copying import copy_file
-from cloudmesh.storage.transfer.events import Event, Observer
-from cloudmesh.storage.transfer.plan import digest
+from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.lookup import chunks
-from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.nodes import Node, Replica, State
+from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.sources import Source, sha256_of, use_first
+from cloudmesh.vdir.work import Work
 
 BATCH = 500
-"""Copies whose intents are written in one transaction."""
-
-Open = Callable[[str], StorageABC]
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where content can be read: a file of a service, or of this computer."""
-
-    service: StorageABC
-    entry: Entry
+"""Files whose intents are written in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,152 +36,217 @@ class Copy:
     """One copy to be made.
 
     Attributes:
-        node: the name.
-        target: the replica as it shall be: service, path, version.
+        node: the name, with the content that the copy shall have.
+        service: where to.
         sources: where the content is, the best first.
-        sha256: of the content, where it is known.
-        overwrite: replace what is there, whatever it is.
-        known: the replica as the catalogue has it; None for a new one.
+        known: the replica on ``service`` as the catalogue has it; None for a new one.
+        force: replace what is there, whatever it is.
     """
 
     node: Node
-    target: Replica
+    service: str
     sources: Sequence[Source]
-    sha256: str | None
-    overwrite: bool = False
     known: Replica | None = None
+    force: bool = False
 
     @property
     def name(self) -> str:
         """The copy as a person names it."""
-        return f"/{self.node.path} on {self.target.service}"
+        return f"/{self.node.path} on {self.service}"
+
+    @property
+    def path(self) -> str:
+        """The path on the service."""
+        return self.node.path if self.known is None else self.known.path
+
+    @property
+    def location(self) -> Location:
+        """The file that is to be written."""
+        return Location(self.service, self.path)
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a file is there, as far as we know: it is readable until it is replaced, and its row stays."""
+        return self.known is not None and self.known.state in ("available", "stale")
+
+    def replica(self, state: State, version: int | None = None) -> Replica:
+        """Return the replica that this copy is before it is made, or when it failed."""
+        return Replica(
+            self.service,
+            self.path,
+            state,
+            size=self.node.size,
+            mtime_ns=self.node.mtime_ns,
+            version=self.node.version if version is None else version,
+            checked_ns=time.time_ns(),
+            entry_id=self.node.id,
+        )
 
 
-def distribute(
-    copies: Iterable[Copy],
-    catalogue: Catalogue,
-    open_service: Open,
-    report: Report,
-    *,
-    parallel: int | None,
-    observer: Observer,
-) -> None:
+def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
     """Make copies, in batches; failures are added to ``report`` and do not stop the rest.
 
-    A copy that fails leaves the replica as ``missing`` where the file is not there, so that it is healed later, and
-    forgotten where a foreign file is in the way.
+    A copy that fails leaves the replica as ``missing`` where the file is not there, so that it is healed later; a new
+    one that fails because a foreign file is in the way is forgotten.
     """
-
-    def planned(batch: Sequence[Copy]) -> Iterator[Copy]:
-        for copy in batch:
-            observer(Event("planned", copy.name, copy.node.size or 0))
-        catalogue.update_replicas(
-            replace(copy.target, state="copying", entry_id=copy.node.id, etag=None, checked_ns=time.time_ns())
-            for copy in batch
-            # a replica that holds an older version is readable until it is replaced
-            if copy.known is None or copy.known.state not in ("available", "stale")
-        )
-        yield from batch
-
-    def work(copy: Copy) -> Replica:
-        observer(Event("started", copy.name, copy.node.size or 0))
-        return make(copy, open_service(copy.target.service), observer)
-
     for batch in chunks(copies, BATCH):
-        made: list[Replica] = []
-        gone: list[Replica] = []
-        for copy, result in run_parallel(work, planned(batch), parallel):
+        for copy in batch:
+            work.observer(Event("planned", copy.name, copy.node.size or 0))
+        shared = begin(batch, work)
+        made: list[tuple[Copy, Replica]] = []
+        failed: list[tuple[Copy, StorageError]] = []
+        for copy, result in run_parallel(lambda copy: make(copy, work, shared), batch, work.parallel):
             if isinstance(result, StorageError):
-                report.fail(copy.name, result)
-                observer(Event("failed", copy.name, error=str(result)))
-                if copy.known is None and isinstance(result, AlreadyExists):
-                    gone.append(replace(copy.target, entry_id=copy.node.id))
-                elif copy.known is None or copy.known.state not in ("available", "stale"):
-                    made.append(replace(copy.target, state="missing", entry_id=copy.node.id))
+                failed.append((copy, result))
             else:
-                made.append(result)
+                made.append((copy, result))
+                work.observer(Event("done", copy.name, copy.node.size or 0))
+        removed = work.catalogue.update_replicas(replica for _, replica in made)
+        for copy, _ in made:
+            if copy.node.id in removed:
+                failed.append((copy, NotFound(f"/{copy.node.path}", "the name was removed meanwhile")))
+            else:
                 report.done(copy.node.size)
-                observer(Event("done", copy.name, copy.node.size or 0))
-        catalogue.update_replicas(made)
-        catalogue.remove_replicas(gone)
+        give_up(failed, work)
+        for copy, error in failed:
+            report.fail(copy.name, error)
+            work.observer(Event("failed", copy.name, error=str(error)))
 
 
-def make(copy: Copy, service: StorageABC, observer: Observer) -> Replica:
+def begin(copies: Sequence[Copy], work: Work) -> Collection[Location]:
+    """Write down what is going to be made, and return those of the files that other names use too."""
+    work.catalogue.update_replicas(copy.replica("copying") for copy in copies if not copy.replaces)
+    used = work.catalogue.find_by_location(copy.location for copy in copies)
+    return {copy.location for copy in copies if set(used.get(copy.location, ())) - {copy.node.path}}
+
+
+def give_up(failed: Sequence[tuple[Copy, StorageError]], work: Work) -> None:
+    """Write down that copies could not be made; what another process has made meanwhile stays as it is."""
+    pending = [(copy, error) for copy, error in failed if not copy.replaces]
+    now = work.catalogue.replicas_of([copy.node for copy, _ in pending])
+    changed: list[Replica] = []
+    gone: list[Replica] = []
+    for copy, error in pending:
+        if any(one.service == copy.service and is_good(copy.node, one) for one in now[copy.node.id]):
+            continue
+        if not isinstance(error, AlreadyExists):
+            changed.append(copy.replica("missing"))
+        elif copy.known is None:
+            gone.append(copy.replica("missing"))
+        else:
+            changed.append(copy.replica("stale", 0))
+    work.catalogue.update_replicas(changed)
+    work.catalogue.remove_replicas(gone)
+
+
+def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
     """Make one copy from the first source that gives it, and return the replica that is now there.
 
+    Args:
+        copy: what to make; its intent is written down already.
+        work: for the service.
+        shared: files that other names use too.
+
     Raises:
-        AlreadyExists: a foreign file is in the way.
+        AlreadyExists: a foreign file, or that of another name, is in the way.
         StorageError: no source could be read, or the service could not be written to; the last failure.
     """
-    mode: WriteMode = "overwrite" if copy.overwrite else "create"
-    failure: StorageError = NotFound(f"/{copy.node.path}", "no good replica is left", "cms vdir status shows them")
-    for source in copy.sources:
+    work.observer(Event("started", copy.name, copy.node.size or 0))
+    service = work.open(copy.service)
+    if copy.location in shared:
+        return _adopted(copy, service, "another name has its file there", "cms vdir search finds it")
+    mode = _mode(copy, service)
+
+    def write(source: Source) -> Entry | None:
         try:
-            entry = copy_file(
+            made = copy_file(
                 source.service,
                 source.entry,
                 service,
-                copy.target.path,
+                copy.path,
                 mode=mode,
-                expected_sha256=copy.sha256,
-                observer=observer,
+                expected_sha256=copy.node.sha256,
+                observer=work.observer,
             )
-            _check_unchanged(source)
-            return replica_of(copy, service, entry)
         except AlreadyExists:
-            there = service.stat(copy.target.path)
-            if _holds(service, there, copy):
-                return replica_of(copy, service, there)
-            raise AlreadyExists(
-                service.location(copy.target.path), "a file that is not ours is in the way", "--force replaces it"
-            ) from None
-        except StorageError as error:
-            failure = error
-            if len(copy.sources) > 1:
-                observer(Event("skipped", source.service.location(source.entry.path), error=str(error)))
-    raise failure
+            return None
+        if _has_changed(source):
+            if mode == "create":  # what was sent is neither the old content nor the new
+                with suppress(StorageError):
+                    service.remove(copy.path)
+            raise SourceChanged(source.service.location(source.entry.path))
+        return made
+
+    made = use_first(copy.node, copy.sources, write)
+    if made is not None:
+        return _available(copy, service, made)
+    return _adopted(copy, service, "a file that is not ours is in the way", "--force replaces it")
 
 
-def _check_unchanged(source: Source) -> None:
-    """Refuse a local file that was changed since it was hashed: what was sent is neither the old nor the new."""
-    if isinstance(source.service, Disk) and source.service.stat(source.entry.path).etag != source.entry.etag:
-        raise SourceChanged(source.service.location(source.entry.path))
+def _mode(copy: Copy, service: StorageABC) -> WriteMode:
+    """Return ``overwrite`` where that is asked for, or where what is there is surely our own older version."""
+    if copy.force:
+        return "overwrite"
+    if copy.known is None or not copy.replaces or copy.known.version == 0:
+        return "create"
+    try:
+        there = service.stat(copy.path)
+    except NotFound:
+        return "create"
+    return "overwrite" if is_as_seen(copy.known, there) else "create"
+
+
+def is_as_seen(replica: Replica, there: Entry) -> bool:
+    """Tell whether a file is the one that we saw last, by its token, or else by size and time."""
+    if there.is_directory or (there.size is not None and replica.size is not None and there.size != replica.size):
+        return False
+    if replica.etag is not None and there.etag is not None:
+        return replica.etag == there.etag
+    if replica.mtime_ns is None or there.mtime_ns is None:
+        return False
+    return abs(replica.mtime_ns - there.mtime_ns) < max(replica.mtime_precision_ns or 1, 1)
+
+
+def _has_changed(source: Source) -> bool:
+    """Tell whether a local file was changed since it was hashed."""
+    return isinstance(source.service, Disk) and source.service.stat(source.entry.path).etag != source.entry.etag
+
+
+def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:
+    """Return the replica that the file there is, if it has the right content.
+
+    Raises:
+        AlreadyExists: it has not.
+    """
+    try:
+        there = service.stat(copy.path)
+        if _holds(service, there, copy):
+            return _available(copy, service, there)
+    except NotFound:  # another name's file, and gone
+        pass
+    raise AlreadyExists(service.location(copy.path), why, hint)
 
 
 def _holds(service: StorageABC, there: Entry, copy: Copy) -> bool:
     if there.is_directory or there.size != copy.node.size:
         return False
-    wanted = copy.sha256 or _digest_of_source(copy)
-    return wanted is not None and digest(service, there.path, "sha256") == wanted
+    wanted = copy.node.sha256 or use_first(copy.node, copy.sources, sha256_of)
+    return sha256_of(Source(service, there)) == wanted
 
 
-def _digest_of_source(copy: Copy) -> str | None:
-    for source in copy.sources:
-        try:
-            return digest(source.service, source.entry.path, "sha256")
-        except StorageError:
-            continue
-    return None
-
-
-def replica_of(copy: Copy, service: StorageABC, entry: Entry) -> Replica:
+def _available(copy: Copy, service: StorageABC, entry: Entry) -> Replica:
     """Return the replica that a finished copy is."""
-    return replace(
-        copy.target,
-        state="available",
+    return Replica(
+        copy.service,
+        copy.path,
+        "available",
         size=entry.size if entry.size is not None else copy.node.size,
         mtime_ns=entry.mtime_ns if entry.mtime_ns is not None else copy.node.mtime_ns,
         mtime_precision_ns=service.capabilities.mtime_precision_ns,
         etag=entry.etag,
         hashes=entry.hashes,
-        sha256=copy.sha256,
+        sha256=copy.node.sha256,
+        version=copy.node.version,
         checked_ns=time.time_ns(),
         entry_id=copy.node.id,
-    )
-
-
-def source_of(service: StorageABC, node: Node, replica: Replica) -> Source:
-    """Return a replica as a source: its ``etag`` must still hold, and its copies get the content's time."""
-    return Source(
-        service, Entry(replica.path, size=node.size, mtime_ns=node.mtime_ns, etag=replica.etag, hashes=replica.hashes)
     )

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, IsADirectory, StorageError
-from cloudmesh.storage.transfer.plan import digest
+from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.distribute import BATCH, Copy, Source, distribute, make
+from cloudmesh.vdir.distribute import BATCH, Copy, begin, distribute, give_up, make
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.sources import Source, sha256_of
 from cloudmesh.vdir.work import Work
 
 
@@ -31,6 +32,11 @@ class Upload:
         """The local file as the user typed it."""
         return self.disk.location(self.entry.path)
 
+    @property
+    def source(self) -> Source:
+        """The local file, as it was when it was found."""
+        return Source(self.disk, self.entry)
+
 
 def upload(
     files: Iterable[Upload], to: Sequence[str], work: Work, report: Report, *, force: bool, dryrun: bool
@@ -41,161 +47,164 @@ def upload(
     ``force`` makes it the name's new version, on the services of ``to`` and on all that hold the old one.
     """
     for batch in chunks(files, BATCH):
-        _upload_batch(batch, to, work, report, force, dryrun)
+        _Batch(batch, to, work, report, force).run(dryrun=dryrun)
 
 
-def _upload_batch(
-    batch: Sequence[Upload], to: Sequence[str], work: Work, report: Report, force: bool, dryrun: bool
-) -> None:
-    nodes = work.catalogue.lookup_many([file.path for file in batch])
-    replicas = work.catalogue.replicas_of(list(nodes.values()))
-    maybe_same = [one for one in batch if not _is_known(one, nodes.get(one.path))]
-    if dryrun:  # hashing everything would cost what the real run does; only what may be the same already is read
-        maybe_same = [one for one in maybe_same if one.path in nodes]
-    hashes: dict[str, str] = {}
-    for file, result in run_parallel(
-        lambda file: digest(file.disk, file.entry.path, "sha256"), maybe_same, work.parallel
-    ):
-        if isinstance(result, StorageError):
-            report.fail(file.name, result)
+class _Batch:
+    """Some files on their way: looked up, hashed, registered, sorted into what is to be done, done."""
+
+    def __init__(self, files: Sequence[Upload], to: Sequence[str], work: Work, report: Report, force: bool) -> None:
+        self._files = files
+        self._to = to
+        self._work = work
+        self._report = report
+        self._force = force
+        self._nodes: dict[str, Node] = {}
+        self._replicas: dict[int, tuple[Replica, ...]] = {}
+        self._hashes: dict[str, str] = {}
+
+    def run(self, *, dryrun: bool) -> None:
+        self._look_up(self._files)
+        files = [file for file in self._files if not self._is_settled(file)]
+        self._report.skipped += len(self._files) - len(files)
+        # hashing everything would cost a dry run what the real one does: it reads only what may be the same already
+        self._hash([file for file in files if not dryrun or self._may_be_same(file)])
+        fresh = [file for file in files if file.path not in self._nodes]
+        if dryrun:
+            for file in fresh:
+                self._count(file, len(self._to))
         else:
-            hashes[file.path] = result
+            files = [file for file in files if file.path in self._hashes]
+            fresh = [file for file in fresh if file.path in self._hashes]
+            self._register(fresh)
+        same, other = self._sort([file for file in files if file.path in self._nodes])
+        if dryrun:
+            for file in same:
+                self._count(file, len(self._lacking(file)))
+            for file in other:
+                self._count(file, len(self._services(file)))
+            return
+        copies = [self._copy(file, self._nodes[file.path], one) for file in same for one in self._lacking(file)]
+        distribute([*copies, *self._renew(other)], self._work, self._report)
+        # of a new name that has no replica nothing was acknowledged
+        self._work.catalogue.remove_lost(self._nodes[file.path].id for file in fresh if file.path in self._nodes)
 
-    fresh: list[Upload] = []
-    completed: list[Upload] = []
-    renewed: list[Upload] = []
-    for file in batch:
-        node = nodes.get(file.path)
-        if not _is_known(file, node) and file.path not in hashes and not dryrun:
-            continue  # it could not be read
-        if node is None:
-            fresh.append(file)
-        elif node.is_directory:
-            report.fail(f"/{file.path}", IsADirectory(f"/{file.path}", "a directory has this name"))
-        elif _is_known(file, node) or hashes.get(file.path) == node.sha256:
-            completed.append(file)
-        elif force or not any(is_good(node, one) for one in replicas[node.id]):
-            renewed.append(file)
-        else:
-            report.fail(
-                f"/{file.path}",
-                AlreadyExists(f"/{file.path}", "the name has other content", "--force makes this its new version"),
-            )
-    lacking = {file.path: _lacking(nodes[file.path], replicas[nodes[file.path].id], to) for file in completed}
-    if dryrun:
-        report.skipped += sum(not services for services in lacking.values())
-        counts = [(file, len(to)) for file in fresh] + [(file, len(lacking[file.path])) for file in completed]
-        for file in renewed:
-            counts.append((file, len({*to, *(one.service for one in replicas[nodes[file.path].id])})))
-        for file, count in counts:
-            for _ in range(count):
-                report.done(file.entry.size)
-        return
+    def _look_up(self, files: Sequence[Upload]) -> None:
+        nodes = self._work.catalogue.lookup_many(file.path for file in files)
+        self._nodes |= nodes
+        self._replicas |= self._work.catalogue.replicas_of(list(nodes.values()))
 
-    report.skipped += sum(not services for services in lacking.values())
-    work.catalogue.register(
-        NewFile(file.path, file.entry.size, file.entry.mtime_ns, hashes[file.path]) for file in fresh
-    )
-    made = work.catalogue.lookup_many([file.path for file in fresh])
-
-    def copies() -> Iterator[Copy]:
-        for file in fresh:
-            for service in to:
-                yield _copy(file, made[file.path], service, None, force)
-        for file in completed:
-            node = nodes[file.path]
-            known = {one.service: one for one in replicas[node.id]}
-            for service in lacking[file.path]:
-                yield _copy(file, node, service, known.get(service), force)
-        yield from _renew(renewed, nodes, replicas, hashes, to, work, report)
-
-    part = Report(report.action)
-    distribute(copies(), work.catalogue, work.open, part, parallel=work.parallel, observer=work.observer)
-    report.merge(part)
-    _forget_failed(list(made.values()), work)
-
-
-def _is_known(file: Upload, node: Node | None) -> bool:
-    """Tell whether the name has this content, by what is known without reading it."""
-    if node is None or node.mtime_ns is None or node.size != file.entry.size:
-        return False
-    return node.mtime_ns == file.entry.mtime_ns and node.sha256 is not None
-
-
-def _lacking(node: Node, replicas: Sequence[Replica], to: Sequence[str]) -> list[str]:
-    good = {one.service for one in replicas if is_good(node, one)}
-    return [service for service in to if service not in good]
-
-
-def _copy(file: Upload, node: Node, service: str, known: Replica | None, force: bool) -> Copy:
-    path = known.path if known is not None else node.path
-    return Copy(
-        node,
-        Replica(service, path, version=node.version, size=node.size, mtime_ns=node.mtime_ns),
-        [Source(file.disk, file.entry)],
-        node.sha256,
-        overwrite=force or (known is not None and known.state == "stale" and known.version > 0),
-        known=known,
-    )
-
-
-def _renew(
-    files: Sequence[Upload],
-    nodes: dict[str, Node],
-    replicas: dict[int, tuple[Replica, ...]],
-    hashes: dict[str, str],
-    to: Sequence[str],
-    work: Work,
-    report: Report,
-) -> Iterator[Copy]:
-    """Give names a new version: first on one service, which makes it so, then yield the copies to the others."""
-
-    def first(file: Upload) -> list[Copy]:
-        old = nodes[file.path]
-        known = {one.service: one for one in replicas[old.id]}
-        node = replace(
-            old,
-            size=file.entry.size,
-            mtime_ns=file.entry.mtime_ns,
-            sha256=hashes[file.path],
-            version=old.version + 1,
+    def _register(self, files: Sequence[Upload]) -> None:
+        self._work.catalogue.register(
+            NewFile(file.path, file.entry.size, file.entry.mtime_ns, self._hashes[file.path]) for file in files
         )
-        copies = [_copy(file, node, service, known.get(service), True) for service in dict.fromkeys([*to, *known])]
-        for index, copy in enumerate(copies):
-            before = copy.known
-            if before is not None:
-                work.catalogue.update_replicas([replace(before, state="copying", entry_id=old.id)])
-            try:
-                made = make(copy, work.open(copy.target.service), work.observer)
-            except StorageError:
-                if before is not None:
-                    work.catalogue.update_replicas([before])
-                if index == len(copies) - 1:
-                    raise
-                continue
-            work.catalogue.set_content(
-                old.id,
-                version=node.version,
-                size=node.size,
-                mtime_ns=node.mtime_ns,
-                sha256=node.sha256,
-                replicas=[made],
+        # another process may have been faster, with other content
+        self._look_up(files)
+
+    def _hash(self, files: Sequence[Upload]) -> None:
+        for file, result in run_parallel(lambda file: sha256_of(file.source), files, self._work.parallel):
+            if isinstance(result, StorageError):
+                self._report.fail(file.name, result)
+            else:
+                self._hashes[file.path] = result
+
+    def _sort(self, files: Sequence[Upload]) -> tuple[list[Upload], list[Upload]]:
+        """Return the files whose names have the same content, and those that are new versions; others are refused."""
+        same: list[Upload] = []
+        other: list[Upload] = []
+        for file in files:
+            node, name = self._nodes[file.path], f"/{file.path}"
+            if node.is_directory:
+                self._report.fail(name, IsADirectory(name, "a directory has this name"))
+            elif node.sha256 is not None and self._hashes.get(file.path) == node.sha256:
+                same.append(file)
+                self._report.skipped += not self._lacking(file)
+            elif self._force or not any(is_good(node, one) for one in self._replicas[node.id]):
+                other.append(file)
+            else:
+                error = AlreadyExists(name, "the name has other content", "--force makes this its new version")
+                self._report.fail(name, error)
+        return same, other
+
+    def _is_settled(self, file: Upload) -> bool:
+        """Tell whether the name surely has this content and all replicas, without reading the file."""
+        node = self._nodes.get(file.path)
+        return (
+            node is not None
+            and not node.is_directory
+            and node.sha256 is not None
+            and node.mtime_ns is not None
+            and (node.size, node.mtime_ns) == (file.entry.size, file.entry.mtime_ns)
+            and not self._lacking(file)
+        )
+
+    def _may_be_same(self, file: Upload) -> bool:
+        node = self._nodes.get(file.path)
+        return node is not None and node.size == file.entry.size
+
+    def _lacking(self, file: Upload) -> list[str]:
+        node = self._nodes[file.path]
+        good = {one.service for one in self._replicas[node.id] if is_good(node, one)}
+        return [service for service in self._to if service not in good]
+
+    def _services(self, file: Upload) -> list[str]:
+        """Return all services that a new version goes to."""
+        known = [one.service for one in self._replicas[self._nodes[file.path].id]]
+        return list(dict.fromkeys([*self._to, *known]))
+
+    def _count(self, file: Upload, copies: int) -> None:
+        for _ in range(copies):
+            self._report.done(file.entry.size)
+
+    def _copy(self, file: Upload, node: Node, service: str) -> Copy:
+        known = next((one for one in self._replicas[node.id] if one.service == service), None)
+        return Copy(node, service, [file.source], known, self._force)
+
+    def _renew(self, files: Sequence[Upload]) -> list[Copy]:
+        """Give names a new version: bring it to one service, which makes it so, and return the copies to the others."""
+        plans: list[list[Copy]] = []
+        for file in files:
+            old = self._nodes[file.path]
+            node = replace(
+                old,
+                size=file.entry.size,
+                mtime_ns=file.entry.mtime_ns,
+                sha256=self._hashes[file.path],
+                version=old.version + 1,
             )
-            return [one for one in copies if one is not copy]
-        return []
+            plans.append([self._copy(file, node, service) for service in self._services(file)])
+        shared = begin([copy for copies in plans for copy in copies], self._work)
 
-    for file, result in run_parallel(first, files, work.parallel):
-        if isinstance(result, StorageError):
-            report.fail(f"/{file.path}", result)
-        else:
-            report.done(file.entry.size)
-            for copy in result:
-                yield replace(copy, known=replace(copy.known, state="stale") if copy.known else None)
+        def first(copies: list[Copy]) -> tuple[Copy, Replica]:
+            for copy in copies[:-1]:
+                try:
+                    return copy, make(copy, self._work, shared)
+                except StorageError:  # tried again with the others, and told there
+                    continue
+            return copies[-1], make(copies[-1], self._work, shared)
 
+        left: list[Copy] = []
+        for copies, result in run_parallel(first, plans, self._work.parallel):
+            try:
+                if isinstance(result, StorageError):
+                    raise result
+                done, replica = result
+                self._acknowledge(done.node, replica)
+            except StorageError as error:
+                give_up([(copy, error) for copy in copies], self._work)
+                self._report.fail(f"/{copies[0].node.path}", error)
+                continue
+            self._report.done(done.node.size)
+            self._work.observer(Event("done", done.name, done.node.size or 0))
+            left += [copy for copy in copies if copy is not done]
+        return left
 
-def _forget_failed(nodes: Sequence[Node], work: Work) -> None:
-    """Remove new names that have no good replica: nothing of them was acknowledged."""
-    replicas = work.catalogue.replicas_of(nodes)
-    for node in nodes:
-        if not any(is_good(node, one) for one in replicas[node.id]):
-            work.catalogue.remove(node.path)
+    def _acknowledge(self, node: Node, replica: Replica) -> None:
+        self._work.catalogue.set_content(
+            node.id,
+            version=node.version,
+            size=node.size,
+            mtime_ns=node.mtime_ns,
+            sha256=node.sha256,
+            replicas=[replica],
+        )

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from cloudmesh.storage.abc import StorageABC
+from cloudmesh.storage.errors import ConfigError
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.speed import measured
 from cloudmesh.storage.transfer.events import Observer
 from cloudmesh.vdir.catalogue import Catalogue
-from cloudmesh.vdir.distribute import Source, source_of
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.placement import Knowledge, usable
+from cloudmesh.vdir.sources import Source, source_of
 
 
 @dataclass
@@ -43,5 +44,18 @@ class Work:
         return Knowledge(kinds, measured(self.catalogue.database, "read"))
 
     def sources(self, node: Node, replicas: Sequence[Replica]) -> list[Source]:
-        """Return the replicas that a file can be read from, the best first."""
-        return [source_of(self.open(one.service), node, one) for one in usable(node, replicas, self.knowledge)]
+        """Return the replicas that a file can be read from, the best first.
+
+        Raises:
+            ConfigError: as `open`, where none of their services can be opened.
+        """
+        found: list[Source] = []
+        failure: ConfigError | None = None
+        for one in usable(node, replicas, self.knowledge):
+            try:
+                found.append(source_of(self.open(one.service), node, one))
+            except ConfigError as error:
+                failure = error
+        if failure is not None and not found:
+            raise failure
+        return found
