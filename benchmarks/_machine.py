@@ -10,10 +10,12 @@ from importlib.metadata import version
 
 def machine(*packages: str) -> dict[str, object]:
     """Return date, machine, load, and the versions of Python and of ``packages``."""
-    return {
+    facts: dict[str, object] = {
         "date": time.strftime("%Y-%m-%d"),
         "processors": os.cpu_count(),
         "system": platform.platform(),
         "load before": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
-    } | {package: version(package) for package in packages}
+    }
+    facts.update({package: version(package) for package in packages})
+    return facts

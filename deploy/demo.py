@@ -20,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from deploy.servers import SeaweedFS, Wsgidav  # noqa: E402 - found through the line above
+from deploy.servers import SeaweedFS, Wsgidav
 
 
 class Demo:

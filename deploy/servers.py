@@ -617,6 +617,7 @@ class ApacheDav(_WebdavServer):
             "ServerLimit 2",
             "MaxKeepAliveRequests 0",
             "AllowEncodedSlashes NoDecode",
+            "DirectoryIndex disabled",  # or a PROPFIND of a directory would be answered by its index.html
             f'<Directory "{self.data}">',
             "  Dav On",
             "  Options None",

@@ -1,4 +1,4 @@
-"""What bad input gets: one line that names the thing, exit code 1 (2 where it was typed wrongly), and nothing changed."""
+"""What bad input gets: one line that names the thing, exit code 1 (2 if typed wrongly), and nothing changed."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class World:
         own = {
             path.name: (path.read_bytes(), path.stat().st_mode)
             for path in self.home.iterdir()
-            # the database is compared by its content; cms rewrites its variables on every call
-            if path.is_file() and not path.name.startswith((".", "vdir.db", "variables"))
+            # the database is compared by its content; cms writes files of its own on every call
+            if path.is_file() and not path.name.startswith((".", "vdir.db", "variables", "default-data"))
         }
         with Vdir() as vdir:
             lines = vdir.export("-")
@@ -112,12 +112,20 @@ def world(shared_world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return World(shared_world.root)
 
 
+@pytest.fixture
+def own_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """One that the test may change."""
+    return make_world(tmp_path, monkeypatch)
+
+
 def make_world(tmp_path: Path, patch: pytest.MonkeyPatch) -> World:
     found = World(tmp_path)
     found.home.mkdir(mode=0o700)
     (found.home / "cloudmesh.yaml").write_text(SERVICES.format(root=tmp_path))
     patch.setenv("CLOUDMESH_CONFIG_DIR", str(found.home))
-    write_tree(tmp_path / "work", {"tree/a.txt": b"a", "tree/sub/b.txt": b"bb", "one.txt": b"1", "other.txt": b"another"})
+    write_tree(
+        tmp_path / "work", {"tree/a.txt": b"a", "tree/sub/b.txt": b"bb", "one.txt": b"1", "other.txt": b"another"}
+    )
     write_tree(tmp_path / "disk", {"here.txt": b"here", "folder/inside.txt": b"in", "taken/foreign.txt": b"theirs"})
     Vault(found.home).change(lambda secrets: secrets.update({one: {"password": "p"} for one in ("dav", "nas")}))
     Vault(found.home).change(lambda secrets: secrets.update({"s3": {"secret_access_key": "p"}}))
@@ -190,6 +198,10 @@ CASES: list[tuple[str, str, int]] = [
     ("put absent /new", "absent: not found", 1),
     ("cat /absent", "/absent: not found", 1),
     ("ls /absent", "/absent: not found", 1),
+    ("ls /absent --output=csv", "/absent: not found", 1),
+    ("ls /absent --output=json", "/absent: not found", 1),
+    ("storage list disk:absent --output=yaml", "disk:absent: not found", 1),
+    ("storage list disk:absent --output=csv", "disk:absent: not found", 1),
     ("ls /run/a.txt/below", "/run/a.txt: is not a directory", 1),
     ("get /absent new", "/absent: not found", 1),
     ("move /absent /new", "/absent: not found", 1),
@@ -252,21 +264,205 @@ CASES: list[tuple[str, str, int]] = [
     ("storage config add n --kind=local", "n: a service's name is", 2),
     ("storage config add new", "--kind", 2),
     ("storage config add new --kind=webdav", "url", 2),
+    ("storage config add new --kind=local", "directory", 2),
+    ("storage config add new --kind=webdav --no-test --set=url=http://127.0.0.1:9/ --secret=password", "password", 2),
     ("storage config edit dav --set=colour=red", "colour: kind 'webdav' has no such key", 2),
     ("storage config edit dav --set=password=x", "--set=password: is a secret", 2),
     ("storage config edit dav --secret=password=x", "--secret=password: a secret is not typed", 2),
     ("storage config edit dav --secret=password=env:ABSENT", "--secret=password: ", 2),
     ("storage vault set password", "password: is not SERVICE.KEY", 2),
     ("storage vault rekey --with=magic", "magic", 2),
-    # nobody can be asked
-    ("storage config remove dav", "nobody can be asked", 1),
 ]
-ASKED = ("storage config remove dav",)
-"""These show on stderr what they ask about."""
+
+
+@pytest.mark.parametrize(("typed", "named", "code"), CASES, ids=lambda value: str(value)[:60])
+def test_bad_input_of_cdir(world: World, typed: str, named: str, code: int) -> None:
+    refused(world, shlex.split(typed), named, code)
 
 
 @pytest.mark.parametrize(
-    ("typed", "named", "code"), [case for case in CASES if case[0] not in ASKED], ids=lambda value: str(value)[:60]
+    ("typed", "named", "code"),
+    [
+        ("storage list aws:x", "aws: there is no such service", 1),
+        ("storage put tree disk:new", "tree: is a directory", 1),
+        ("storage put one.txt disk:here.txt/below", "disk:here.txt", 1),
+        ("storage config edit dav --set=colour=red", "colour: kind 'webdav' has no such key", 2),
+        ("vdir mkdir /run", "/run: already exists", 1),
+        ("vdir put one.txt /taken/foreign.txt --to=disk", "disk:taken/foreign.txt: ", 1),
+        ("vdir ls / extra", "unexpected argument 'extra'", 2),
+        ("cdir cat /absent", "/absent: not found", 1),
+    ],
 )
-def test_bad_input_of_cdir(world: World, typed: str, named: str, code: int) -> None:
-    refused(world, shlex.split(typed), named, code)
+def test_bad_input_of_cms(world: World, typed: str, named: str, code: int) -> None:
+    refused(world, shlex.split(typed), named, code, CMS)
+
+
+def test_what_would_destroy_names_what_it_asks_about(world: World) -> None:
+    before = world.state()
+    result = world.run("storage", "config", "remove", "dav")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "dav" in result.stderr.splitlines()[0]
+    assert result.stderr.splitlines()[-1].startswith("error: storage config remove: nothing was changed: nobody can be")
+    assert world.state() == before
+
+
+# ---- a missing SDK ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("service", "module", "package", "extra"),
+    [
+        ("s3", "obstore", "obstore", "s3"),
+        ("s3", "boto3", "boto3", "s3"),
+        ("dav", "pycurl", "pycurl", "webdav"),
+        ("nas", "ssh", "ssh-python", "sftp"),
+    ],
+)
+def test_missing_sdk(world: World, tmp_path: Path, service: str, module: str, package: str, extra: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{module!r}] = None")  # as if not installed
+    world.extra["PYTHONPATH"] = str(tmp_path)
+    words = f"{service}: package {package} is not installed (pip install 'cloudmesh-vdir[{extra}]')"
+    refused(world, ["storage", "list", f"{service}:"], words)
+    refused(world, ["put", "one.txt", "/one", f"--to={service}"], words)
+    result = world.run("storage", "list", "disk:", "--output=json")
+    assert "here.txt" in [row["name"] for row in json.loads(result.stdout)]
+
+
+# ---- a malformed file ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "cause"),
+    [
+        ("    other: [1, 2", "line "),
+        ("  \tother: 1", "line "),
+        ("    a: b: c", "line "),
+        ("   other: 1", "line "),
+        ("    other: \x07", "line "),
+    ],
+)
+def test_malformed_line(own_world: World, line: str, cause: str) -> None:
+    path = own_world.home / "cloudmesh.yaml"
+    path.write_text(path.read_text() + line + "\n")
+    for arguments in (
+        ["storage", "list", "disk:"],
+        ["storage", "config", "list"],
+        ["storage", "config", "edit", "dav", "--set=label=x"],
+        ["storage", "config", "seal"],
+        ["put", "one.txt", "/one", "--to=disk"],
+    ):
+        result = refused(own_world, arguments, str(path))
+        assert cause in result.stderr
+
+
+def test_other_malformed_files(own_world: World) -> None:
+    (own_world.home / "vault.json").write_text("{")
+    refused(own_world, ["storage", "list", "dav:"], "vault.json")
+    (own_world.root / "work" / "bad.jsonl").write_text('{"format": "cloudmesh-vdir catalogue", "version": 1}\n{\n')
+    refused(own_world, ["import", "bad.jsonl"], "line 2")
+
+
+# ---- no permission, no room ------------------------------------------------------------------------------------------
+
+UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]
+"""Root without the capabilities to which permission bits mean nothing."""
+
+
+def unprivileged(world: World) -> list[str]:
+    probe = world.root / "unreadable"
+    probe.touch(0o000)
+    wrapper = UNPRIVILEGED if os.geteuid() == 0 else []
+    done = subprocess.run([*wrapper, "cat", str(probe)], capture_output=True, text=True, check=False)
+    assert "Permission denied" in done.stderr, "permission bits bind nobody here, so this test would show nothing"
+    return [*wrapper, *CDIR]
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "typed", "named"),
+    [
+        ("disk", "storage put one.txt disk:new", "disk:new: permission denied"),
+        ("disk", "storage create dir disk:new", "disk:new: permission denied"),
+        ("disk", "storage delete disk:here.txt --yes", "disk:here.txt: permission denied"),
+        ("disk", "storage move disk:here.txt disk:folder/here.txt --yes", "permission denied"),
+        ("disk", "put one.txt /one --to=disk", "disk:one: permission denied"),
+        ("disk/run/a.txt", "storage cat disk:run/a.txt", "disk:run/a.txt: permission denied"),
+        ("disk/run/a.txt", "cat /run/a.txt", "permission denied"),
+        ("disk/run/a.txt", "get /run/a.txt new", "permission denied"),
+        ("disk/folder", "storage list disk:folder", "disk:folder: permission denied"),
+        ("work/one.txt", "storage put one.txt disk:new", "one.txt: permission denied"),
+        ("work/one.txt", "put one.txt /one --to=disk", "one.txt: permission denied"),
+        ("work", "storage get disk:here.txt new", "permission denied"),
+        ("work", "get /run/a.txt new", "permission denied"),
+        ("work", "export new", "new: permission denied"),
+        ("config/cloudmesh.yaml", "storage list disk:", "cloudmesh.yaml: permission denied"),
+        ("config", "storage config edit dav --set=label=x", "permission denied"),
+        ("config/vault.age", "storage list dav:", "vault.age"),
+        ("config/vdir.db", "mkdir /new", "vdir.db"),
+    ],
+)
+def test_no_permission(own_world: World, forbidden: str, typed: str, named: str) -> None:
+    program = unprivileged(own_world)
+    path = own_world.root / forbidden
+    before = own_world.state()
+    mode = path.stat().st_mode
+    path.chmod(0o555 if path.is_dir() and "list" not in typed else 0o000)
+    result = own_world.run(*shlex.split(typed), program=program)
+    path.chmod(mode)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert (result.returncode, result.stdout, len(errors)) == (1, "", 1), result
+    assert named in errors[0]
+    assert own_world.state() == before
+
+
+def on_full_disk(world: World, folder: str, typed: str) -> subprocess.CompletedProcess[str]:
+    """Run with ``folder`` on a disk of its own without room; where no disk may be mounted, with a limit instead.
+
+    Nothing may be left on that disk that was not there before: its listing is printed on stderr, before and after.
+    """
+    listing = 'find "$0" ! -name "*-wal" ! -name "*-shm" ! -name ".*.lock" -type f -printf "%P %s\\n" | sort >&2'
+    script = f"""
+        copy=$(mktemp -d) && cp -a "$0/." "$copy" && mount -t tmpfs -o size=3m full "$0" && cp -a "$copy/." "$0"
+        cd "$PWD"; rm -r "$copy"; head -c 4000000 /dev/zero > "$0/filling" 2> /dev/null
+        {listing}; echo == >&2; "$@"; code=$?; echo == >&2; {listing}; exit $code
+    """
+    # a user may mount in a namespace of his own, where the system lets him
+    space = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    can_mount = subprocess.run([*space, "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, check=False)
+    if can_mount.returncode:
+        space = []
+        script = f'ulimit -f 8; {listing}; echo == >&2; "$@"; code=$?; echo == >&2; {listing}; exit $code'
+    return world.run(*shlex.split(typed), program=[*space, "bash", "-c", script, str(world.root / folder), *CDIR])
+
+
+@pytest.mark.parametrize(
+    ("folder", "typed", "named"),
+    [
+        ("disk", "storage put big disk:new", "disk:new: no room left"),
+        ("disk", "put big /new --to=disk", "disk:new: no room left"),
+        ("disk", "storage copy local:big disk:new", "disk:new: no room left"),
+        ("work", "storage get local:big new", "new: no room left"),
+        ("work", "get /big new", "new: no room left"),
+        ("work", "export new", "new: no room left"),
+        ("config", "put many /many --to=disk --recursive", "vdir.db"),
+        ("config", "storage config edit dav --set=label=x", "no room left"),
+    ],
+)
+def test_full_disk(own_world: World, folder: str, typed: str, named: str) -> None:
+    (own_world.home / "local").mkdir(exist_ok=True)
+    for place in ("work", "config/local"):
+        (own_world.root / place / "big").write_bytes(b"x" * 300_000)
+    write_tree(
+        own_world.root / "work" / "many",
+        {f"{'n' * 200}{number}": b"" for number in range(2000)} if "many" in typed else {},
+    )
+    with Vdir() as vdir:
+        vdir.put(str(own_world.root / "work" / "big"), "/big", to=["local"])
+    before = own_world.state()
+    result = on_full_disk(own_world, folder, typed)
+    listed, said, left = result.stderr.split("==\n")
+    assert (result.returncode, result.stdout) == (1, ""), result
+    (error,) = said.splitlines()
+    assert error.startswith("error: ")
+    assert named in error
+    assert left == listed
+    assert own_world.state() == before

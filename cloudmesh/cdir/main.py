@@ -30,8 +30,18 @@ class FrontDoor:
     cdir help [COMMAND]
     cdir --version
 
-  A virtual directory is a tree of names; each file name points to copies of the file on one or more services.
-  `cdir VERB` is short for `vdir VERB`; `storage` works on the files of the services themselves.
+  A virtual directory is a tree of names; each file name points to copies of the file on one or more services, such as
+  S3, WebDAV, SFTP or a folder of this computer. You name the file; the system knows where it is and which copy is best.
+
+  To begin:
+    cdir storage config add lab                asks how to reach a service called `lab`, tests it, and saves it
+    cdir put results /run7 --recursive --to=lab
+                                               uploads the directory `results` and calls it /run7
+    cdir ls /run7                              shows the names, and on which services the files are
+    cdir copy /run7 --recursive --to=local     makes a second copy of each file; without a service there is `local`
+    cdir get /run7/model.bin .                 brings a file here, from the best copy
+
+  `cdir VERB` is short for `cdir vdir VERB`; `cdir storage VERB` works on the files of the services themselves.
   `cdir help VERB` shows how a verb is used, `cdir help vdir` and `cdir help storage` show everything.
 """
 

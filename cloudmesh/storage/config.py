@@ -184,8 +184,8 @@ class Configuration:
         return {key: str(value) for key, value in found.items() if _is_sealable(key, value, declared)}
 
     def _secrets(self, name: str, provider: type[StorageABC]) -> Mapping[str, str]:
-        # A kind without secrets must work while the vault is locked.
-        return self.vault.secrets(name) if provider.secrets and self.vault.exists() else {}
+        # A service without secrets must work while the vault is locked.
+        return self.vault.secrets(name) if provider.secrets and self.vault.may_hold(name) else {}
 
     def _local_root(self) -> Path:
         return self.folder / LOCAL

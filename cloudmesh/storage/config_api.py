@@ -166,7 +166,8 @@ class ConfigApi:
             kind: which provider; asked for where neither it nor a preset is given.
             preset: a well-known S3-compatible service, such as ``wasabi``.
             set: ``KEY=VALUE``; ``directory`` is the root on the service.
-            secret: ``KEY=env:VARIABLE``, ``KEY=file:PATH`` or ``KEY=-`` (standard input); goes into the vault.
+            secret: ``KEY=env:VARIABLE``, ``KEY=file:PATH``, ``KEY=-`` (standard input) or ``KEY`` alone, which asks;
+                goes into the vault.
             no_test: save without a connection.
 
         Raises:
@@ -346,7 +347,7 @@ class ConfigApi:
     def _vaulted(self, name: str, declared: frozenset[str]) -> Sequence[tuple[str, str]]:
         vault = self._configuration.vault
         try:
-            if not vault.exists() or not (declared or not vault.state().locked):
+            if not vault.may_hold(name) or not (declared or not vault.state().locked):
                 return []
             if vault.state().locked:
                 return [(key, "the vault is locked") for key in sorted(declared)]
@@ -359,11 +360,8 @@ class ConfigApi:
         for text in secret:
             key, equals, source = text.partition("=")
             _place(key, provider, name)
-            if not equals:
-                raise UsageError(
-                    f"--secret={key}", "is not KEY=SOURCE", "such as KEY=env:VARIABLE, KEY=file:PATH, KEY=-"
-                )
-            found[key] = self._from(key, source)
+            instead = f"--secret={key}=env:VARIABLE, {key}=file:PATH or {key}=-"
+            found[key] = self._from(key, source) if equals else self._prompt.secret(key, instead=instead)
         return found
 
     def _from(self, key: str, source: str) -> str:
@@ -394,7 +392,8 @@ class ConfigApi:
     ) -> None:
         """Ask for what is required and missing; where somebody can answer, for secrets or for all other keys too."""
         person = self._prompt.can_ask()
-        wanted = provider.required | (provider.secrets if person and about_secrets else frozenset())
+        required = provider.required | (frozenset({"directory"}) if provider.kind == LOCAL else frozenset())
+        wanted = required | (provider.secrets if person and about_secrets else frozenset())
         asked = [key for key in provider.keys if key in wanted or (person and everything)]
         if person and everything and "directory" not in provider.keys:
             asked.append("directory")
@@ -403,7 +402,7 @@ class ConfigApi:
             if key in values[part] or key in secrets or (key == "directory" and values["default"].get(key)):
                 continue
             text = f"{provider.keys.get(key, 'directory on the service below which all paths lie')} ({key})"
-            if key not in provider.required:
+            if key not in required:
                 text += ", empty for none"
             if is_secret(key, provider.secrets):
                 answer = self._prompt.secret(text, instead=f"--secret={key}=env:VARIABLE")
@@ -411,6 +410,8 @@ class ConfigApi:
                     secrets[key] = answer
             elif answer := self._prompt.ask(text, instead=f"--set={key}=VALUE"):
                 values[part][key] = _typed(answer)
+            elif key in required:
+                raise UsageError(key, "is needed", f"nothing was saved; --set={key}=VALUE")
 
     def _ask_again(self, provider: type[StorageABC], values: Values) -> tuple[dict[str, str], dict[str, str]]:
         given, secrets = {}, {}

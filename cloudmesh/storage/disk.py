@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, ServiceSettings, StorageABC
-from cloudmesh.storage.errors import ChecksumMismatch
+from cloudmesh.storage.errors import ChecksumMismatch, StorageError
 from cloudmesh.storage.local_files import translated
 from cloudmesh.storage.providers.local import LocalStorage
 
@@ -17,7 +17,7 @@ class Disk(LocalStorage):
     """A directory of this computer, named in errors and listings as the user typed it.
 
     Args:
-        directory: the root, as typed; ``~`` is the home directory.
+        directory: the root, as typed; ``~`` is the home directory, an empty text the current one.
     """
 
     def __init__(self, directory: str) -> None:
@@ -27,7 +27,7 @@ class Disk(LocalStorage):
 
     def location(self, path: str) -> str:
         """Return ``path`` as the user would type it: below the directory as it was typed."""
-        return os.path.join(self._typed, path) if path else self._typed
+        return os.path.join(self._typed, path) if path else self._typed or "."
 
     def path_of(self, path: str) -> Path:
         """Return the real place of ``path``."""
@@ -50,7 +50,12 @@ class Disk(LocalStorage):
         place = self._inside(target)
         self._replaceable(target, place, "overwrite", None)
         with self._temporary(target, place, 0o666) as (temporary, file):
-            got = source.download(entry.path, Path(temporary), if_match=entry.etag)
+            try:
+                got = source.download(entry.path, Path(temporary), if_match=entry.etag)
+            except StorageError as error:
+                if error.subject == str(temporary):  # of the local file: by the name that it would have had
+                    error.subject = self.location(target)
+                raise
             with translated(self.location(target)):
                 if expected_sha256 is not None and _sha256(temporary) != expected_sha256:
                     raise ChecksumMismatch(source.location(entry.path), "its bytes are not those of this version")
@@ -74,4 +79,4 @@ def split_file(typed: str) -> tuple[Disk, str]:
     directory, name = os.path.split(typed.rstrip("/") or typed)
     if name in ("", ".", "..", "~"):
         return Disk(typed or "."), ""
-    return Disk(directory or "."), paths.normalize(name)
+    return Disk(directory), paths.normalize(name)

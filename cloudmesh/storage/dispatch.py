@@ -129,7 +129,7 @@ def guarded(run: Callable[[], int], traceback: bool = False) -> int:
     try:
         return run()
     except KeyboardInterrupt:
-        _say("interrupted")
+        _say("\ninterrupted" if sys.stderr.isatty() else "interrupted")  # there ^C stands on the line already
         return INTERRUPTED
     except NobodyReads:
         return NOBODY_READS
@@ -181,7 +181,10 @@ def _confirmed(operation: Operation) -> bool:
         raise Refused(words, "nothing was changed: nobody can be asked", "repeat it with --yes, or look with --dryrun")
     sys.stderr.write("Proceed? [y/N] ")
     sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = sys.stdin.readline()
+    if not answer:  # nobody ended the line
+        _say("")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _shows_progress(match: Match, form: Format) -> bool:

@@ -53,7 +53,8 @@ class StorageError(Exception):
         super().__init__(subject, self.why, hint)
 
     def __str__(self) -> str:
-        text = f"{self.subject}: {self.why}" if self.subject else self.why
+        # the root of a service is written with a colon at its end already
+        text = f"{self.subject.removesuffix(':')}: {self.why}" if self.subject else self.why
         return f"{text} ({self.hint})" if self.hint else text
 
 

@@ -318,9 +318,11 @@ def _csv(rows: Iterable[Any], stream: Output, row_type: Any = None) -> None:
 
     writer = csv.writer(Lines())
     names = _names(row_type) if row_type is not None else None
+    waiting = iter(rows)
+    first = list(itertools.islice(waiting, 1))  # where this fails nothing is printed
     if names is not None:
         writer.writerow(names)
-    for row in rows:
+    for row in itertools.chain(first, waiting):
         if not _is_row(row):
             writer.writerow([_csv_cell(row)])
             continue

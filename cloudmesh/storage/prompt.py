@@ -44,6 +44,7 @@ class TerminalPrompt:
         print(f"{text} [{default}]: " if default else f"{text}: ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
+            print(file=sys.stderr)
             raise UsageError(text, "no answer was given", f"use {instead}")
         return line.strip() or default
 
@@ -59,6 +60,7 @@ class TerminalPrompt:
         try:
             return getpass.getpass(f"{text}: ", stream=sys.stderr)
         except EOFError:
+            print(file=sys.stderr)
             raise UsageError(text, "no answer was given", f"use {instead}") from None
 
     def confirm(self, text: str, *, instead: str) -> bool:

@@ -1,16 +1,19 @@
 """The vault: all secrets in one file in the age format, ``vault.age`` beside the configuration.
 
 Inside is JSON, service to key to value, so that ``age -d -i vault.key vault.age`` shows it and ``age`` can write it.
-``vault.json`` tells, without secrets, how it is opened. Each write replaces the file at once and keeps the version
+``vault.json`` tells, without secrets, how it is opened, and ``vault.services.json`` of which services it holds some, so
+that a service without any works while the vault is locked. Each write replaces the file at once and keeps the version
 before as ``vault.age.bak``; writers wait for each other, and a change of others between reading and writing is merged.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -59,6 +62,7 @@ class Vault:
         self.path = self.folder / "vault.age"
         self._backup = self.folder / "vault.age.bak"
         self._settings = self.folder / "vault.json"
+        self._index = self.folder / "vault.services.json"
         self._prompt: Prompt = prompt or TerminalPrompt()
         self._thread = threading.RLock()
         self._keys: list[str] = []
@@ -68,6 +72,23 @@ class Vault:
     def exists(self) -> bool:
         """Tell whether there is one, or was one whose previous version is still there."""
         return self.path.exists() or self._backup.exists()
+
+    def may_hold(self, service: str) -> bool:
+        """Tell, without opening it, whether it may hold secrets of a service: not where our list of them says so.
+
+        The list counts only for the very bytes that it was made for, so a vault that others wrote may hold anything.
+
+        Raises:
+            VaultError: the vault is missing.
+        """
+        data = self._bytes()
+        if data is None:
+            return False
+        try:
+            index = json.loads(self._index.read_bytes())
+            return bool(index["vault"] != _digest(data) or service in index["services"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return True
 
     def secrets(self, service: str) -> dict[str, str]:
         """Return a service's secrets, key to value; empty where it has none.
@@ -281,7 +302,13 @@ class Vault:
         except _ChangedMeanwhile:
             return False
         self._opened = (data, content)
+        self._write_index(data, content)
         return True
+
+    def _write_index(self, data: bytes, services: Iterable[str]) -> None:
+        index = {"vault": _digest(data), "services": sorted(services)}
+        with suppress(StorageError):  # without it the vault is opened more often, that is all
+            yaml_file.write(self._index, json.dumps(index, indent=2).encode() + b"\n", 0o600)
 
     def _bytes(self) -> bytes | None:
         """The file's bytes; None where there never was one."""
@@ -343,6 +370,10 @@ class Vault:
 
 class _ChangedMeanwhile(Exception):
     """Others replaced the vault while we were writing."""
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _keeping(way: dict[str, Any], folder: Path) -> Keeping:

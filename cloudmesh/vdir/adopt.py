@@ -11,11 +11,12 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
 from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotFound, StorageError
 from cloudmesh.storage.services import exists
-from cloudmesh.storage.transfer.plan import digest
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.distribute import is_as_seen
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
 
 _BATCH = 5000
@@ -55,7 +56,7 @@ def adopt(files: Iterable[Adoption], work: Work, report: Report, *, dryrun: bool
 
 def _is_registered(file: Adoption, node: Node, replicas: Sequence[Replica]) -> bool:
     return any(
-        one.service == file.service.name and one.path == file.entry.path and one.etag == file.entry.etag
+        one.service == file.service.name and one.path == file.entry.path and is_as_seen(one, file.entry)
         for one in replicas
         if is_good(node, one)
     )
@@ -78,17 +79,20 @@ def _check_same(file: Adoption, node: Node, replicas: Sequence[Replica], work: W
             common = one.hashes.keys() & file.entry.hashes.keys() if is_good(node, one) else ()
             if common and all(one.hashes[kind] == file.entry.hashes[kind] for kind in common):
                 return
-        known = node.sha256 or _digest(node, replicas, work)
-        if known == digest(file.service, file.entry.path, "sha256"):
+        if _content(node, replicas, work) == sha256_of(Source(file.service, file.entry)):
             return
     location = file.service.location(file.entry.path)
     raise AlreadyExists(name, f"the name has other content than {location}", "give it another name")
 
 
-def _digest(node: Node, replicas: Sequence[Replica], work: Work) -> str | None:
-    for source in work.sources(node, replicas):
-        return digest(source.service, source.entry.path, "sha256")
-    return None
+def _content(node: Node, replicas: Sequence[Replica], work: Work) -> str | None:
+    """Return the SHA-256 of what the name holds; None where no replica is as we saw it last."""
+    if node.sha256 is not None:
+        return node.sha256
+    try:
+        return use_first(node, work.sources(node, replicas), sha256_of)
+    except StorageError:
+        return None
 
 
 def _new_file(file: Adoption) -> NewFile:

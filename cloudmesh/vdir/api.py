@@ -28,6 +28,7 @@ from cloudmesh.storage.errors import (
     IsADirectory,
     NotADirectory,
     NotFound,
+    Refused,
     Unsupported,
     UsageError,
 )
@@ -193,6 +194,8 @@ class Vdir:
         from cloudmesh.vdir.removal import purge as purge_files
 
         path = self._path(dir_or_name)
+        if not path:
+            raise Refused("/", "the root cannot be removed")
         node = self._catalogue.lookup(path)
         is_empty = next(self._catalogue.children(path), None) is None if node.is_directory else True
         if not is_empty and not recursive:
@@ -204,7 +207,7 @@ class Vdir:
             totals = self._catalogue.totals(path)
             report.files, report.bytes = totals.files, totals.bytes
         report.directories = 0 if not node.is_directory else self._catalogue.totals(path).directories
-        if not dryrun and not report.failed:
+        if not dryrun and not report.failed and (node.is_directory or not purge):  # a purge removes the files' names
             self._catalogue.remove(path, recursive=recursive)
         return report.ended()
 
@@ -345,11 +348,10 @@ class Vdir:
             NotFound: there is no such name, or no replica is good.
             IsADirectory: it is a directory.
         """
-        from cloudmesh.vdir.download import open_first
+        from cloudmesh.vdir.sources import read_first
 
         node, replicas = self._file(name)
-        with open_first(node, self._work.sources(node, replicas)) as reader:
-            yield from reader
+        yield from read_first(node, self._work.sources(node, replicas))
 
     def copy(
         self, dir_or_name: str, *, to: Names, recursive: bool = False, force: bool = False, dryrun: bool = False
@@ -379,9 +381,7 @@ class Vdir:
             for copy in copies:
                 report.done(copy.node.size)
             return report.ended()
-        part = Report("copy")
-        distribute(copies, self._catalogue, self._services.open, part, parallel=self._parallel, observer=self._observer)
-        report.merge(part)
+        distribute(copies, self._work, report)
         return report.ended()
 
     @destructive
@@ -457,10 +457,12 @@ class Vdir:
         node = self._catalogue.lookup(path)
         problems: list[Problem] = []
         if check:
-            for found in inspect(self._files(node), self._work):
+            for file, found in inspect(self._files(node), self._work):
+                if not found:
+                    problems.append(Problem(f"/{file.path}", "", "missing", "it has no replica"))
                 for one in found:
-                    if one.error or not is_good(node if not node.is_directory else one.node, one.now):
-                        problems.append(Problem(f"/{one.node.path}", one.now.service, one.now.state, one.error))
+                    if one.error or not is_good(file, one.now):
+                        problems.append(Problem(f"/{file.path}", one.now.service, one.now.state, one.error))
         if node.is_directory:
             totals = self._catalogue.totals(path)
             services = [ServiceStatus(one.service, one.state, one.files, one.bytes) for one in totals.services]
@@ -538,7 +540,7 @@ class Vdir:
             NotFound, IsADirectory: there is no such file.
             Unsupported: no service that has it can do this.
         """
-        from cloudmesh.vdir.download import unreadable
+        from cloudmesh.vdir.sources import unreadable
 
         node, replicas = self._file(name)
         sources = self._work.sources(node, replicas)
@@ -752,7 +754,7 @@ class Vdir:
 
     def _copies(self, files: Files, services: Sequence[str], force: bool, report: Report) -> Iterator[Copy]:
         from cloudmesh.vdir.distribute import Copy
-        from cloudmesh.vdir.download import unreadable
+        from cloudmesh.vdir.sources import unreadable
 
         for node, replicas in files:
             known = {one.service: one for one in replicas}
@@ -764,17 +766,4 @@ class Vdir:
                 elif not sources:
                     report.fail(f"/{node.path}", unreadable(node))
                 else:
-                    yield Copy(
-                        node,
-                        Replica(
-                            service,
-                            replica.path if replica is not None else node.path,
-                            version=node.version,
-                            size=node.size,
-                            mtime_ns=node.mtime_ns,
-                        ),
-                        sources,
-                        node.sha256,
-                        overwrite=force or (replica is not None and replica.state == "stale" and replica.version > 0),
-                        known=replica,
-                    )
+                    yield Copy(node, service, sources, replica, force)

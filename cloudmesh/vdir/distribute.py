@@ -12,6 +12,7 @@ import time
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
 from cloudmesh.storage.disk import Disk
@@ -95,7 +96,7 @@ def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
         shared = begin(batch, work)
         made: list[tuple[Copy, Replica]] = []
         failed: list[tuple[Copy, StorageError]] = []
-        for copy, result in run_parallel(lambda copy: make(copy, work, shared), batch, work.parallel):
+        for copy, result in run_parallel(partial(make, work=work, shared=shared), batch, work.parallel):
             if isinstance(result, StorageError):
                 failed.append((copy, result))
             else:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from cloudmesh.storage.abc import Entry, Reader
+from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import NotFound, StorageError
 from cloudmesh.storage.transfer.events import Event
-from cloudmesh.storage.transfer.plan import digest
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.distribute import Source
 from cloudmesh.vdir.nodes import Node
+from cloudmesh.vdir.sources import Source, sha256_of, unreadable, use_first
 from cloudmesh.vdir.work import Work
 
 
@@ -22,67 +21,52 @@ class Download:
     """A name with what it can be read from, the best first, and the local path that it goes to."""
 
     node: Node
-    sources: list[Source]
+    sources: Sequence[Source]
     target: str
 
 
 def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, *, dryrun: bool) -> None:
     """Bring names to the local disk; what is there with the same content is skipped, other files are replaced."""
 
-    def needed() -> Iterator[Download]:
+    def planned() -> Iterator[Download]:
         for file in files:
-            if is_same(disk, file):
-                report.skipped += 1
-            elif dryrun:
-                report.done(file.node.size)
-            else:
-                work.observer(Event("planned", f"/{file.node.path}", file.node.size or 0))
-                yield file
+            work.observer(Event("planned", f"/{file.node.path}", file.node.size or 0))
+            yield file
 
-    def fetch(file: Download) -> Entry:
-        work.observer(Event("started", f"/{file.node.path}", file.node.size or 0))
-        return fetch_first(disk, file, work)
+    def fetch(file: Download) -> bool:
+        if _is_same(disk, file):
+            return False
+        if not dryrun:
+            work.observer(Event("started", f"/{file.node.path}", file.node.size or 0))
+            _fetch(disk, file, work)
+        elif not file.sources:
+            raise unreadable(file.node)
+        return True
 
-    for file, result in run_parallel(fetch, needed(), work.parallel):
+    for file, result in run_parallel(fetch, planned(), work.parallel):
         name = f"/{file.node.path}"
         if isinstance(result, StorageError):
             report.fail(name, result)
             work.observer(Event("failed", name, error=str(result)))
-        else:
-            report.done(result.size)
+        elif result:
+            report.done(file.node.size)
             work.observer(Event("done", name, file.node.size or 0))
+        else:
+            report.skipped += 1
+            work.observer(Event("skipped", name, file.node.size or 0))
 
 
-def fetch_first(disk: Disk, file: Download, work: Work) -> Entry:
+def _fetch(disk: Disk, file: Download, work: Work) -> None:
     """Download from the first source that gives the right bytes; the last failure is raised where none does."""
-    failure: StorageError = unreadable(file.node)
-    for source in file.sources:
-        try:
-            got = disk.fetch(source.service, source.entry, file.target, expected_sha256=file.node.sha256)
-            work.observer(Event("moved", f"/{file.node.path}", got.size or 0))
-            return got
-        except StorageError as error:
-            failure = error
-    raise failure
+
+    def fetched(source: Source) -> Entry:
+        return disk.fetch(source.service, source.entry, file.target, expected_sha256=file.node.sha256)
+
+    got = use_first(file.node, file.sources, fetched)
+    work.observer(Event("moved", f"/{file.node.path}", got.size or 0))
 
 
-def open_first(node: Node, sources: Iterable[Source]) -> Reader:
-    """Open a file at the first source that answers; the last failure is raised where none does."""
-    failure: StorageError = unreadable(node)
-    for source in sources:
-        try:
-            return source.service.open_read(source.entry.path, if_match=source.entry.etag)
-        except StorageError as error:
-            failure = error
-    raise failure
-
-
-def unreadable(node: Node) -> NotFound:
-    """Return the error for a name that no replica can be read of."""
-    return NotFound(f"/{node.path}", "no good replica is left", f"cms vdir status --check /{node.path}")
-
-
-def is_same(disk: Disk, file: Download) -> bool:
+def _is_same(disk: Disk, file: Download) -> bool:
     """Tell whether the local file has the name's content already."""
     try:
         there = disk.stat(file.target)
@@ -92,4 +76,4 @@ def is_same(disk: Disk, file: Download) -> bool:
         return False
     if there.mtime_ns is not None and there.mtime_ns == file.node.mtime_ns:
         return True
-    return file.node.sha256 is not None and digest(disk, file.target, "sha256") == file.node.sha256
+    return file.node.sha256 is not None and sha256_of(Source(disk, there)) == file.node.sha256

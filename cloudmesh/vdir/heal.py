@@ -13,70 +13,81 @@ from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.scrub import Found, Inspector
+from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.work import Work
 
 Files = Iterable[tuple[Node, tuple[Replica, ...]]]
 
 
-def inspect(files: Files, work: Work) -> Iterator[list[Found]]:
-    """Ask the services about all replicas, and yield those of one file at a time; the catalogue learns what is new."""
-    inspector = Inspector(work.open)
+def inspect(
+    files: Files, work: Work, *, learn: bool = True, believe: bool = False
+) -> Iterator[tuple[Node, list[Found]]]:
+    """Ask the services about all replicas, and yield those of one file at a time.
+
+    Args:
+        files: with what the catalogue knows of their replicas.
+        work: the catalogue and the services.
+        learn: write what is new into the catalogue.
+        believe: as of `Inspector`.
+    """
+    inspector = Inspector(work, believe=believe)
     for batch in chunks(files, BATCH):
-        found = list(inspector.inspect(batch))
-        work.catalogue.update_replicas(
-            replace(one.now, entry_id=one.node.id) for each in found for one in each if one.changed
-        )
+        found = inspector.inspect(batch)
+        if learn:
+            work.catalogue.update_replicas(
+                replace(one.now, entry_id=one.node.id) for _, each in found for one in each if one.changed
+            )
         yield from found
 
 
 def heal(files: Files, work: Work, report: Report, *, force: bool, dryrun: bool) -> None:
     """Ask the services, and copy what is missing or out of date from a good replica of the same file.
 
-    A replica that was changed by others is not overwritten, unless ``force`` is given.
+    A replica that was changed by others is not overwritten, unless ``force`` is given; nor is a service believed that
+    has lost everything.
     """
 
     def copies() -> Iterator[Copy]:
-        for each in inspect(files, work):
-            yield from _copies(each, work, report, force=force, dryrun=dryrun)
+        revived = ((node, _revived(node, replicas)) for node, replicas in files if not node.is_directory)
+        for node, found in inspect(revived, work, learn=not dryrun, believe=force):
+            yield from _copies(node, found, work, report, force=force, dryrun=dryrun)
 
     if dryrun:
         for copy in copies():
             report.done(copy.node.size)
-        return
-    part = Report(report.action)
-    distribute(copies(), work.catalogue, work.open, part, parallel=work.parallel, observer=work.observer)
-    report.merge(part)
+    else:
+        distribute(copies(), work, report)
 
 
-def _copies(found: Sequence[Found], work: Work, report: Report, *, force: bool, dryrun: bool) -> Iterator[Copy]:
-    if not found:
-        return
-    node = found[0].node
+def _revived(node: Node, replicas: Sequence[Replica]) -> tuple[Replica, ...]:
+    """Return the replicas, those that were being removed as unfinished ones where no other good one is left."""
+    if any(is_good(node, one) for one in replicas):
+        return tuple(replicas)
+    return tuple(replace(one, state="copying") if one.state == "deleting" else one for one in replicas)
+
+
+def _copies(
+    node: Node, found: Sequence[Found], work: Work, report: Report, *, force: bool, dryrun: bool
+) -> Iterator[Copy]:
     now = tuple(one.now for one in found)
-    wrong = [one for one in found if not is_good(node, one.now)]
-    unfinished = [one for one in wrong if one.now.state == "deleting"]
+    if not found:
+        report.fail(f"/{node.path}", unreadable(node))
+    unfinished = {one.now.service for one in found if one.now.state == "deleting"}
     if unfinished:  # a drop that died halfway
-        drop([(node, now)], {one.now.service for one in unfinished}, work, report, dryrun=dryrun)
+        drop([(node, now)], unfinished, work, report, dryrun=dryrun)
+    sources = None
     for one in found:
-        if one.error:
-            report.fail(f"/{node.path} on {one.known.service}", Unavailable(one.known.service, one.error))
-    wrong = [one for one in wrong if one not in unfinished and not one.error]
-    report.skipped += sum(is_good(node, one.now) and not one.error for one in found)
-    if not wrong:
-        return
-    sources = work.sources(node, now)
-    for one in wrong:
         name = f"/{node.path} on {one.now.service}"
-        if not sources:
-            report.fail(name, StorageError(f"/{node.path}", "no good replica is left"))
+        if one.error:
+            report.fail(name, Unavailable(name, one.error))
+        elif is_good(node, one.now):
+            report.skipped += 1
+        elif one.now.service in unfinished:
+            continue
+        elif not (sources := work.sources(node, now) if sources is None else sources):
+            report.fail(name, unreadable(node))
         elif one.now.state == "stale" and one.now.version == 0 and not force:
             report.fail(name, StorageError(name, "was changed on the service", "--force replaces it"))
         else:
-            yield Copy(
-                node,
-                replace(one.now, version=node.version, state="available"),
-                sources,
-                node.sha256,
-                overwrite=one.now.state in ("stale", "bad"),
-                known=one.now,
-            )
+            # what others changed is replaced only when that is asked for; all else is ours or not there
+            yield Copy(node, one.now.service, sources, one.now, force and one.now.version == 0)

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import NotFound, Refused, StorageError
+from cloudmesh.storage.errors import NotFound, Refused, StorageError, Unavailable
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
@@ -16,14 +16,14 @@ from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import is_good
-from cloudmesh.vdir.scrub import judged
+from cloudmesh.vdir.scrub import Found, Inspector, judged
 from cloudmesh.vdir.work import Work
 
 Files = Iterable[tuple[Node, tuple[Replica, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Drop:
+class _Drop:
     """A replica to take away, and those that must keep the content."""
 
     node: Node
@@ -35,57 +35,62 @@ class Drop:
         """The replica as a person names it."""
         return f"/{self.node.path} on {self.replica.service}"
 
+    @property
+    def location(self) -> Location:
+        """The file."""
+        return Location(self.replica.service, self.replica.path)
+
+    @property
+    def intent(self) -> Replica:
+        """The replica as it is while it is being removed."""
+        return replace(self.replica, state="deleting", checked_ns=time.time_ns(), entry_id=self.node.id)
+
+    @property
+    def before(self) -> Replica:
+        """The replica as it was."""
+        return replace(self.replica, entry_id=self.node.id)
+
 
 def drop(files: Files, services: Collection[str], work: Work, report: Report, *, dryrun: bool) -> None:
-    """Remove the replicas on ``services``, file by file only where another service was asked right then and has it."""
+    """Remove the replicas on ``services``, a file only where another service was asked right then and has it."""
     directories: set[Location] = set()
     for batch in chunks(files, BATCH):
         drops = [
-            Drop(node, replica, [one for one in replicas if one.service not in services and is_good(node, one)])
+            _Drop(node, replica, [one for one in replicas if one.service not in services and is_good(node, one)])
             for node, replicas in batch
             for replica in replicas
             if replica.service in services
         ]
-        if dryrun:
-            for one in drops:
-                _count(report, one)
-            continue
-        gone: list[Replica] = []
-        for one, result in run_parallel(lambda one: _drop(one, work), drops, work.parallel):
+        allowed: list[_Drop] = []
+        for one, result in run_parallel(lambda one: _checked(one, work), drops, work.parallel):
             if isinstance(result, StorageError):
                 report.fail(one.name, result)
-            else:
+            elif dryrun:
                 report.done(one.replica.size)
-                gone.append(replace(one.replica, entry_id=one.node.id))
-                directories.add(Location(one.replica.service, paths.parent(one.replica.path)))
-        work.catalogue.remove_replicas(gone)
+            else:
+                allowed.append(result)
+        if not dryrun:
+            directories |= _drop(allowed, work, report)
     _remove_empty(directories, work)
 
 
-def _count(report: Report, one: Drop) -> None:
-    if one.keepers:
-        report.done(one.replica.size)
-    else:
-        report.fail(one.name, _last(one))
+def _checked(one: _Drop, work: Work) -> _Drop:
+    """Return the replica to drop, with those keepers that their services have right now.
 
-
-def _last(one: Drop) -> Refused:
-    return Refused(one.name, "it is the last good replica", "cms vdir copy makes another, cms vdir delete removes all")
-
-
-def _drop(one: Drop, work: Work) -> None:
-    if not any(_is_there(one.node, keeper, work) for keeper in one.keepers):
-        raise _last(one)
+    Raises:
+        Refused: it is the last good one, or was changed by others.
+    """
     service = work.open(one.replica.service)
     try:
         now = judged(service, one.node, one.replica, service.stat(one.replica.path))
     except NotFound:
-        return
+        return replace(one, replica=replace(one.replica, state="missing"))
     if now.state == "stale" and now.version == 0:
         raise Refused(one.name, "it was changed on the service since we last saw it", "cms vdir status --check")
-    work.catalogue.update_replicas([replace(one.replica, state="deleting", checked_ns=time.time_ns())])
-    with suppress(NotFound):
-        service.remove(one.replica.path)
+    keepers = [keeper for keeper in one.keepers if _is_there(one.node, keeper, work)]
+    if not keepers:
+        raise _last(one)
+    return replace(one, keepers=keepers)
 
 
 def _is_there(node: Node, keeper: Replica, work: Work) -> bool:
@@ -97,33 +102,125 @@ def _is_there(node: Node, keeper: Replica, work: Work) -> bool:
         return False
 
 
-def purge(files: Files, work: Work, report: Report, *, dryrun: bool) -> None:
-    """Remove the real files of names, all replicas of each; a file that another name uses too is left alone."""
+def _last(one: _Drop) -> Refused:
+    return Refused(one.name, "it is the last good replica", "cms vdir copy makes another, cms vdir delete removes all")
+
+
+def _drop(drops: Sequence[_Drop], work: Work, report: Report) -> set[Location]:
+    """Remove files and then their rows; return the directories that they were in.
+
+    The intents are written first, and only then are the keepers looked at once more: of two processes that drop each
+    other's keeper at least one sees that, and lets it be.
+    """
+    present = [one for one in drops if one.replica.state != "missing"]
+    work.catalogue.update_replicas(one.intent for one in present)
+    now = work.catalogue.replicas_of([one.node for one in present])
+    users = work.catalogue.find_by_location(one.location for one in present)
+    gone = [one for one in drops if one.replica.state == "missing"]
+    kept: list[_Drop] = []
+    doomed: list[_Drop] = []
+    for one in present:
+        good = {replica.service for replica in now[one.node.id] if is_good(one.node, replica)}
+        if good.isdisjoint(keeper.service for keeper in one.keepers):
+            kept.append(one)
+            report.fail(one.name, _last(one))
+        elif set(users.get(one.location, ())) - {one.node.path}:
+            gone.append(one)  # another name uses the file
+        else:
+            doomed.append(one)
     directories: set[Location] = set()
-    for batch in chunks(files, BATCH):
-        replicas = [replica for _, found in batch for replica in found]
-        if dryrun:
-            for node, _ in batch:
-                report.done(node.size)
-            continue
-        users = work.catalogue.find_by_location(Location(one.service, one.path) for one in replicas)
-        ours = [one for one in replicas if len(users.get(Location(one.service, one.path), ())) < 2]
-        work.catalogue.update_replicas(replace(one, state="deleting", checked_ns=time.time_ns()) for one in ours)
-        failed = _remove_files(ours, work, report)
-        gone = [one for one in replicas if Location(one.service, one.path) not in failed]
-        directories.update(Location(one.service, paths.parent(one.path)) for one in ours)
-        work.catalogue.remove_replicas(gone)
-        for node, found in batch:
-            if not any(Location(one.service, one.path) in failed for one in found):
+    for one, result in run_parallel(lambda one: _remove(one, work), doomed, work.parallel):
+        if isinstance(result, StorageError):
+            report.fail(one.name, result)
+            if not result.retryable:  # then the file is still there
+                kept.append(one)
+        else:
+            gone.append(one)
+            directories.add(Location(one.replica.service, paths.parent(one.replica.path)))
+    work.catalogue.update_replicas(one.before for one in kept)
+    work.catalogue.remove_replicas(one.before for one in gone)
+    for one in gone:
+        report.done(one.replica.size)
+    return directories
+
+
+def _remove(one: _Drop, work: Work) -> None:
+    with suppress(NotFound):
+        work.open(one.replica.service).remove(one.replica.path)
+
+
+def purge(files: Files, work: Work, report: Report, *, dryrun: bool) -> None:
+    """Remove the real files of names, all replicas of each, and then the names.
+
+    Nothing of a file is removed while one of its services cannot be asked, or where others changed one of its replicas.
+    A file that another name uses too is left alone.
+    """
+    inspector = Inspector(work, believe=True)
+    directories: set[Location] = set()
+    for batch in chunks(((node, replicas) for node, replicas in files if not node.is_directory), BATCH):
+        looked = inspector.inspect([(node, tuple(_unfinished(one) for one in replicas)) for node, replicas in batch])
+        known = {node.id: replicas for node, replicas in batch}
+        allowed = [(node, found) for node, found in looked if _may_go(node, known[node.id], found, report)]
+        if not dryrun:
+            directories |= _purge(allowed, work, report)
+        else:
+            for node, _ in allowed:
                 report.done(node.size)
     _remove_empty(directories, work)
 
 
-def _remove_files(replicas: Sequence[Replica], work: Work, report: Report) -> set[Location]:
+def _unfinished(replica: Replica) -> Replica:
+    """Return a replica whose removal died halfway as one of which nothing is known, so that it is looked at."""
+    return replace(replica, state="copying") if replica.state == "deleting" else replica
+
+
+def _may_go(node: Node, known: Sequence[Replica], found: Sequence[Found], report: Report) -> bool:
+    states = {one.service: one.state for one in known}
+    for one in found:
+        name = f"/{node.path} on {one.now.service}"
+        if one.error:
+            report.fail(name, Unavailable(name, one.error))
+            return False
+        if _is_foreign(one) and states[one.now.service] not in ("copying", "missing"):
+            error = Refused(name, "it was changed on the service since we last saw it", "without --purge files stay")
+            report.fail(name, error)
+            return False
+    return True
+
+
+def _is_foreign(one: Found) -> bool:
+    return one.now.state == "stale" and one.now.version == 0
+
+
+def _purge(files: Sequence[tuple[Node, list[Found]]], work: Work, report: Report) -> set[Location]:
+    """Remove files, then their rows, then the names of which nothing is left; return the directories."""
+    ours = [one for _, found in files for one in found if one.now.state != "missing" and not _is_foreign(one)]
+    users = work.catalogue.find_by_location(_location(one) for one in ours)
+    names = {node.path for node, _ in files}
+    doomed = [one for one in ours if not set(users.get(_location(one), ())) - names]
+    work.catalogue.update_replicas(
+        replace(one.now, state="deleting", checked_ns=time.time_ns(), entry_id=one.node.id) for one in doomed
+    )
+    failed = _remove_files({_location(one) for one in doomed}, work, report)
+    done = [(node, found) for node, found in files if not any(_location(one) in failed for one in found)]
+    work.catalogue.remove_replicas(
+        replace(one.now, entry_id=node.id) for node, found in files for one in found if _location(one) not in failed
+    )
+    work.catalogue.remove_lost(node.id for node, _ in done)
+    for node, _ in done:
+        report.done(node.size)
+    return {Location(one.now.service, paths.parent(one.now.path)) for one in doomed}
+
+
+def _location(one: Found) -> Location:
+    return Location(one.now.service, one.now.path)
+
+
+def _remove_files(files: Collection[Location], work: Work, report: Report) -> set[Location]:
     """Remove files, one batch a service; return those that could not be removed."""
     failed: set[Location] = set()
-    for service in sorted({one.service for one in replicas}):
-        mine = [one.path for one in replicas if one.service == service]
+    for service in sorted({one.service for one in files}):
+        mine = sorted(one.path for one in files if one.service == service)
         try:
             for path, error in work.open(service).remove_many(mine):
                 report.fail(f"{service}:{path}", error)

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.errors import NotADirectory, NotFound, StorageError
-from cloudmesh.storage.transfer.plan import digest
+from cloudmesh.storage.errors import (
+    AuthenticationFailed,
+    ConfigError,
+    NotADirectory,
+    NotFound,
+    RateLimited,
+    StorageError,
+    Unavailable,
+)
+from cloudmesh.storage.transfer.pool import run_parallel
+from cloudmesh.vdir.distribute import is_as_seen
 from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.sources import Source, sha256_of
+from cloudmesh.vdir.work import Work
 
 _LIST_FROM = 4
 """From so many files in one directory on, listing it is cheaper than asking for each."""
 
-_REMEMBERED = 8
-"""Directory listings kept, for those whose files are asked for in several batches."""
+_OPEN_LISTINGS = 8
+"""Directory listings kept open, for directories whose files are asked for in several batches."""
+
+_MANY = 10
+"""Where so many files have vanished from a service on which nothing is left, the service is not what it was."""
+
+_GONE = "nothing at all is there any more: is it the right place, and mounted?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,83 +55,157 @@ class Found:
     @property
     def changed(self) -> bool:
         """Whether the catalogue must learn something."""
-        return self.now.state != self.known.state or self.now.version != self.known.version
+        return (self.now.state, self.now.version, self.now.etag) != (
+            self.known.state,
+            self.known.version,
+            self.known.etag,
+        )
 
 
 class Inspector:
     """Asks services about replicas.
 
     Args:
-        open_service: gives a service by name.
+        work: opens the services.
+        believe: a service on which nothing at all is left has lost its files; else it is taken for one that is away.
     """
 
-    def __init__(self, open_service: Callable[[str], StorageABC]) -> None:
-        self._open = open_service
-        self._listings: dict[tuple[str, str], Mapping[str, Entry]] = {}
+    def __init__(self, work: Work, *, believe: bool = False) -> None:
+        self._work = work
+        self._believe = believe
+        self._listings: dict[tuple[str, str], _Listing] = {}
         self._failed: dict[str, str] = {}
 
-    def inspect(self, nodes: Iterable[tuple[Node, tuple[Replica, ...]]]) -> Iterator[list[Found]]:
-        """Yield, for each file of a batch, how its replicas are now.
+    def inspect(self, files: Sequence[tuple[Node, tuple[Replica, ...]]]) -> list[tuple[Node, list[Found]]]:
+        """Return, for each file of a batch, how its replicas are now.
 
-        A service that cannot be asked is not asked again, and none of its replicas is declared bad.
+        A service that cannot be asked is not asked again, and none of its replicas is declared bad. That a file is not
+        there is believed only where the listing and the question for this one file say so.
         """
-        batch = list(nodes)
-        wanted: dict[tuple[str, str], int] = defaultdict(int)
-        for _, replicas in batch:
-            for replica in replicas:
-                wanted[replica.service, paths.parent(replica.path)] += 1
-        for node, replicas in batch:
-            found = []
-            for replica in replicas:
-                many = wanted[replica.service, paths.parent(replica.path)] >= _LIST_FROM
-                try:
-                    found.append(Found(node, replica, self._look(node, replica, many)))
-                except StorageError as error:
-                    self._failed.setdefault(replica.service, str(error))
-                    found.append(Found(node, replica, replica, self._failed[replica.service]))
-            yield found
+        sizes = Counter((one.service, paths.parent(one.path)) for _, replicas in files for one in replicas)
+        questions = [
+            _Question(place, node, replica, self._listed(replica, sizes[replica.service, paths.parent(replica.path)]))
+            for place, (node, replicas) in enumerate(files)
+            for replica in replicas
+        ]
+        found: list[list[Found]] = [[] for _ in files]
+        for question, result in run_parallel(self._look, questions, self._work.parallel):
+            node, replica = question.node, question.replica
+            if not isinstance(result, StorageError):
+                found[question.place].append(Found(node, replica, result))
+                continue
+            found[question.place].append(Found(node, replica, replica, str(result)))
+            self._remember(replica.service, result)
+        self._doubt(found)
+        for each in found:
+            each.sort(key=lambda one: one.known.service)
+        return [(node, each) for (node, _), each in zip(files, found, strict=True)]
 
-    def _look(self, node: Node, replica: Replica, many: bool) -> Replica:
+    def _listed(self, replica: Replica, files: int) -> Entry | None:
+        """Return what a listing of the file's directory says, where making one pays and it has the file."""
+        if files < _LIST_FROM or replica.state == "deleting" or replica.service in self._failed:
+            return None
+        directory = paths.parent(replica.path)
+        key = (replica.service, directory)
+        try:
+            if key not in self._listings:
+                while len(self._listings) >= _OPEN_LISTINGS:
+                    del self._listings[next(iter(self._listings))]
+                self._listings[key] = _Listing(self._work.open(replica.service).scan(directory))
+            return self._listings[key].find(replica.path)
+        except (NotFound, NotADirectory):
+            return None
+        except StorageError as error:
+            self._listings.pop(key, None)
+            self._remember(replica.service, error)
+            return None
+
+    def _look(self, question: _Question) -> Replica:
+        replica = question.replica
         if replica.state == "deleting":  # a removal that died halfway: whether the file is there changes nothing
             return replica
         if replica.service in self._failed:
-            raise StorageError(replica.service, self._failed[replica.service])
-        service = self._open(replica.service)
+            raise StorageError("", self._failed[replica.service])
+        service = self._work.open(replica.service)
         try:
-            entry = self._entry(service, replica.path, many)
+            entry = question.listed or service.stat(replica.path)
+            return judged(service, question.node, replica, entry)
         except (NotFound, NotADirectory):
             return replace(replica, state="missing", checked_ns=time.time_ns())
-        return judged(service, node, replica, entry)
 
-    def _entry(self, service: StorageABC, path: str, many: bool) -> Entry:
-        if not many:
-            return service.stat(path)
-        key = (service.name, paths.parent(path))
-        if key not in self._listings:
-            while len(self._listings) >= _REMEMBERED:
-                del self._listings[next(iter(self._listings))]
-            self._listings[key] = {one.path: one for one in service.scan(key[1])}
-        if path not in self._listings[key]:
-            raise NotFound(service.location(path))
-        return self._listings[key][path]
+    def _remember(self, service: str, error: StorageError) -> None:
+        if isinstance(error, (Unavailable, RateLimited, AuthenticationFailed, ConfigError)):
+            self._failed.setdefault(service, str(error))
+
+    def _doubt(self, found: list[list[Found]]) -> None:
+        """Take back that files are missing, where all of many are and the service is empty."""
+        if self._believe:
+            return
+        seen = [one for each in found for one in each if one.known.state == "available" and not one.error]
+        missing = Counter(one.known.service for one in seen if one.now.state == "missing")
+        there = {one.known.service for one in seen if one.now.state != "missing"}
+        for name, files in missing.items():
+            if files < _MANY or name in there or not self._is_empty(name):
+                continue
+            self._failed[name] = f"{name}: {_GONE}"
+            for each in found:
+                each[:] = [
+                    Found(one.node, one.known, one.known, self._failed[name]) if one.known.service == name else one
+                    for one in each
+                ]
+
+    def _is_empty(self, service: str) -> bool:
+        try:
+            return next(iter(self._work.open(service).scan("")), None) is None
+        except StorageError:
+            return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A replica to be looked at: which file of the batch it belongs to, and what a listing said."""
+
+    place: int
+    node: Node
+    replica: Replica
+    listed: Entry | None
+
+
+class _Listing:
+    """The listing of one directory as a stream, read along with files that are asked for in about its order."""
+
+    def __init__(self, entries: Iterator[Entry]) -> None:
+        self._entries = entries
+        self._here: Entry | None = None
+        self._passed = b""
+        self._ended = False
+
+    def find(self, path: str) -> Entry | None:
+        """Return the file, or None where it is not there or was passed by already."""
+        key = paths.sort_key(path, False)
+        if key < self._passed:
+            return None
+        self._passed = key
+        while not self._ended and (self._here is None or self._here.sort_key < key):
+            self._here = next(self._entries, None)
+            self._ended = self._here is None
+        return self._here if self._here is not None and self._here.path == path else None
 
 
 def judged(service: StorageABC, node: Node, replica: Replica, entry: Entry) -> Replica:
     """Return a replica with the state that what is there now means.
 
-    It is ``available`` while it is the file that we saw last, ``stale`` with version 0 where it was changed by others.
-    A replica that was never finished (``copying``, ``missing``) is the right content only where a strong hash or the
-    size and the modification time say so.
+    It is ``available`` (or ``stale``, where it holds an older version) while it is the file that we saw last, ``stale``
+    with version 0 where it was changed by others. A replica that was never finished (``copying``, ``missing``) is the
+    right content only where a strong hash or the size and the modification time say so.
+
+    Raises:
+        StorageError: the file had to be read, and could not be.
     """
     seen = replace(replica, checked_ns=time.time_ns())
-    if entry.is_directory or (entry.size is not None and entry.size != node.size and replica.version == node.version):
-        return replace(seen, state="stale", version=0)
-    if replica.etag is not None and entry.etag is not None and replica.state in ("available", "stale"):
-        if replica.etag == entry.etag:
-            return replace(seen, state="available" if replica.version == node.version else "stale")
-        if not _same_facts(service, node, replica, entry):
-            return replace(seen, state="stale", version=0)
-    elif not _same_facts(service, node, replica, entry):
+    if replica.state in ("available", "stale") and replica.version and is_as_seen(replica, entry):
+        return replace(seen, state="available" if replica.version == node.version else "stale")
+    if entry.is_directory or not _same_facts(service, node, replica, entry):
         return replace(seen, state="stale", version=0)
     return replace(
         seen,
@@ -126,6 +216,7 @@ def judged(service: StorageABC, node: Node, replica: Replica, entry: Entry) -> R
         mtime_ns=entry.mtime_ns if entry.mtime_ns is not None else replica.mtime_ns,
         mtime_precision_ns=service.capabilities.mtime_precision_ns,
         hashes=entry.hashes or replica.hashes,
+        sha256=node.sha256,
     )
 
 
@@ -133,11 +224,11 @@ def _same_facts(service: StorageABC, node: Node, replica: Replica, entry: Entry)
     """Tell whether a file whose token is unknown or has changed surely has the content that the name has."""
     if entry.size != node.size:
         return False
-    common = replica.hashes.keys() & entry.hashes.keys()
+    common = replica.hashes.keys() & entry.hashes.keys() if replica.version == node.version else ()
     if common:
         return all(replica.hashes[name] == entry.hashes[name] for name in common)
     if node.sha256 is not None:
-        return digest(service, entry.path, "sha256") == node.sha256
+        return sha256_of(Source(service, entry)) == node.sha256
     precision = service.capabilities.mtime_precision_ns
     if entry.mtime_ns is not None and node.mtime_ns is not None and precision is not None:
         return abs(entry.mtime_ns - node.mtime_ns) < max(precision, replica.mtime_precision_ns or 1, 1)

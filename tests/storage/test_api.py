@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloudmesh.storage import Storage
+from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -203,6 +204,22 @@ def test_one_bad_file_does_not_stop_the_rest(storage: Storage, source: Path, dis
     assert report.failed
     assert [Path(one.name).name for one in report.failures] == ["c.bin"]
     assert sorted(read_tree(disks["one"] / "tree")) == ["a.txt", "b/c.bin/in the way", "b/d e/ü #%?.txt", "empty"]
+
+
+def test_a_service_is_not_read_faster_than_its_limit(home: Path, tmp_path: Path) -> None:
+    write_tree(tmp_path / "slow", {"file": bytes(300_000)})
+    configure(
+        home, [ServiceSettings("slow", "local", root=str(tmp_path / "slow"), options={"bytes_per_second": "100K"})]
+    )
+    with Storage("slow") as storage:
+        begin = time.monotonic()
+        assert len(b"".join(storage.cat("file"))) == 300_000
+        assert time.monotonic() - begin > 1.5, "a second's worth at once, the rest at 100 KiB a second"
+    configure(
+        home, [ServiceSettings("slow", "local", root=str(tmp_path / "slow"), options={"bytes_per_second": "fast"})]
+    )
+    with Storage("slow") as storage, pytest.raises(ConfigError, match="bytes_per_second"):
+        storage.stat("file")
 
 
 # ---- sync and jobs -------------------------------------------------------------------------------------------------

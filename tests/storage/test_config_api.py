@@ -316,6 +316,55 @@ def test_vault_set_does_not_echo_on_a_terminal(home: Path) -> None:
     assert Vault().secrets("nas") == {"password": MARKER}
 
 
+def test_secret_option_without_a_source_asks(home: Path) -> None:
+    person = Answers({"password": MARKER})
+    ConfigApi(prompt=person).add("nas", kind="sftp", set=["host=h", "username=u"], secret=["password"], no_test=True)
+    assert Vault().secrets("nas") == {"password": MARKER}
+    with pytest.raises(UsageError, match="--secret=password=env:VARIABLE"):
+        ConfigApi(prompt=NOBODY).edit("nas", secret=["password"])
+
+
+def test_guided_add_of_a_local_service_needs_its_directory(home: Path) -> None:
+    person = Answers({"Kind": "local"})
+    with pytest.raises(UsageError, match="directory: is needed"):
+        ConfigApi(prompt=person).add("disk")
+    assert not any("empty for none" in question for question in person.asked if "(directory)" in question)
+    assert not (home / "cloudmesh.yaml").exists()
+
+
+def test_service_that_is_not_there_cannot_be_removed(home: Path) -> None:
+    with pytest.raises(ConfigError, match="nas: there is no such service"):
+        api().remove("nas")
+
+
+def test_service_without_secrets_works_while_the_vault_cannot_be_opened(home: Path) -> None:
+    vault(Answers(pipe=MARKER)).set("nas.password")
+    (home / "cloudmesh.yaml").write_text(ANONYMOUS)
+    recipient = json.loads((home / "vault.json").read_text())["ways"][0]["recipients"][0]
+    (home / "vault.key").unlink()
+    assert Configuration().settings("open").credentials["anonymous"] is True
+    assert {one.source for one in api().show("open")} <= {"configuration", ""}
+    with pytest.raises(VaultError):
+        Configuration().settings("nas")
+    # others may have put anything into it
+    theirs = subprocess.run(["age", "-r", recipient], input=b"{}", capture_output=True, check=True).stdout
+    (home / "vault.age").write_bytes(theirs)
+    with pytest.raises(VaultError):
+        Configuration().settings("open")
+
+
+ANONYMOUS = """\
+cloudmesh:
+  storage:
+    open:
+      cm: {kind: awss3}
+      credentials: {bucket: b, anonymous: true}
+    nas:
+      cm: {kind: sftp}
+      credentials: {host: example.org}
+"""
+
+
 def test_kind_without_secrets_works_while_the_vault_cannot_be_opened(home: Path) -> None:
     vault(Answers(pipe=MARKER)).set("aws.session_token")
     (home / "vault.key").unlink()

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import pytest
 import yaml
@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import wcswidth
 
+from cloudmesh.storage.errors import NotFound
 from cloudmesh.storage.output import BATCH, Format, Output, Printed, human_size, visible, write
 
 ODD = "\0\x07\x1b\x7f\x85\x9b\r\n\t\u2028\u202e\udc80'\",:[]-a"
@@ -214,3 +215,15 @@ def test_size_for_people_is_near_and_short(size: int) -> None:
     number, unit = human_size(size).split()
     assert abs(float(number) * 1024 ** "_KMGTPE".index(unit[0].replace("B", "_")) - size) <= size * 0.06
     assert size > 2**60 or float(number) < 1024
+
+
+def test_rows_that_fail_at_once_print_nothing() -> None:
+    def rows() -> Iterator[Row]:
+        raise NotFound("/absent")
+        yield
+
+    for form in get_args(Format):
+        stream = io.StringIO()
+        with pytest.raises(NotFound):
+            write(rows(), form, Output(stream), Iterator[Row])
+        assert stream.getvalue() == ""

@@ -534,6 +534,25 @@ def test_one_tree_over_local_s3_webdav_and_sftp(
         assert not vdir.status("/data", check=True).failed
 
 
+def test_the_catalogue_may_be_in_postgresql(
+    disks: dict[str, Path], source: Path, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    monkeypatch.setenv("CDIR_DATABASE", database_url)
+    with Vdir() as vdir:
+        vdir.put(str(source), "/data", to=["one", "two"], recursive=True)
+        (disks["one"] / "data/a.txt").unlink()
+        assert vdir.heal("/data").files == 1
+        vdir.move("/data", "/moved")
+        vdir.prefer("/moved", ["two"])
+    with Vdir() as vdir:
+        assert vdir.get("/moved", str(tmp_path / "back"), recursive=True).files == 4
+        assert vdir.why("/moved/a.txt")[0].service == "two"
+        assert vdir.delete("/moved", recursive=True, purge=True).files == 4
+    assert read_tree(tmp_path / "back") == FILES
+    assert read_tree(disks["one"]) == {}
+    assert not (home / "vdir.db").exists()
+
+
 def test_export_and_import_bring_the_catalogue_back(vdir: Vdir, source: Path, tmp_path: Path) -> None:
     vdir.put(str(source), "/data", to=["one", "two"], recursive=True)
     vdir.prefer("/data", ["two"])

@@ -29,9 +29,6 @@ _XML = "XML 1.0, in which the answers come, cannot hold this character"
 
 _URL = "the server takes everything after it in the new name for a part of the URL"
 _DROPPED = "the server drops this character from the new name"
-_INDEX = (
-    "Apache answers for the index file instead of its directory, unless its configuration says DirectoryIndex disabled"
-)
 _RCLONE_UNICODE = "rclone holds names for the same that differ in Unicode normalisation only"
 
 
@@ -119,11 +116,6 @@ TARGETS = [
         "apache_dav",
         _FILES | {"set_mtime", "scan_mtime", "network", "http"},
         1,
-        quirks={
-            "test_file_name[index]": _INDEX,
-            "test_directory_name[index]": _INDEX,
-            "test_all_names": _INDEX,
-        },
     ),
     Target(
         "webdav",

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import json
+import logging
 import os
 import re
+import subprocess
+import sys
 import threading
 import urllib.request
 import uuid
@@ -27,14 +32,16 @@ from cloudmesh.storage.errors import (
     AuthenticationFailed,
     ConfigError,
     InvalidName,
+    MissingExtra,
     NotFound,
     PermissionDenied,
+    QuotaExceeded,
     SourceChanged,
     StorageError,
     Unavailable,
     Unsupported,
 )
-from cloudmesh.storage.providers.awss3 import S3Storage, multipart, provider
+from cloudmesh.storage.providers.awss3 import S3Storage, copying, multipart, provider, reading, removing, scanning
 from deploy.servers import RcloneS3, SeaweedFS
 from tests.faults import FaultProxy, HttpFaults
 
@@ -137,6 +144,7 @@ def test_configured_keys_are_not_mixed_with_the_environment(
     seaweedfs: SeaweedFS, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {
+        "AWS_PROFILE": "nobody",
         "AWS_ACCESS_KEY_ID": "AKIAOFSOMEBODYELSE",
         "AWS_SECRET_ACCESS_KEY": "of somebody else",
         "AWS_SESSION_TOKEN": "of somebody else",
@@ -154,6 +162,44 @@ def test_session_token_is_sent_by_both_libraries(rclone_s3: RcloneS3, http_fault
     storage = S3Storage(rclone_s3.settings("s3", root=uuid.uuid4().hex, port=proxy.port, session_token="token-1"))
     write_and_list(storage)
     assert {request.headers.get("x-amz-security-token") for request in proxy.requests} == {"token-1"}
+
+
+PROGRAM = """
+import json, sys
+from cloudmesh.storage.abc import Content, ServiceSettings
+from cloudmesh.storage.providers.awss3 import S3Storage
+
+storage = S3Storage(ServiceSettings("s3", "awss3", **json.loads(sys.stdin.readline())))
+"""
+
+
+def started(storage: S3Storage, program: str) -> subprocess.Popen[str]:
+    """Start another process that has ``storage`` too."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM + program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    settings = {"root": storage.settings.root, "credentials": dict(storage.settings.credentials)}
+    assert process.stdin is not None
+    process.stdin.write(json.dumps(settings) + "\n")
+    process.stdin.flush()
+    return process
+
+
+def test_small_files_under_fixed_keys_do_not_wait_for_boto3(storage: S3Storage) -> None:
+    with started(
+        storage,
+        "storage.write('a', Content.of_bytes(b'1'))\n"
+        "print(storage.open_read('a').read(), storage.stat('a').size, {'boto3', 'botocore'} & sys.modules.keys())",
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == "b'1' 1 set()\n"
+
+
+@pytest.mark.parametrize("package", ["boto3", "obstore"])
+def test_missing_package_is_named(seaweedfs: SeaweedFS, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtra, match=rf"package {package} is not installed \(pip install 'cloudmesh-vdir\[s3\]'"):
+        S3Storage(seaweedfs.settings("s3"))
 
 
 class _Sts(BaseHTTPRequestHandler):
@@ -224,7 +270,8 @@ def role_storage(rclone_s3: RcloneS3, sts: type[_Sts], role: str, port: int | No
     )
 
 
-def test_role_is_assumed_once(rclone_s3: RcloneS3, sts: type[_Sts]) -> None:
+def test_role_is_assumed_once(rclone_s3: RcloneS3, sts: type[_Sts], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
     write_and_list(role_storage(rclone_s3, sts, sts.grants["role"]))
     assert len(sts.asked) == 1
 
@@ -248,6 +295,24 @@ def test_role_that_may_not_be_assumed(rclone_s3: RcloneS3, sts: type[_Sts]) -> N
         storage.write("a", Content.of_bytes(b"1"))
     with pytest.raises(PermissionDenied):
         list(storage.scan())
+
+
+def test_no_secret_in_any_log(rclone_s3: RcloneS3, sts: type[_Sts], caplog: pytest.LogCaptureFixture) -> None:
+    import boto3.session
+
+    boto3.session.Session().client("sts", region_name="us-east-1")  # what it imports has its loggers now
+    for logger in ["", *logging.root.manager.loggerDict]:
+        caplog.set_level(logging.DEBUG, logger or None)
+    temporary = rclone_s3.settings("s3", root=uuid.uuid4().hex, session_token="token-of-ours")
+    for storage in (S3Storage(temporary), role_storage(rclone_s3, sts, sts.grants["role"])):
+        write_and_list(storage)
+        storage.write("big", Content.of_bytes(BIG))
+        storage.copy_within("big", "copy")
+        storage.presign("big", expires=60)
+    logging.getLogger("botocore.credentials").info("the log is kept")
+    assert "the log is kept" in caplog.text
+    for secret in (rclone_s3.secret_access_key, "secret of the source", "token-"):
+        assert secret not in caplog.text
 
 
 def test_anonymous_requests_are_not_signed(seaweedfs: SeaweedFS, http_faults: Callable[[int], HttpFaults]) -> None:
@@ -405,6 +470,37 @@ def test_foreign_keys_do_not_break_a_listing(seaweedfs: SeaweedFS, storage: S3St
     assert storage.stat("zero").size == 0
 
 
+@pytest.mark.parametrize(("in_directory", "in_all"), [(0, 0), (8, 3), (8, 64)])
+def test_tree_is_in_order_whatever_is_asked_for_ahead(
+    storage: S3Storage, monkeypatch: pytest.MonkeyPatch, in_directory: int, in_all: int
+) -> None:
+    monkeypatch.setattr(scanning, "AHEAD_IN_DIRECTORY", in_directory)
+    monkeypatch.setattr(scanning, "AHEAD", in_all)
+    files = [f"{a}/{b}/{c}/f" for a in "ab" for b in ("x", "x.y", "x-y") for c in range(12)] + ["a.b", "b/x/0/deep/f"]
+    for path in files:
+        storage.write(path, Content.of_bytes(b""))
+    directories = {path[:end] for path in files for end, character in enumerate(path) if character == "/"}
+    expected = sorted([*files, *(f"{path}/" for path in directories)], key=str.encode)
+    assert [entry.path + "/" * entry.is_directory for entry in storage.scan(recursive=True)] == expected
+    left_early = storage.scan(recursive=True)
+    assert next(left_early).path == "a.b"
+    left_early.close()  # type: ignore[attr-defined]
+
+
+def test_failure_of_a_listing_ahead_is_told(
+    seaweedfs: SeaweedFS, storage: S3Storage, http_faults: Callable[[int], HttpFaults]
+) -> None:
+    for number in range(20):
+        storage.write(f"{number:02}/f", Content.of_bytes(b""))
+    proxy = http_faults(seaweedfs.port)
+    broken = through(seaweedfs, proxy.port, storage.settings.root)
+    entries = broken.scan(recursive=True)
+    assert [next(entries).path for _ in range(4)] == ["00", "00/f", "01", "01/f"]
+    proxy.answer(500, times=None)
+    with pytest.raises(Unavailable):
+        list(entries)
+
+
 def test_directories_of_ours_are_markers(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
     storage.make_dir("a/b")
     answer = seaweedfs.client().list_objects_v2(Bucket=seaweedfs.bucket, Prefix=key_of(storage, ""))
@@ -432,12 +528,45 @@ def test_parts_fit_into_ten_thousand() -> None:
         assert -(-size // part) <= 10_000
 
 
-@given(pieces=st.lists(st.binary(max_size=40)), size=st.integers(1, 50))
-def test_regroup_changes_no_byte(pieces: list[bytes], size: int) -> None:
-    blocks = list(multipart.regroup(pieces, size))
+def test_a_stream_reaches_the_largest_file_in_bounded_memory() -> None:
+    sizes = list(multipart.part_sizes(None))
+    assert len(sizes) == 10_000
+    assert sum(sizes) >= 5 * 1024**4
+    assert sizes == sorted(sizes)
+    assert max(sizes) <= 5 * 1024 * MIB
+    assert max((multipart.in_flight(size) + 1) * size for size in sizes) <= 2 * 640 * MIB
+    assert set(sizes[:400]) == {16 * MIB}
+    assert set(multipart.part_sizes(None, equal=True)) == {16 * MIB}
+    assert set(multipart.part_sizes(100 * MIB)) == {8 * MIB}
+
+
+def test_parts_that_grow_make_one_file(storage: S3Storage, other: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(multipart, "STREAM_PART", 5 * MIB)
+    monkeypatch.setattr(multipart, "DOUBLED_AFTER", 1)
+    for made in (storage, other):
+        assert made.write("a", Content.of_stream([BIG, BIG])).size == 2 * len(BIG)  # 5, 10, 20 and 5 MiB
+        assert made.open_read("a").read() == BIG + BIG
+    # rclone tells the whole file's MD5 instead
+    assert (storage.stat("a").etag or "").endswith('-4"')
+
+
+@given(
+    pieces=st.lists(st.binary(max_size=40)),
+    sizes=st.lists(st.integers(1, 50), max_size=3),
+    last=st.integers(1, 50),
+)
+def test_regroup_changes_no_byte(pieces: list[bytes], sizes: list[int], last: int) -> None:
+    blocks = list(multipart.regroup(pieces, itertools.chain(sizes, itertools.repeat(last)), "s3:a"))
     assert b"".join(blocks) == b"".join(pieces)
-    assert all(len(block) == size for block in blocks[:-1])
+    expected = itertools.chain(sizes, itertools.repeat(last))
+    assert all(len(block) == size for block, size in zip(blocks[:-1], expected, strict=False))
     assert all(blocks)
+
+
+def test_stream_longer_than_all_parts_is_refused() -> None:
+    assert list(multipart.regroup([b"ab", b"cd"], [3, 1], "s3:a")) == [b"abc", b"d"]
+    with pytest.raises(QuotaExceeded, match="s3:a: the stream is longer"):
+        list(multipart.regroup([b"ab", b"cd", b"e"], [3, 1], "s3:a"))
 
 
 def failing(error: Exception) -> Iterable[bytes]:
@@ -463,6 +592,53 @@ def test_nothing_stays_of_an_upload_that_failed(
         storage.write("a", content)
     assert storage.open_read("a").read() == b"before"
     assert not uploads(seaweedfs, storage)
+
+
+def test_upload_of_a_killed_process_is_aborted_by_the_next(
+    seaweedfs: SeaweedFS, storage: S3Storage, home: Path
+) -> None:
+    program = """
+def pieces():
+    yield bytes(40 * 1024 * 1024)
+    print("sending", flush=True)
+    sys.stdin.read()
+
+storage.write("killed", Content.of_stream(pieces()))
+"""
+    with started(storage, program) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "sending\n"
+            client = seaweedfs.client()
+            # Somebody else's upload to the same key, and ours while it goes on, stay.
+            theirs = {"Bucket": seaweedfs.bucket, "Key": key_of(storage, "killed")}
+            theirs["UploadId"] = client.create_multipart_upload(**theirs)["UploadId"]
+            storage.write("killed", Content.of_bytes(BIG))
+            assert uploads(seaweedfs, storage) == [key_of(storage, "killed")] * 2
+        finally:
+            process.kill()
+    assert uploads(seaweedfs, storage) == [key_of(storage, "killed")] * 2
+    elsewhere = S3Storage(seaweedfs.settings("s3", bucket=seaweedfs.make_bucket()))
+    elsewhere.write("a", Content.of_bytes(BIG))
+    assert len(uploads(seaweedfs, storage)) == 2
+    storage.write("other", Content.of_bytes(BIG))
+    assert uploads(seaweedfs, storage) == [key_of(storage, "killed")]
+    client.abort_multipart_upload(**theirs)
+    assert list((home / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"endpoint": 1}', "{"])
+def test_note_of_an_upload_that_is_damaged(storage: S3Storage, home: Path, text: str) -> None:
+    (home / "uploads").mkdir()
+    (home / "uploads" / "1.json").write_text(text)
+    storage.write("a", Content.of_bytes(BIG))
+    assert list((home / "uploads").iterdir()) == []
+
+
+def test_uploads_go_on_where_they_cannot_be_noted(storage: S3Storage, home: Path) -> None:
+    (home / "uploads").write_text("in the way")
+    storage.write("a", Content.of_bytes(BIG))
+    assert storage.stat("a").size == len(BIG)
 
 
 def test_create_of_a_large_file_is_decided_at_the_end(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
@@ -501,7 +677,7 @@ def test_only_one_of_many_creates_wins(storage: S3Storage) -> None:
 
 def test_large_copy_in_ranges(storage: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     # The limit is 5 GiB; here a smaller one leads into the same code and the same requests.
-    monkeypatch.setattr(provider, "COPY_LIMIT", 10 * MIB)
+    monkeypatch.setattr(copying, "COPY_LIMIT", 10 * MIB)
     monkeypatch.setattr(multipart, "copy", partial(multipart.copy, range_bytes=8 * MIB))
     storage.write("a.txt", Content.of_bytes(BIG, MTIME))
     storage.copy_within("a.txt", "b")
@@ -516,7 +692,7 @@ def test_large_copy_in_ranges(storage: S3Storage, monkeypatch: pytest.MonkeyPatc
 
 def test_download_in_ranges(storage: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provider, "PARALLEL_DOWNLOAD", 10 * MIB)
-    monkeypatch.setattr(provider, "RANGE", 3 * MIB + 17)
+    monkeypatch.setattr(reading, "RANGE", 3 * MIB + 17)
     storage.write("a", Content.of_bytes(BIG))
     target = tmp_path / "a"
     target.write_bytes(b"longer than it will be" * MIB)
@@ -632,7 +808,7 @@ def test_conditions_are_asked_of_a_compatible_service(storage: S3Storage, other:
 
 
 def test_remove_many_in_batches(seaweedfs: SeaweedFS, storage: S3Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider, "DELETE_BATCH", 4)
+    monkeypatch.setattr(removing, "BATCH", 4)
     paths = [f"dir/é&<{number}>" for number in range(10)]
     for path in paths:
         storage.write(path, Content.of_bytes(b"1"))

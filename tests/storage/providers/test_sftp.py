@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -20,6 +21,7 @@ from cloudmesh.storage.errors import (
     AlreadyExists,
     AuthenticationFailed,
     ConfigError,
+    NotFound,
     PermissionDenied,
     QuotaExceeded,
     StorageError,
@@ -30,6 +32,7 @@ from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.providers.sftp import SftpStorage
 from deploy.servers import HOST, OpenSsh
 from tests.faults import FaultProxy
+from tests.small_disk import own_mounts
 
 Opens = Callable[..., SftpStorage]
 DATA = bytes(range(256)) * 1024
@@ -123,6 +126,17 @@ def test_password(opened: Opens, openssh: OpenSsh) -> None:
     assert "not this one" not in repr(wrong)
 
 
+def test_password_asked_for(opened: Opens, server_directory: Path) -> None:
+    lines = ("UsePAM yes", "KbdInteractiveAuthentication yes", "PasswordAuthentication no")
+    with LimitedSsh(server_directory / "pam", "internal-sftp", *lines) as server:
+        settings = server.password_settings("nas")
+        exchange(opened(settings), "asked")
+        wrong = replace(settings, credentials={**settings.credentials, "password": "not this one"})
+        with pytest.raises(AuthenticationFailed) as caught:
+            opened(wrong).probe()
+        assert "not this one" not in repr(caught.value)
+
+
 def test_agent(opened: Opens, openssh: OpenSsh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = new_key(tmp_path / "key", openssh, "-t", "ed25519", "-N", "")
     with pytest.raises(AuthenticationFailed):
@@ -152,7 +166,6 @@ def test_key_in_home(opened: Opens, openssh: OpenSsh, tmp_path: Path, home: Path
     "changes",
     [
         {"host": None},
-        {"username": None},
         {"port": "ssh"},
         {"port": 70000},
         {"jump": "user@host:port"},
@@ -265,6 +278,70 @@ def test_jump_host_that_cannot_reach_the_target(opened: Opens, openssh: OpenSsh)
         storage = opened(port=unused.getsockname()[1], jump=f"{HOST}:{openssh.port}")
         with pytest.raises(Unavailable, match="jump host"):
             storage.probe()
+
+
+# ---- ~/.ssh/config ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ssh_config(home: Path) -> Callable[[str], None]:
+    """Writes the user's ~/.ssh/config."""
+    folder = Path.home() / ".ssh"
+    folder.mkdir(mode=0o700)
+
+    def write(text: str) -> None:
+        (folder / "config").write_text(text)
+
+    return write
+
+
+def test_host_of_ssh_config(opened: Opens, openssh: OpenSsh, ssh_config: Callable[[str], None], tmp_path: Path) -> None:
+    key = new_key(tmp_path / "key", openssh, "-t", "ed25519", "-N", "")
+    user = openssh.settings("x").credentials["username"]
+    ssh_config(
+        f"Host lab\n HostName {HOST}\n Port {openssh.port}\n User {user}\n IdentityFile {key}\n"
+        "Host *\n Port 1\n User nobody-here\n"
+    )
+    exchange(opened(host="lab", port=None, username=None, key_file=None), "alias")
+
+
+def test_service_goes_before_ssh_config(opened: Opens, openssh: OpenSsh, ssh_config: Callable[[str], None]) -> None:
+    ssh_config("Host *\n Port 1\n User nobody-here\n IdentityFile /nothing/here\n")
+    exchange(opened(), "own")
+    with pytest.raises(AuthenticationFailed, match="nobody-here"):
+        opened(username=None).probe()
+
+
+def test_jump_host_of_ssh_config(
+    opened: Opens, openssh: OpenSsh, ssh_config: Callable[[str], None], fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    proxy = fault_proxy(openssh.port)
+    openssh.trust(proxy.port)
+    ssh_config(f"Host {HOST}\n ProxyJump gate\nHost gate\n HostName localhost\n Port {proxy.port}\n")
+    file = openssh.known_hosts
+    file.write_text(f"{file.read_text()}[localhost]:{proxy.port} {openssh.host_key}\n")
+    exchange(opened(), "jump")
+    assert proxy.accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [("ProxyCommand nc %h %p", "ProxyCommand"), ("ProxyJump one,two", "several"), ("Nonsense yes", "(?i)nonsense")],
+)
+def test_ssh_config_that_cannot_be_followed(
+    opened: Opens, ssh_config: Callable[[str], None], line: str, why: str
+) -> None:
+    ssh_config(f"Host *\n {line}\n")
+    with pytest.raises(ConfigError, match=why) as caught:
+        opened().probe()
+    assert "\n" not in str(caught.value)
+
+
+def test_ssh_config_that_takes_too_long(openssh: OpenSsh, ssh_config: Callable[[str], None]) -> None:
+    ssh_config('Match exec "sleep 5"\n Port 1\n')
+    storage = SftpStorage(replace(openssh.settings("nas"), timeouts=Timeouts(connect=0.5, read=1)))
+    with pytest.raises(Unavailable, match="ssh/config"):
+        storage.probe()
 
 
 # ---- connections --------------------------------------------------------------------------------------------------
@@ -443,6 +520,40 @@ def test_links(opened: Opens, openssh: OpenSsh) -> None:
     assert os.listdir(openssh.data / "beside") == ["secret"]
 
 
+def test_special_files_are_not_found(opened: Opens, openssh: OpenSsh) -> None:
+    os.mkfifo(openssh.data / "fifo")
+    storage = opened()
+    calls: list[Callable[[], object]] = [
+        lambda: storage.open_read("fifo"),
+        lambda: storage.stat("fifo"),
+        lambda: storage.copy_within("fifo", "copy"),
+    ]
+    for call in calls:
+        with pytest.raises(NotFound, match="neither a file nor a directory"):
+            call()
+
+
+def test_temporary_file_left_behind_goes_with_the_next_write(
+    opened: Opens, openssh: OpenSsh, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    folder = openssh.data / "left"
+    proxy = fault_proxy(openssh.port)
+    storage = opened(openssh.settings("nas", port=proxy.port, root="left"))
+
+    def pieces() -> Iterator[bytes]:
+        yield DATA * 16
+        assert os.listdir(folder)
+        proxy.refuse()
+        yield DATA * 16
+
+    with pytest.raises(Unavailable):
+        storage.write("f", Content(open=pieces))
+    proxy.heal()
+    assert os.listdir(folder) != ["f"]
+    storage.write("f", Content.of_bytes(DATA))
+    assert os.listdir(folder) == ["f"]
+
+
 def test_create_is_decided_by_the_server(opened: Opens) -> None:
     storage = opened(parallel=8)
     start = threading.Barrier(8)
@@ -484,22 +595,45 @@ def test_server_without_extensions(limited: OpenSsh) -> None:
     storage.close()
 
 
-def test_full_disk(opened: Opens, openssh: OpenSsh) -> None:
-    disk = openssh.data / "small disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a small disk")
-    try:
-        storage = opened(openssh.settings("nas", root="small disk"))
-        storage.write("kept", Content.of_bytes(b"kept"))
-        for content in (Content.of_bytes(DATA * 16), Content(open=lambda: iter([DATA] * 16))):
-            with pytest.raises(QuotaExceeded):
-                storage.write("kept", content)
-        assert os.listdir(disk) == ["kept"]
-        assert (disk / "kept").read_bytes() == b"kept"
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)
+def test_what_the_server_lacks_is_not_declared(opened: Opens, limited: OpenSsh) -> None:
+    assert opened().capabilities.server_copy
+    assert opened().capabilities.quota
+    old = opened(limited.settings("old"))
+    assert not old.capabilities.server_copy
+    assert not old.capabilities.quota
+    assert old.capabilities.server_move
+
+
+@pytest.fixture
+def small_disk(server_directory: Path, tmp_path: Path) -> Iterator[OpenSsh]:
+    """A server whose every connection has a disk of 1 MiB at ``disk`` to itself."""
+    folder = server_directory / "small"
+    server = LimitedSsh(folder, str(folder / "sftp-server"))
+    disk = server.data / "disk"
+    disk.mkdir(parents=True)
+    script = f"mount -t tmpfs -o size=1m none {disk} && exec /usr/lib/openssh/sftp-server"
+    program = folder / "sftp-server"
+    program.write_text(f"#!/bin/sh\nexec {shlex.join([*own_mounts(), 'sh', '-c', script])}\n")
+    program.chmod(0o755)
+    with server:
+        yield server
+
+
+def test_full_disk(opened: Opens, small_disk: OpenSsh) -> None:
+    storage = opened(small_disk.settings("small", root="disk"), parallel=1)
+    storage.write("kept", Content.of_bytes(b"kept"))
+    storage.write("half", Content.of_bytes(DATA * 2))
+    before = storage.usage()
+    full: list[Callable[[], object]] = [
+        lambda: storage.write("kept", Content.of_bytes(DATA * 16)),
+        lambda: storage.write("kept", Content(open=lambda: iter([DATA] * 16))),
+        lambda: storage.copy_within("half", "kept"),
+    ]
+    for call in full:
+        with pytest.raises(QuotaExceeded):
+            call()
+        assert storage.open_read("kept").read() == b"kept"
+        assert storage.usage() == before
 
 
 def test_source_that_fails_leaves_nothing(opened: Opens, openssh: OpenSsh) -> None:

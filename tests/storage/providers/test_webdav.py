@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from cloudmesh.storage.abc import Content, ServiceSettings, Timeouts
 from cloudmesh.storage.errors import (
@@ -18,6 +29,7 @@ from cloudmesh.storage.errors import (
     AuthenticationFailed,
     ChecksumMismatch,
     ConfigError,
+    InvalidName,
     IsADirectory,
     NotFound,
     PreconditionFailed,
@@ -26,6 +38,7 @@ from cloudmesh.storage.errors import (
     SourceChanged,
     StorageError,
     Unavailable,
+    Unsupported,
 )
 from cloudmesh.storage.providers.webdav import WebdavStorage
 from cloudmesh.storage.providers.webdav.answers import error_for, segments_of
@@ -237,6 +250,102 @@ def test_rclone_reads_and_writes_the_fake(cloud: FakeNextcloud, storage: WebdavS
     assert (tmp_path / "back").stat().st_mtime == 1_500_000_000
 
 
+# ---- https ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[trustme.CA, Path]:
+    """A certificate authority that no system knows, and the file of its certificate."""
+    authority = trustme.CA()
+    file = tmp_path_factory.mktemp("authority") / "authority.pem"
+    authority.cert_pem.write_to_path(file)
+    return authority, file
+
+
+def encrypting(certificate: trustme.LeafCert) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(context)
+    return context
+
+
+def test_a_private_authority_is_named_in_the_environment(
+    authority: tuple[trustme.CA, Path], make: Callable[..., WebdavStorage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ca, file = authority
+    with FakeNextcloud(tls=encrypting(ca.issue_cert("127.0.0.1"))) as cloud:
+        storage = make(cloud.url, username=cloud.username, password=cloud.password)
+        with pytest.raises(AuthenticationFailed, match=r"authority is not known here .*SSL_CERT_FILE"):
+            storage.probe()
+        assert not cloud.requests  # no password went out
+        monkeypatch.setenv("SSL_CERT_FILE", str(file))
+        storage = make(cloud.url, username=cloud.username, password=cloud.password)
+        data = big(17 * MIB)
+        storage.write("f", Content.of_bytes(data))
+        with storage.open_read("f") as reader:
+            assert reader.read() == data
+
+
+NOW = datetime.now(UTC)
+
+
+@pytest.mark.parametrize(
+    ("host", "begins", "ends", "why"),
+    [
+        ("example.org", None, None, "is for another host name"),
+        ("127.0.0.1", NOW - timedelta(9), NOW - timedelta(1), "has expired"),
+        ("127.0.0.1", NOW + timedelta(1), NOW + timedelta(9), "is not valid yet"),
+    ],
+    ids=["other-host", "expired", "not-yet"],
+)
+def test_a_certificate_that_is_not_right(
+    authority: tuple[trustme.CA, Path],
+    make: Callable[..., WebdavStorage],
+    monkeypatch: pytest.MonkeyPatch,
+    host: str,
+    begins: datetime | None,
+    ends: datetime | None,
+    why: str,
+) -> None:
+    ca, file = authority
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    certificate = ca.issue_cert(host, not_before=begins, not_after=ends)
+    with FakeNextcloud(tls=encrypting(certificate)) as cloud:
+        with pytest.raises(AuthenticationFailed, match=f"cloud.*: the server's certificate {why}"):
+            make(cloud.url, username=cloud.username, password=cloud.password).probe()
+        assert not cloud.requests
+
+
+def test_a_certificate_signed_by_itself(make: Callable[..., WebdavStorage], tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(NOW - timedelta(1)).not_valid_after(NOW + timedelta(9))
+    certificate = builder.sign(key, hashes.SHA256())
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (tmp_path / "both.pem").write_bytes(plain + certificate.public_bytes(Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "both.pem")
+    with FakeNextcloud(tls=context) as cloud:
+        with pytest.raises(AuthenticationFailed, match="is signed by itself only"):
+            make(cloud.url, username=cloud.username, password=cloud.password).probe()
+        assert not cloud.requests
+
+
+def test_a_file_of_authorities_that_is_none(
+    authority: tuple[trustme.CA, Path],
+    make: Callable[..., WebdavStorage],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "no.pem").write_text("no certificate")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "no.pem"))
+    with (
+        FakeNextcloud(tls=encrypting(authority[0].issue_cert("127.0.0.1"))) as cloud,
+        pytest.raises(ConfigError, match="SSL_CERT_FILE"),
+    ):
+        make(cloud.url).probe()
+
+
 # ---- servers that others wrote --------------------------------------------------------------------------------------
 
 
@@ -248,6 +357,22 @@ def test_streams_with_digest(apache_dav_digest: ApacheDav) -> None:
     assert storage.stat("stream").mtime_ns == MTIME
     with storage.open_read("stream", start=-5) as reader:
         assert reader.read() == b"xxxxx"
+    storage.close()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["size-known", "size-unknown"])
+def test_an_upload_may_take_longer_than_the_read_timeout(apache_dav: ApacheDav, known: bool) -> None:
+    """The timeout is for a service that stands still, not for how long a file takes."""
+    settings = replace(apache_dav.settings("slow", root="slow"), timeouts=Timeouts(read=2))
+    storage = WebdavStorage(settings)
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(6):
+            time.sleep(0.5)
+            yield b"x" * 300_000
+
+    storage.write("f", Content(open=pieces, size=1_800_000 if known else None))
+    assert storage.stat("f").size == 1_800_000
     storage.close()
 
 
@@ -267,6 +392,61 @@ def test_a_stale_modification_time_is_not_told(apache_dav: ApacheDav) -> None:
     apache_dav.request("PUT", "stale/f", b"theirs")
     assert storage.stat("f").mtime_ns is None
     storage.close()
+
+
+def test_directories_that_another_client_removes_are_made_again(apache_dav: ApacheDav) -> None:
+    storage = WebdavStorage(apache_dav.settings("again", root="again"))
+    storage.write("f", Content.of_bytes(b"1"))
+    changes: list[Callable[[str], object]] = [
+        lambda path: storage.write(path, Content.of_bytes(b"1")),
+        lambda path: storage.copy_within("f", path),
+        lambda path: storage.move_within("f", path),
+    ]
+    for number, change in enumerate(changes):
+        storage.write("a/b/c/seen", Content.of_bytes(b"1"))
+        apache_dav.request("DELETE", "again/a/").close()
+        change(f"a/b/c/{number}")
+        assert [entry.path for entry in storage.scan("a/b/c")] == [f"a/b/c/{number}"]
+    storage.close()
+
+
+def test_names_that_are_no_utf8_are_listed(apache_dav: ApacheDav) -> None:
+    """They come from behind; they cannot be named to us, but must not end a scan."""
+    storage = WebdavStorage(apache_dav.settings("bytes", root="bytes"))
+    storage.make_dir("")
+    directory = os.fsencode(apache_dav.data) + b"/bytes/d\xff"
+    os.mkdir(directory)
+    Path(os.fsdecode(directory + b"/f\xfe")).write_bytes(b"12")
+    found = list(storage.scan(recursive=True))
+    assert [(entry.path, entry.size) for entry in found] == [("d\udcff", None), ("d\udcff/f\udcfe", 2)]
+    with pytest.raises(InvalidName):
+        storage.open_read(found[1].path)
+    storage.close()
+
+
+class IndexingApache(ApacheDav):
+    """Apache as mod_dir makes it where nobody thought of WebDAV: it answers for a directory's index.html instead."""
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        configuration = self.directory / "apache.conf"
+        text = configuration.read_text()
+        configuration.write_text(text.replace("DirectoryIndex disabled", "DirectoryIndex index.html"))
+
+
+def test_directories_that_an_index_file_hides(server_directory: Path) -> None:
+    with IndexingApache(server_directory / "indexing") as server:
+        storage = WebdavStorage(server.settings("indexing"))
+        storage.write("file/index.html", Content.of_bytes(b"1"))
+        storage.make_dir("directory/index.html")
+        for hidden in ("file", "directory"):
+            for look in (storage.stat, lambda path: list(storage.scan(path)), storage.remove_dir):
+                with pytest.raises(Unsupported, match="DirectoryIndex disabled"):
+                    look(hidden)
+        server.request("PUT", "index.html", b"1")
+        with pytest.raises(ConfigError, match="DirectoryIndex disabled"):
+            storage.probe()
+        storage.close()
 
 
 def test_question_marks_on_a_server_that_cuts_them(wsgidav: Wsgidav) -> None:

@@ -26,6 +26,7 @@ from cloudmesh.storage.errors import (
 from cloudmesh.storage.providers.awss3 import listing, metadata, multipart
 from cloudmesh.storage.providers.awss3.connection import Connection
 from cloudmesh.storage.providers.awss3.faults import BUSY, INTERNAL, retry_after, translated
+from cloudmesh.storage.providers.awss3.unfinished import UnfinishedUploads
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -42,6 +43,7 @@ class Bucket:
         name: of the bucket.
         root: of the service in it, normalised.
         capabilities: what is known by now; some of it only the first answers tell.
+        unfinished: notes about uploads in parts.
         key_order: whether a listing of a tree comes in the order of its keys, as far as known. Directory buckets and
             servers that lie on a tree list "a/b" before "a.txt".
     """
@@ -67,6 +69,7 @@ class Bucket:
             forbidden=_FORBIDDEN,
             part_bytes=multipart.PART,
         )
+        self.unfinished = UnfinishedUploads(self.connection.endpoint, self.name)
         self._service = settings.name
         self._workers = max(settings.parallel, multipart.IN_FLIGHT)
         self._lock = threading.Lock()

@@ -9,6 +9,9 @@ from typing import Any
 
 _LOGGERS = frozenset({"boto3", "botocore", "s3transfer", "urllib3"})
 
+# The profile that the environment names, and that may not even exist, does not concern configured keys and roles.
+_NO_PROFILE = {"profile": (None, None, None, None)}
+
 
 def make_session(
     keys: Mapping[str, str | None], *, profile: str | None, role: str | None, region: str | None, default_region: str
@@ -27,9 +30,11 @@ def make_session(
         what botocore raises: the profile does not exist, there are no credentials for the role.
     """
     import boto3.session
+    import botocore.session
 
     keep_secrets_out_of_logs()
-    session = boto3.session.Session(**keys, profile_name=profile, region_name=region)
+    core = botocore.session.Session(session_vars=_NO_PROFILE if keys else None)
+    session = boto3.session.Session(**keys, botocore_session=core, profile_name=profile, region_name=region)
     return _assumed(session, role, session.region_name or default_region) if role else session
 
 
@@ -70,6 +75,6 @@ def _assumed(source: Any, role: str, region: str) -> Any:
         def load(self) -> Any:
             return DeferredRefreshableCredentials(method=self.METHOD, refresh_using=fetcher.fetch_credentials)
 
-    session = botocore.session.Session()
+    session = botocore.session.Session(session_vars=_NO_PROFILE)
     session.register_component("credential_provider", CredentialResolver([Assumed()]))
     return boto3.session.Session(botocore_session=session, region_name=region)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 
 from cloudmesh.storage.errors import NotFound, StorageError, Unsupported
 from cloudmesh.storage.providers.awss3.bucket import Bucket
@@ -21,26 +20,38 @@ class Removal:
         self._batches = True
 
     def one(self, path: str) -> None:
-        """Remove a file; nothing happens where there is none."""
+        """Remove a file; most services do not say whether there was one."""
         import obstore
 
-        with self._bucket.translated(path), suppress(FileNotFoundError):
+        with self._bucket.translated(path):
             obstore.delete(self._bucket.connection.store, self._bucket.key(path))
 
-    def many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
-        """Remove files; yield those that could not be, with the error."""
+    def many(self, files: Iterable[str], check: Callable[[str], None]) -> Iterator[tuple[str, StorageError]]:
+        """Remove files; yield those that could not be, or that ``check`` refuses, with the error."""
         remaining = iter(files)
         while batch := list(itertools.islice(remaining, BATCH)):
-            if self._batches:
+            accepted = []
+            for path in batch:
                 try:
-                    yield from self._together(batch)
-                    continue
-                except Unsupported:
-                    # Some services have no such call, or want a checksum with it that nobody else does.
-                    self._batches = False
-            for path, problem in zip(batch, self._bucket.pool.map(self._problem, batch), strict=True):
-                if problem is not None:
-                    yield path, problem
+                    check(path)
+                except StorageError as error:
+                    yield path, error
+                else:
+                    accepted.append(path)
+            if accepted:
+                yield from self._batch(accepted)
+
+    def _batch(self, files: list[str]) -> Iterator[tuple[str, StorageError]]:
+        if self._batches:
+            try:
+                yield from self._together(files)
+                return
+            except Unsupported:
+                # Some services have no such call, or want a checksum with it that nobody else does.
+                self._batches = False
+        for path, problem in zip(files, self._bucket.pool.map(self._problem, files), strict=True):
+            if problem is not None:
+                yield path, problem
 
     def _together(self, batch: list[str]) -> Iterator[tuple[str, StorageError]]:
         bucket = self._bucket
@@ -65,5 +76,6 @@ class Removal:
         try:
             self.one(path)
         except StorageError as error:
-            return error
+            # A missing bucket comes with a hint.
+            return None if isinstance(error, NotFound) and not error.hint else error
         return None

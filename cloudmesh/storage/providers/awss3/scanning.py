@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import Unavailable
@@ -12,11 +14,16 @@ from cloudmesh.storage.providers.awss3 import listing, metadata
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 from cloudmesh.storage.providers.awss3.faults import translated
 
+AHEAD_IN_DIRECTORY = 8
+"""Directories of one parent that are asked for ahead of their turn."""
+AHEAD = 64
+"""Directories in all that are, in a deep tree: at most 1,000 keys of each are in memory."""
+
 
 def scan(bucket: Bucket, prefix: str, *, recursive: bool) -> Iterator[Entry | None]:
     """Yield what is below ``prefix`` in order; None for a key that shows that the directory is there, no more."""
     if not recursive:
-        yield from _level(bucket, prefix)
+        yield from _level(bucket, prefix, _pages(bucket, prefix, one_level=True))
         return
     if bucket.key_order:
         pages = _pages(bucket, prefix, one_level=False)
@@ -25,7 +32,11 @@ def scan(bucket: Bucket, prefix: str, *, recursive: bool) -> Iterator[Entry | No
         if bucket.key_order:
             yield from _tree(bucket, prefix, itertools.chain((first,), pages))
             return
-    yield from _levels(bucket, prefix)
+    ahead = _Ahead(bucket)
+    try:
+        yield from _levels(bucket, prefix, _pages(bucket, prefix, one_level=True), ahead)
+    finally:
+        ahead.stop()
 
 
 def _pages(bucket: Bucket, prefix: str, *, one_level: bool) -> Iterator[list[listing.Listed]]:
@@ -47,9 +58,9 @@ def _pages(bucket: Bucket, prefix: str, *, one_level: bool) -> Iterator[list[lis
         yield items
 
 
-def _level(bucket: Bucket, prefix: str) -> Iterator[Entry | None]:
+def _level(bucket: Bucket, prefix: str, pages: Iterator[list[listing.Listed]]) -> Iterator[Entry | None]:
     unsorted: list[Entry | None] = []
-    for items in _pages(bucket, prefix, one_level=True):
+    for items in pages:
         entries = [_one(bucket, prefix, item) for item in items]
         if bucket.key_order:
             yield from entries
@@ -58,12 +69,56 @@ def _level(bucket: Bucket, prefix: str) -> Iterator[Entry | None]:
     yield from sorted(unsorted, key=lambda entry: b"" if entry is None else entry.sort_key)
 
 
-def _levels(bucket: Bucket, prefix: str) -> Iterator[Entry | None]:
+class _Ahead:
+    """Asks for the first page of directories before their turn comes, so that one request need not wait for another."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self._asked: set[Future[list[listing.Listed] | None]] = set()
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be kept in memory."""
+        return len(self._asked) >= AHEAD
+
+    def pages(self, prefix: str) -> Iterator[list[listing.Listed]]:
+        """Return the pages of a directory, the first of which is on its way."""
+        pages = _pages(self._bucket, prefix, one_level=True)
+        future = self._bucket.pool.submit(next, pages, None)
+        self._asked.add(future)
+        return self._resumed(future, pages)
+
+    def _resumed(
+        self, future: Future[list[listing.Listed] | None], pages: Iterator[list[listing.Listed]]
+    ) -> Iterator[list[listing.Listed]]:
+        first = future.result()
+        self._asked.remove(future)
+        if first is not None:
+            yield first
+        yield from pages
+
+    def stop(self) -> None:
+        """Ask for no more."""
+        for future in self._asked:
+            future.cancel()
+
+
+def _levels(
+    bucket: Bucket, prefix: str, pages: Iterator[list[listing.Listed]], ahead: _Ahead
+) -> Iterator[Entry | None]:
     """Yield a whole tree by one listing a directory: for servers that do not list a tree in the order of keys."""
-    for entry in _level(bucket, prefix):
+    entries = list(_level(bucket, prefix, pages))
+    directories = (f"{bucket.key(entry.path)}/" for entry in entries if entry is not None and entry.is_directory)
+    asked: deque[tuple[str, Iterator[list[listing.Listed]]]] = deque()
+    for entry in entries:
+        while len(asked) < AHEAD_IN_DIRECTORY and not ahead.full and (following := next(directories, None)):
+            asked.append((following, ahead.pages(following)))
         yield entry
         if entry is not None and entry.is_directory:
-            yield from _levels(bucket, f"{bucket.key(entry.path)}/")
+            if not asked:
+                following = next(directories)
+                asked.append((following, _pages(bucket, following, one_level=True)))
+            yield from _levels(bucket, *asked.popleft(), ahead)
 
 
 def _tree(bucket: Bucket, prefix: str, pages: Iterable[list[listing.Listed]]) -> Iterator[Entry | None]:

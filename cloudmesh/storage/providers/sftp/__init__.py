@@ -1,9 +1,15 @@
 """SFTP: files on any host that is reached by ssh.
 
-* `known_hosts` tells whether a host's key may be trusted;
-* `session` opens one authenticated ssh connection (libssh does the cryptography) and its byte channel;
-* `protocol` speaks SFTP version 3 with OpenSSH's extensions over such a channel, many requests in flight;
-* `pool` keeps the connections;
+From the wire up:
+
+* `settings` reads what the service's configuration says, `ssh_config` what ~/.ssh/config adds;
+* `known_hosts` tells whether a host's key may be trusted; `ssh_session` connects and logs in (libssh does the
+  cryptography), through a jump host by `tunnel`; `watchdog` ends what takes too long;
+* `channel` is the resulting stream of bytes;
+* `protocol` speaks SFTP version 3 with OpenSSH's extensions over it, many requests under way at once;
+* `pool` keeps connections and `sessions` lends them, with `faults` turning what goes wrong into our errors;
+* `root` knows names and links, `entries` what SFTP tells of a file; `listing`, `reading`, `writing`, `renaming` and
+  `directories` do the work;
 * `storage` is the provider.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cloudmesh.storage.errors import Unavailable
 from cloudmesh.storage.providers.sftp.settings import Login
+from cloudmesh.storage.providers.sftp.ssh_config import find_route
 from cloudmesh.storage.providers.sftp.ssh_session import ConnectionLost, SshSession
 from cloudmesh.storage.providers.sftp.tunnel import socket_to
 
@@ -16,12 +17,14 @@ class SftpChannel:
 
     Raises (when made):
         AuthenticationFailed: the host's key is not the known one, or the host did not accept us.
+        ConfigError: as `ssh_config.find_route`.
         Unavailable: not reachable, or no answer in ``timeouts.connect`` seconds.
     """
 
     def __init__(self, login: Login) -> None:
         self._login = login
-        self._ssh = SshSession(login, login.target, socket_to(login))
+        route = find_route(login)
+        self._ssh = SshSession(login, route.target, socket_to(login, route))
         try:
             with self._ssh.calling("opening the SFTP channel", login.timeouts.connect):
                 self._channel = self._ssh.session.channel_new()

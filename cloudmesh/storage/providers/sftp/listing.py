@@ -42,9 +42,7 @@ def scan(
                 yield from scan(pool, root, entry.path, recursive=True, above=above)
 
 
-def _list(
-    pool: Pool[Session], root: Root, path: str, above: frozenset[bytes]
-) -> tuple[list[Entry], frozenset[bytes]]:
+def _list(pool: Pool[Session], root: Root, path: str, above: frozenset[bytes]) -> tuple[list[Entry], frozenset[bytes]]:
     """Return the sorted entries of one directory, and the real paths of it and the directories above it."""
     with lend(pool, root.location(path)) as sftp:
         remote = root.remote(path)

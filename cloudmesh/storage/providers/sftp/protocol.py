@@ -87,12 +87,12 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True)
 class FileSystem:
-    """Room on a file system, in bytes, and free places for new files."""
+    """Room on a file system, in bytes, and free places for new files (None where it has no such limit)."""
 
     total: int
     free: int
     available: int
-    files_available: int
+    files_available: int | None
 
 
 class Sftp:
@@ -260,8 +260,9 @@ class Sftp:
 
     def file_system(self, number: int) -> FileSystem:
         """Wait for the answer to `statvfs`."""
-        _, unit, blocks, free, available, _, _, files = struct.unpack_from(">8Q", self._expect(number, _EXTENDED_REPLY))
-        return FileSystem(blocks * unit, free * unit, available * unit, files)
+        answer = self._expect(number, _EXTENDED_REPLY)
+        _, unit, blocks, free, available, files, _, files_available = struct.unpack_from(">8Q", answer)
+        return FileSystem(blocks * unit, free * unit, available * unit, files_available if files else None)
 
     def forget(self, number: int) -> None:
         """Let the answer to ``number`` be thrown away when it comes."""

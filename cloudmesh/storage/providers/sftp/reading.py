@@ -35,11 +35,9 @@ def open_read(
         raise
 
 
-def _open(
-    lease: Lease[Session], root: Root, path: str, start: int, length: int | None, if_match: str | None
-) -> Reader:
+def _open(lease: Lease[Session], root: Root, path: str, start: int, length: int | None, if_match: str | None) -> Reader:
     sftp = lease.item.sftp
-    # Opening a FIFO would never end, so one looks first; whoever has an etag saw a file there, and saves the round trip.
+    # Opening a FIFO would never end, so one looks first. Whoever has an etag saw a file there, and need not wait.
     opened = sftp.open(root.remote(path), OPEN_READ) if if_match is not None else None
     handle = None
     requests: Requests = deque()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import posixpath
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,21 +13,21 @@ from cloudmesh.storage.providers.sftp.known_hosts import DEFAULT_FILES
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
-    """Where to log in: one host, or the jump host before it."""
+class HostGiven:
+    """A host as the service names it, or the jump host before it; None is what is left open."""
 
     host: str
-    port: int
-    username: str
+    port: int | None = None
+    username: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """All that is needed to open a connection; secrets stay out of its ``repr``."""
+    """What the service says about logging in; secrets stay out of its ``repr``."""
 
     service: str
-    target: Host
-    jump: Host | None
+    target: HostGiven
+    jump: HostGiven | None
     known_hosts: tuple[Path, ...]
     key_file: Path | None
     timeouts: Timeouts
@@ -36,7 +35,7 @@ class Login:
     key_passphrase: str | None = field(default=None, repr=False)
 
 
-def parse_host(text: str, default_user: str, service: str) -> Host:
+def parse_host(text: str, service: str) -> HostGiven:
     """Read ``[user@]host[:port]``.
 
     Raises:
@@ -44,12 +43,12 @@ def parse_host(text: str, default_user: str, service: str) -> Host:
     """
     try:
         parts = urlsplit(f"//{text}")
-        port = parts.port or 22
+        port = parts.port
     except ValueError:
-        parts, port = urlsplit("//"), 22
+        parts, port = urlsplit("//"), None
     if not parts.hostname or parts.path or parts.password:
         raise ConfigError(service, "'jump' is not of the form user@host:port")
-    return Host(parts.hostname, port, parts.username or default_user or getpass.getuser())
+    return HostGiven(parts.hostname, port, parts.username)
 
 
 def read_root(text: str) -> bytes:
@@ -68,26 +67,24 @@ def read_login(settings: ServiceSettings) -> Login:
         ConfigError: a required one is missing or one makes no sense.
     """
     given = settings.credentials
-    for key in ("host", "username"):
-        if not given.get(key):
-            raise ConfigError(settings.name, f"the credential {key} is missing", "see: cms storage config edit")
+    if not given.get("host"):
+        raise ConfigError(settings.name, "the credential host is missing", "see: cms storage config edit")
 
     def text(key: str) -> str | None:
         value = given.get(key)
         return None if value in (None, "") else str(value)
 
     try:
-        port = int(given.get("port") or 22)
+        port = int(given["port"]) if given.get("port") else None
     except (TypeError, ValueError):
         port = 0
-    if not 0 < port < 65536:
+    if port is not None and not 0 < port < 65536:
         raise ConfigError(settings.name, "the credential port is not a number from 1 to 65535")
-    username = str(given["username"])
     jump, key_file, known = text("jump"), text("key_file"), text("known_hosts")
     return Login(
         service=settings.name,
-        target=Host(str(given["host"]), port, username),
-        jump=parse_host(jump, username, settings.name) if jump else None,
+        target=HostGiven(str(given["host"]), port, text("username")),
+        jump=parse_host(jump, settings.name) if jump else None,
         known_hosts=(Path(known).expanduser(),) if known else DEFAULT_FILES,
         key_file=Path(key_file) if key_file else None,
         timeouts=settings.timeouts,

@@ -15,7 +15,8 @@ from typing import Any
 
 from cloudmesh.storage.errors import AuthenticationFailed, Unavailable
 from cloudmesh.storage.providers.sftp import known_hosts
-from cloudmesh.storage.providers.sftp.settings import Host, Login
+from cloudmesh.storage.providers.sftp.settings import Login
+from cloudmesh.storage.providers.sftp.ssh_config import Host
 from cloudmesh.storage.providers.sftp.watchdog import watchdog
 
 # AES-GCM first: with AES instructions it costs half of OpenSSH's usual ChaCha20.
@@ -55,6 +56,8 @@ class SshSession:
             self.session.options_set(options.GLOBAL_KNOWNHOSTS, files[-1])
             self.session.options_set(options.CIPHERS_C_S, CIPHERS)
             self.session.options_set(options.CIPHERS_S_C, CIPHERS)
+            for key_file in host.keys:
+                self.session.options_set(options.ADD_IDENTITY, str(key_file))
             with self.calling("connecting", login.timeouts.connect):
                 self.session.connect()
                 key = base64.b64decode(self.session.get_server_publickey().export_pubkey_base64())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import batched
 
 from cloudmesh.storage.abc import (
     Capabilities,
@@ -39,13 +38,15 @@ from cloudmesh.storage.providers.sftp.writing import Writer, content_of, copy_of
 
 _BATCH = 64
 """Small requests under way at once."""
+_COPY, _ROOM = b"copy-data", b"statvfs@openssh.com"
 
 
 class SftpStorage(StorageABC):
     """Files below one directory of a host that is reached by ssh.
 
     The host's key must be in the known_hosts file. Without ``key_file`` and ``password`` the keys of the ssh agent and
-    of ~/.ssh are tried. A relative ``default.directory`` lies below the directory of the login.
+    of ~/.ssh are tried. What the service leaves open (host name, port, user, keys, jump host) is as ~/.ssh/config says.
+    A relative ``default.directory`` lies below the directory of the login.
 
     A file is written under a temporary name and then renamed over the old one (``posix-rename@openssh.com``); on a
     server that cannot do that, the old file is set aside for the moment of the rename. ``mode="create"`` uses SFTP's
@@ -56,43 +57,63 @@ class SftpStorage(StorageABC):
 
     kind = "sftp"
     keys = {  # noqa: RUF012 - ClassVar in the base
-        "host": "name or address of the host",
-        "port": "its port; 22 where it is left out",
-        "username": "the user to log in as",
+        "host": "name or address of the host, or a Host of ~/.ssh/config",
+        "port": "its port; as ~/.ssh/config says, or 22, where it is left out",
+        "username": "the user to log in as; as ~/.ssh/config says, or the local user, where it is left out",
         "password": "the user's password, where no key is used",
         "key_file": "the private key; without it and a password the ssh agent and ~/.ssh are tried",
         "key_passphrase": "the passphrase of the key file",
         "known_hosts": "the file of known host keys; ~/.ssh/known_hosts where it is left out",
-        "jump": "a host to go through, as user@host:port",
+        "jump": "a host to go through, as user@host:port; as ~/.ssh/config says where it is left out",
     }
-    required = frozenset({"host", "username"})
+    required = frozenset({"host"})
     secrets = frozenset({"password", "key_passphrase"})
 
     def __init__(self, settings: ServiceSettings) -> None:
         """Take the settings; no connection is opened.
 
         Raises:
-            ConfigError: host or username is missing, the port is no number, or ``jump`` cannot be understood.
+            ConfigError: the host is missing, the port is no number, or ``jump`` cannot be understood.
             MissingExtra: ssh-python is not installed.
         """
         super().__init__(settings)
         if find_spec("ssh") is None:
             raise MissingExtra(self.name, "package ssh-python is not installed", "pip install 'cloudmesh-vdir[sftp]'")
-        self._root = _root(settings.root)
-        self._real_root: bytes | None = None
-        self._inside: dict[str, float] = {}
-        login = _login(settings)
-        self._pool: Pool[_Session] = Pool(self.name, lambda: _Session(login), settings.parallel, settings.timeouts.read)
-        self.capabilities = Capabilities(
+        directory = read_root(settings.root)
+        login = read_login(settings)
+        self._root = Root(self.name, directory)
+        self._pool = Pool(self.name, lambda: Session(login), settings.parallel, settings.timeouts.read)
+        self._writer = Writer(self._pool, self._root)
+        self._limits = Capabilities(
             mtime_precision_ns=SECOND,
             scan_mtime=True,
             set_mtime=True,
             conditional_create=True,
-            server_copy=True,
             server_move=True,
-            quota=True,
-            path_max_bytes=4095 - len(self._root) - 1 - len(TEMPORARY_PREFIX) - 32,
+            path_max_bytes=4095 - len(directory) - 1 - len(TEMPORARY_PREFIX) - 32,
         )
+        self._facts: Capabilities | None = None
+
+    # ---- what the service is --------------------------------------------------------------------------------------
+
+    @property
+    def capabilities(self) -> Capabilities:  # type: ignore[override]  # asked once, then a constant
+        """The facts, of which the server's greeting tells some.
+
+        Raises:
+            StorageError: it cannot be reached.
+        """
+        if self._facts is None:
+            with lend(self._pool, self.name) as sftp:
+                self._facts = replace(
+                    self._limits, server_copy=_COPY in sftp.extensions, quota=_ROOM in sftp.extensions
+                )
+        return self._facts
+
+    @property
+    def name_limits(self) -> Capabilities:
+        """See `StorageABC.name_limits`; known without the server."""
+        return self._limits
 
     # ---- looking --------------------------------------------------------------------------------------------------
 
@@ -136,7 +157,7 @@ class SftpStorage(StorageABC):
                 raise Unsupported(self.location(source), "this server cannot copy on its own side")
             if self._root.look(sftp, source).is_directory:
                 raise IsADirectory(self.location(source))
-        return self._writer.store(destination, copy_of(self._root, source), mode)
+        return self._writer.store(destination, copy_of(self._root, source, destination), mode)
 
     # ---- changing the tree ----------------------------------------------------------------------------------------
 
@@ -200,7 +221,7 @@ class SftpStorage(StorageABC):
         self.check_path(path)
         with lend(self._pool, self.location(path)) as sftp:
             self._root.guard(sftp, path)
-            self._make_dirs(sftp, self._root.remote(path), path)
+            directories.make_dirs(sftp, self._root, path, self._root.remote(path))
 
     def remove_dir(self, path: str) -> None:
         """See `StorageABC.remove_dir`."""
@@ -231,12 +252,9 @@ class SftpStorage(StorageABC):
     def usage(self) -> Usage:
         """See `StorageABC.usage`: of the file system that holds the root."""
         with lend(self._pool, self.name) as sftp:
-            try:
-                room = sftp.file_system(sftp.statvfs(self._root.existing(sftp, "")))
-            except Status as error:
-                if error.code == protocol.UNSUPPORTED:
-                    raise Unsupported(self.name, "this server does not tell how much room there is") from error
-                raise
+            if _ROOM not in sftp.extensions:
+                raise Unsupported(self.name, "this server does not tell how much room there is")
+            room = sftp.file_system(sftp.statvfs(self._root.existing(sftp, "")))
         return Usage(total=room.total, used=room.total - room.free, free=room.available)
 
     def probe(self) -> None:
@@ -249,10 +267,3 @@ class SftpStorage(StorageABC):
     def close(self) -> None:
         """See `StorageABC.close`."""
         self._pool.close()
-
-    def check_path(self, path: str) -> None:
-        """See `StorageABC.check_path`. What could lead out of the root is refused here once more."""
-        super().check_path(path)
-        if path and ("\0" in path or any(name in ("", ".", "..") for name in path.split("/"))):
-            raise InvalidName(self.location(path))
-

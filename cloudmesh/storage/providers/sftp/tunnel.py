@@ -8,25 +8,26 @@ import threading
 from typing import Any
 
 from cloudmesh.storage.errors import Unavailable
-from cloudmesh.storage.providers.sftp.settings import Host, Login
+from cloudmesh.storage.providers.sftp.settings import Login
+from cloudmesh.storage.providers.sftp.ssh_config import Host, Route
 from cloudmesh.storage.providers.sftp.ssh_session import ConnectionLost, SshSession
 
 _PIECE = 256 * 1024
 
 
-def socket_to(login: Login) -> socket.socket:
+def socket_to(login: Login, route: Route) -> socket.socket:
     """Return a connected socket to the target, through the jump host where there is one."""
-    if login.jump is None:
-        return _connect(login, login.target)
-    jump = SshSession(login, login.jump, _connect(login, login.jump))
+    if route.jump is None:
+        return _connect(login, route.target)
+    jump = SshSession(login, route.jump, _connect(login, route.jump))
     try:
         with jump.calling("opening the way through the jump host", login.timeouts.connect):
             channel = jump.session.channel_new()
-            channel.open_forward(login.target.host, login.target.port, "127.0.0.1", 0)
+            channel.open_forward(route.target.host, route.target.port, "127.0.0.1", 0)
     except ConnectionLost as error:
         jump.close()
         raise Unavailable(
-            login.service, f"the jump host {login.jump.host} cannot reach {login.target.host} port {login.target.port}"
+            login.service, f"the jump host {route.jump.host} cannot reach {route.target.host} port {route.target.port}"
         ) from error
     ours, theirs = socket.socketpair()
     threading.Thread(target=_forward, args=(jump, channel, theirs), name="sftp-jump", daemon=True).start()
@@ -47,7 +48,7 @@ def _connect(login: Login, host: Host) -> socket.socket:
 
 def _forward(jump: SshSession, channel: Any, local: socket.socket) -> None:
     """Carry bytes between ``local`` and the jump host's channel until one of them ends."""
-    from ssh.exceptions import BaseSSHError
+    from ssh.exceptions import BaseSSHError  # type: ignore[import-untyped]
 
     descriptor = jump.session.get_fd()
     try:

@@ -1,7 +1,7 @@
 """Deadlines for calls into libssh, which waits without limit in places.
 
-A server may accept the connection and then say nothing, or never open the window. One thread shuts the socket down of each
-session whose deadline has passed; libssh then fails at once.
+A server may accept the connection and then say nothing, or never open the window. One thread shuts the socket down of
+each session whose deadline has passed; libssh then fails at once.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from cloudmesh.storage.providers.sftp.directories import make_dirs
 from cloudmesh.storage.providers.sftp.entries import SECOND, to_entry, to_seconds
 from cloudmesh.storage.providers.sftp.faults import about
 from cloudmesh.storage.providers.sftp.pool import Pool
-from cloudmesh.storage.providers.sftp.protocol import BLOCK, WINDOW, ProtocolError, Sftp, Status
+from cloudmesh.storage.providers.sftp.protocol import BLOCK, WINDOW, Attributes, ProtocolError, Sftp, Status
 from cloudmesh.storage.providers.sftp.renaming import check_target, rename, temporary_beside
 from cloudmesh.storage.providers.sftp.root import Root
 from cloudmesh.storage.providers.sftp.sessions import Session, lend
@@ -75,22 +75,7 @@ class Writer:
                         sftp.done(sftp.remove(temporary))
                         begun = False
                     raise
-                permissions = old.permissions & 0o777 if old is not None and old.permissions is not None else None
-                changes = None
-                if permissions is not None or mtime_ns is not None:
-                    seconds = None if mtime_ns is None else to_seconds(mtime_ns)
-                    changes = sftp.fsetstat(handle, permissions=permissions, mtime=seconds)
-                closed = sftp.close(handle)
-                written = sftp.lstat(temporary)
-                if changes is not None:
-                    sftp.done(changes)
-                try:
-                    sftp.done(closed)
-                except Status as error:
-                    _explain(sftp, root, path, error)
-                attributes = sftp.attributes(written)
-                if attributes.size != size:
-                    raise Unavailable(root.location(path), f"the server kept {attributes.size} of {size} bytes")
+                attributes = self._finish(sftp, path, temporary, handle, old, size, mtime_ns)
                 if if_match is not None:
                     now = sftp.attributes_or_none(sftp.stat(root.remote(path)))
                     check_target(root, path, now, mode, if_match)
@@ -100,6 +85,38 @@ class Writer:
         finally:
             if begun:
                 self._remove(temporary)
+
+    def _finish(
+        self,
+        sftp: Sftp,
+        path: str,
+        temporary: bytes,
+        handle: bytes,
+        old: Attributes | None,
+        size: int,
+        mtime_ns: int | None,
+    ) -> Attributes:
+        """Give the temporary file the time and the ``old`` one's permissions, close it and see that all is there."""
+        permissions = old.permissions & 0o777 if old is not None and old.permissions is not None else None
+        changes = None
+        if permissions is not None or mtime_ns is not None:
+            seconds = None if mtime_ns is None else to_seconds(mtime_ns)
+            changes = sftp.fsetstat(handle, permissions=permissions, mtime=seconds)
+        closed = sftp.close(handle)
+        written = sftp.lstat(temporary)
+        if changes is not None:
+            sftp.done(changes)
+        try:
+            sftp.done(closed)
+        except Status as error:
+            _explain(sftp, self._root, path, error)
+        attributes = sftp.attributes(written)
+        if attributes.size != size:
+            # OpenSSH's copy-data says that all is well when the disk is full.
+            if _is_full(sftp, self._root, path):
+                raise QuotaExceeded(self._root.location(path))
+            raise Unavailable(self._root.location(path), f"the server kept {attributes.size} of {size} bytes")
+        return attributes
 
     def _remove(self, temporary: bytes) -> None:
         """Remove what was begun. The connection may be the reason why, so this goes over another one."""
@@ -130,11 +147,12 @@ def content_of(root: Root, path: str, content: Content) -> Fill:
     return fill
 
 
-def copy_of(root: Root, source: str) -> Fill:
-    """Return what lets the server copy the file ``source``.
+def copy_of(root: Root, source: str, destination: str) -> Fill:
+    """Return what lets the server copy the file ``source``, to become ``destination``.
 
     Raises (when called):
         NotFound, IsADirectory, PermissionDenied: there is no such file.
+        QuotaExceeded: no room.
     """
 
     def fill(sftp: Sftp, handle: bytes) -> tuple[int, int | None]:
@@ -147,6 +165,8 @@ def copy_of(root: Root, source: str) -> Fill:
                 size = attributes.size or 0
                 for offset in range(0, size, _COPY_STEP):
                     sftp.done(sftp.copy_data(original, offset, min(_COPY_STEP, size - offset), handle))
+            except Status as error:
+                _explain(sftp, root, destination, error)
             finally:
                 sftp.forget(sftp.close(original))
         return size, None if attributes.mtime is None else attributes.mtime * SECOND
@@ -182,10 +202,16 @@ def _send(sftp: Sftp, root: Root, path: str, handle: bytes, content: Content) ->
 
 
 def _explain(sftp: Sftp, root: Root, path: str, error: Status) -> NoReturn:
-    """Find out whether the plain FAILURE of a write means that the disk is full."""
-    if error.code == protocol.FAILURE:
-        with suppress(Status):
-            room = sftp.file_system(sftp.statvfs(root.existing(sftp, paths.parent(path))))
-            if room.available < BLOCK or room.files_available == 0:
-                raise QuotaExceeded(root.location(path)) from error
+    """Raise what the failure of a write means: its plain FAILURE may be a full disk."""
+    if error.code == protocol.FAILURE and _is_full(sftp, root, path):
+        raise QuotaExceeded(root.location(path)) from error
     raise error
+
+
+def _is_full(sftp: Sftp, root: Root, path: str) -> bool:
+    """Tell whether no room is left where ``path`` lies; False where the server does not tell."""
+    try:
+        room = sftp.file_system(sftp.statvfs(root.existing(sftp, paths.parent(path))))
+    except Status:
+        return False
+    return room.available < BLOCK or room.files_available == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 
 import pycurl
 
-from cloudmesh.storage.errors import AuthenticationFailed, SourceChanged, StorageError, Unavailable
+from cloudmesh.storage.errors import AuthenticationFailed, ConfigError, SourceChanged, StorageError, Unavailable
 from cloudmesh.storage.providers.webdav.messages import Body
 
 _HEADER_LINE = "iso-8859-1"
@@ -25,14 +26,30 @@ _CAUSES = {
     pycurl.E_RECV_ERROR: "the connection broke while receiving",
 }
 
+_NAME_AUTHORITY = "add its authority to the system's certificates, or name that in SSL_CERT_FILE"
+_UNKNOWN_AUTHORITY = ("cannot be verified: its authority is not known here", _NAME_AUTHORITY)
+_CERTIFICATES = {  # by OpenSSL's X509_V_ERR_…
+    9: ("is not valid yet", "check the clock of this computer"),
+    10: ("has expired", "have it renewed, or check the clock of this computer"),
+    18: ("is signed by itself only", "if it is the right one, name it in SSL_CERT_FILE"),
+    23: ("has been revoked", "have it renewed"),
+}
+_OTHER_HOST = re.compile(r"no alternative certificate subject name|does not match target")
+
 
 class Source:
-    """Feeds a body to libcurl piece by piece and makes sure that a wrong length never looks like a whole file."""
+    """Feeds a body to libcurl piece by piece and makes sure that a wrong length never looks like a whole file.
+
+    Attributes:
+        error: why it could not go on, to be raised once libcurl has given up.
+        asked: set whenever libcurl asks for bytes, which it does while the service takes them.
+    """
 
     def __init__(self, body: Body, subject: str) -> None:
         self.body = body
         self.subject = subject
         self.error: BaseException | None = None
+        self.asked = False
         self._opened = False
 
     def _restart(self) -> None:
@@ -52,6 +69,7 @@ class Source:
 
     def read(self, limit: int) -> bytes | int:
         """Return up to ``limit`` bytes, as libcurl asks for them."""
+        self.asked = True
         try:
             if not self._opened:
                 self._restart()
@@ -121,7 +139,6 @@ class Exchange:
         self._patience = patience
         self._source = source
         self._pieces: deque[bytes] = deque()
-        self._headers_done = False
         self._done = False
         self._progress = False
         easy = connection.easy
@@ -143,7 +160,6 @@ class Exchange:
 
     def _on_data(self, data: bytes) -> None:
         self._progress = True
-        self._headers_done = True
         self._pieces.append(data)
 
     def _advance(self) -> None:
@@ -159,6 +175,9 @@ class Exchange:
             if self._pieces:
                 return
             now = time.monotonic()
+            if self._source is not None and self._source.asked:
+                self._source.asked = False
+                self._progress = True
             if self._progress:
                 last = now
             elif now - last > self._patience and easy.getinfo(pycurl.PRETRANSFER_TIME) > 0:
@@ -171,7 +190,8 @@ class Exchange:
         if self._source is not None and self._source.error is not None:
             raise self._source.error
         for _, code, message in failed:
-            raise _translate(code, message, self._subject)
+            verified = self._connection.easy.getinfo(pycurl.SSL_VERIFYRESULT)
+            raise _translate(code, message, verified, self._subject)
 
     def begin(self) -> None:
         """Wait for the status and headers.
@@ -199,11 +219,22 @@ class Exchange:
         self._connection.multi.remove_handle(self._connection.easy)
 
 
-def _translate(code: int, message: str, subject: str) -> StorageError:
-    if code in (pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT_BADFILE):
-        return AuthenticationFailed(
-            subject,
-            "the server's certificate cannot be verified",
-            "add its authority to the system's certificates, or name it in SSL_CERT_FILE",
-        )
+def _translate(code: int, message: str, verified: int, subject: str) -> StorageError:
+    """Return what a failure of libcurl means.
+
+    Args:
+        code, message: libcurl's own.
+        verified: OpenSSL's result of verifying the server's certificate.
+        subject: what was asked for.
+    """
+    if code == pycurl.E_PEER_FAILED_VERIFICATION:
+        if _OTHER_HOST.search(message):
+            return AuthenticationFailed(
+                subject, "the server's certificate is for another host name", "check credentials.url"
+            )
+        why, hint = _CERTIFICATES.get(verified, _UNKNOWN_AUTHORITY)
+        return AuthenticationFailed(subject, f"the server's certificate {why}", hint)
+    if code == pycurl.E_SSL_CACERT_BADFILE:
+        why = "the file of certificate authorities cannot be read"
+        return ConfigError(subject, why, "check the environment variable SSL_CERT_FILE")
     return Unavailable(subject, _CAUSES.get(code, f"the connection failed (libcurl error {code})"))

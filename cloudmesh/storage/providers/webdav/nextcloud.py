@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from cloudmesh.storage.abc import Content
 from cloudmesh.storage.errors import SourceChanged, StorageError, Unsupported
+from cloudmesh.storage.providers.webdav.address import encoded
 from cloudmesh.storage.providers.webdav.answers import error_for
 from cloudmesh.storage.providers.webdav.messages import Answer, Body
 
@@ -51,6 +52,10 @@ class Uploads:
             return None
         dav = match["dav"] + "/dav"
         return cls(f"{dav}/uploads/{user}", f"{dav}/files/{user}{match['below'] or ''}")
+
+    def address_of(self, path: str) -> str:
+        """Return the address of ``path`` as ``Destination`` wants it."""
+        return self.files + encoded(path)
 
 
 class Upload:

@@ -86,7 +86,8 @@ def _extent(status: int, headers: Mapping[str, str], start: int, subject: str) -
     if match is None:
         raise Unavailable(subject, "the service does not tell which part of the file it sends")
     first, size = int(match[1]), count(match[3])
-    if start >= 0 and first != start:
+    expected = start if start >= 0 else first if size is None else max(0, size + start)
+    if first != expected:
         raise Unavailable(subject, "the service sends another part of the file than was asked for")
     return size, first
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
@@ -56,14 +55,12 @@ class Service:
             StorageError: it cannot be asked.
         """
         # No lock: threads that ask at once find the same, and none waits through another's failure to connect.
-        if self._server is None:
-            self.connect()
-        assert self._server is not None  # noqa: S101 - what connect does
-        return self._server
+        return self._server or self.connect()
 
-    def connect(self) -> None:
+    def connect(self) -> Server:
         """Find out, again if need be, what kind of server it is. Raises as `server`."""
         self._server = detect(self.client, self.addresses, self.uploads, self.location(""))
+        return self._server
 
     def location(self, path: str) -> str:
         """Return ``path`` as the user would type it."""
@@ -95,8 +92,8 @@ class Service:
             raise NotFound(subject)
         if answer.status in CLIENT_REFUSALS and path and self.is_below_file(path):
             raise NotFound(subject)
-        if answer.status == 405 or answer.status in REDIRECTS:
-            why = f"the server does not say what is in this directory (HTTP {answer.status})"
+        if answer.status == 405 or (path and answer.status in REDIRECTS):
+            why = f"the server does not say what is there (HTTP {answer.status})"
             raise Unsupported(subject, why, INDEX_HINT)
         raise self.error(answer, path)
 
@@ -136,9 +133,7 @@ class Service:
 
         headers = [("Depth", depth), XML_TYPE]
         try:
-            answer = self.client.request(
-                "PROPFIND", url, subject, headers=headers, body=Body.of_bytes(body), sink=sink
-            )
+            answer = self.client.request("PROPFIND", url, subject, headers=headers, body=Body.of_bytes(body), sink=sink)
             if answer.status == 207:
                 parser.close()
         except MultistatusError as error:
@@ -153,7 +148,7 @@ class Service:
         """
         verb = "remove" if remove else "set"
         xml = (
-            f'{XML}<d:propertyupdate xmlns:d="DAV:" xmlns:v="{escape(OURS)}"><d:{verb}><d:prop>{prop}</d:prop>'
+            f'{XML}<d:propertyupdate xmlns:d="DAV:" xmlns:v="{OURS}"><d:{verb}><d:prop>{prop}</d:prop>'
             f"</d:{verb}></d:propertyupdate>"
         )
         answer = self.client.request("PROPPATCH", url, subject, headers=[XML_TYPE], body=Body.of_bytes(xml.encode()))
