@@ -20,7 +20,7 @@ from cloudmesh.storage.errors import (
 )
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.vdir.distribute import is_as_seen
-from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of
 from cloudmesh.vdir.work import Work
 
@@ -89,7 +89,14 @@ class Inspector:
             for replica in replicas
         ]
         found: list[list[Found]] = [[] for _ in files]
-        for question, result in run_parallel(self._look, questions, self._work.parallel):
+        open_questions: list[_Question] = []
+        for question in questions:
+            replica = question.replica
+            if question.listed is not None and _is_unchanged(replica, question.listed):
+                found[question.place].append(Found(question.node, replica, _seen(question.node, replica)))
+            else:
+                open_questions.append(question)
+        for question, result in run_parallel(self._look, open_questions, self._work.parallel):
             node, replica = question.node, question.replica
             if not isinstance(result, StorageError):
                 found[question.place].append(Found(node, replica, result))
@@ -192,6 +199,16 @@ class _Listing:
         return self._here if self._here is not None and self._here.path == path else None
 
 
+def _is_unchanged(replica: Replica, entry: Entry) -> bool:
+    """Tell whether a replica that was whole is the file that we saw last."""
+    return replica.state in ("available", "stale") and replica.version > 0 and is_as_seen(replica, entry)
+
+
+def _seen(node: Node, replica: Replica) -> Replica:
+    state: State = "available" if replica.version == node.version else "stale"
+    return replace(replica, state=state, checked_ns=time.time_ns())
+
+
 def judged(service: StorageABC, node: Node, replica: Replica, entry: Entry) -> Replica:
     """Return a replica with the state that what is there now means.
 
@@ -202,9 +219,9 @@ def judged(service: StorageABC, node: Node, replica: Replica, entry: Entry) -> R
     Raises:
         StorageError: the file had to be read, and could not be.
     """
+    if _is_unchanged(replica, entry):
+        return _seen(node, replica)
     seen = replace(replica, checked_ns=time.time_ns())
-    if replica.state in ("available", "stale") and replica.version and is_as_seen(replica, entry):
-        return replace(seen, state="available" if replica.version == node.version else "stale")
     if entry.is_directory or not _same_facts(service, node, replica, entry):
         return replace(seen, state="stale", version=0)
     return replace(

@@ -428,6 +428,64 @@ def test_purge_removes_the_files_too_but_not_those_that_another_name_uses(
     assert b"".join(vdir.cat("/other name")) == b"alpha"
 
 
+def test_purge_leaves_a_file_that_somebody_changed_and_all_of_its_replicas(
+    vdir: Vdir, source: Path, disks: dict[str, Path]
+) -> None:
+    vdir.put(str(source), "/data", to=["one", "two"], recursive=True)
+    (disks["two"] / "data/a.txt").write_bytes(b"their work")
+    report = vdir.delete("/data", recursive=True, purge=True)
+    assert (report.files, [one.name for one in report.failures]) == (3, ["/data/a.txt on two"])
+    assert names(vdir) == ["data/a.txt"]
+    assert b"".join(vdir.cat("/data/a.txt")) == b"alpha"
+    assert (disks["two"] / "data/a.txt").read_bytes() == b"their work"
+
+
+def test_a_purge_of_the_root_is_refused_before_anything_is_removed(
+    vdir: Vdir, source: Path, disks: dict[str, Path]
+) -> None:
+    vdir.put(str(source), "/", to=["one"], recursive=True)
+    with pytest.raises(Refused, match="root"):
+        vdir.delete("/", recursive=True, purge=True)
+    assert read_tree(disks["one"]) == FILES
+
+
+def test_purge_of_two_names_of_one_file_removes_it(vdir: Vdir, source: Path, disks: dict[str, Path]) -> None:
+    vdir.put(str(source / "a.txt"), "/data/a.txt", to=["one"])
+    vdir.add("one:data/a.txt", "/data/again.txt")
+    vdir.delete("/data", recursive=True, purge=True)
+    assert read_tree(disks["one"]) == {}
+
+
+def test_the_file_of_another_name_is_never_overwritten_nor_dropped(
+    vdir: Vdir, source: Path, disks: dict[str, Path]
+) -> None:
+    vdir.put(str(source / "a.txt"), "/a.txt", to=["one", "two"])
+    vdir.move("/a.txt", "/moved")
+    with pytest.raises(AlreadyExists, match="another name"):
+        vdir.put(str(source / "b/c.bin"), "/a.txt", to=["one"], force=True)
+    assert b"".join(vdir.cat("one:/moved")) == b"alpha"
+    vdir.add("one:a.txt", "/second")
+    vdir.drop("/moved", from_=["one"])
+    assert b"".join(vdir.cat("/second")) == b"alpha"
+
+
+def test_add_refuses_a_file_that_was_changed_since(vdir: Vdir, disks: dict[str, Path]) -> None:
+    write_tree(disks["one"], {"x": b"first"})
+    vdir.add("one:x", "/x")
+    (disks["one"] / "x").write_bytes(b"later")
+    with pytest.raises(AlreadyExists, match="other content"):
+        vdir.add("one:x", "/x")
+
+
+def test_a_touched_replica_is_read_and_wrong_bytes_are_told(vdir: Vdir, source: Path, disks: dict[str, Path]) -> None:
+    vdir.put(str(source / "a.txt"), "/a.txt", to=["one"])
+    (disks["one"] / "a.txt").touch()
+    assert b"".join(vdir.cat("/a.txt")) == b"alpha"
+    (disks["one"] / "a.txt").write_bytes(b"ALPHA")
+    with pytest.raises(StorageError):
+        list(vdir.cat("/a.txt"))
+
+
 # ---- status, heal, why, prefer -------------------------------------------------------------------------------------
 
 
@@ -451,6 +509,21 @@ def test_status_finds_what_is_missing_and_changed_and_heal_mends_it(
     assert (disks["two"] / "data/b/c.bin").read_bytes() == b"their work", "what others wrote is not overwritten unasked"
     assert vdir.heal("/data", force=True).errors == 0
     assert (disks["two"] / "data/b/c.bin").read_bytes() == FILES["b/c.bin"]
+    assert not vdir.status("/data", check=True).failed
+
+
+def test_a_service_that_has_lost_everything_is_not_believed_unasked(
+    vdir: Vdir, tmp_path: Path, disks: dict[str, Path]
+) -> None:
+    many = write_tree(tmp_path / "many", {f"f{i}": b"%d" % i for i in range(12)})
+    vdir.put(str(many), "/data", to=["one", "two"], recursive=True)
+    disks["two"].rename(tmp_path / "unmounted")
+    report = vdir.heal("/data")
+    assert (report.files, report.errors) == (0, 12)
+    assert "mounted" in report.failures[0].error
+    assert not disks["two"].exists()
+    assert vdir.heal("/data", dryrun=True, force=True).files == 12
+    assert vdir.heal("/data", force=True).files == 12
     assert not vdir.status("/data", check=True).failed
 
 
