@@ -101,6 +101,11 @@ def is_service_name(name: str) -> bool:
     return bool(_SERVICE.match(name))
 
 
+def below(path: str, directory: str) -> str:
+    """Return ``path``, which lies in ``directory``, as seen from there."""
+    return path[len(directory) + 1 :] if directory else path
+
+
 def is_below(path: str, directory: str) -> bool:
     """Tell whether ``path`` lies somewhere in ``directory``, both normalised; nothing lies below itself."""
     return bool(path) and (not directory or path.startswith(directory + "/"))

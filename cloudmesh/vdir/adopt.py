@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -14,12 +14,30 @@ from cloudmesh.storage.services import exists
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import is_as_seen
 from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
 
 _BATCH = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the user wants to add, and where.
+
+    Attributes:
+        text: SERVICE:PATH of a file, a pattern or a directory, as typed.
+        target: virtual path.
+        into: a single file goes into the directory ``target``; else that is its name.
+        recursive: it may be a directory; what is in it goes into ``target``.
+    """
+
+    text: str
+    target: str
+    into: bool
+    recursive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +49,13 @@ class Adoption:
     path: str
 
 
-def adopt(files: Iterable[Adoption], work: Work, report: Report, *, dryrun: bool) -> None:
-    """Register files in place. A name that is there gets a further replica, if the content is the same."""
-    for batch in chunks(files, _BATCH):
+def adopt(place: Place, work: Work, report: Report, *, dryrun: bool) -> None:
+    """Register files in place. A name that is there gets a further replica, if the content is the same.
+
+    Raises:
+        NotFound, IsADirectory, ConfigError, InvalidName: about the place, before anything is registered.
+    """
+    for batch in chunks(_files(place, work, dryrun=dryrun), _BATCH):
         nodes = work.catalogue.lookup_many([file.path for file in batch])
         replicas = work.catalogue.replicas_of(list(nodes.values()))
         accepted: list[NewFile] = []
@@ -52,6 +74,31 @@ def adopt(files: Iterable[Adoption], work: Work, report: Report, *, dryrun: bool
             report.done(file.entry.size)
         if not dryrun:
             work.catalogue.register(accepted)
+
+
+def _files(place: Place, work: Work, *, dryrun: bool) -> Iterator[Adoption]:
+    """Yield the files that a place means; its directories become virtual ones."""
+    location = work.services.locate(place.text)
+    service = work.open(location.service)
+    services = work.services.names()
+    fitting = _matches(service, location.path)
+    entry = service.stat(location.path) if fitting is None else None
+    if entry is not None and entry.is_directory:
+        if not place.recursive:
+            raise IsADirectory(str(location), hint="--recursive takes all that is in it")
+        for found in service.scan(location.path, recursive=True):
+            path = paths.join(place.target, paths.below(found.path, location.path))
+            refuse_service_name(path, services)
+            if not found.is_directory:
+                yield Adoption(service, found, path)
+            elif not dryrun:
+                work.catalogue.make_dir(path, parents=True, exist_ok=True)
+        return
+    into = place.into or fitting is not None
+    for found in fitting if fitting is not None else [entry] if entry is not None else []:
+        path = paths.join(place.target, found.name) if into else place.target
+        refuse_service_name(path, services)
+        yield Adoption(service, found, path)
 
 
 def _is_registered(file: Adoption, node: Node, replicas: Sequence[Replica]) -> bool:
@@ -127,7 +174,7 @@ def expand(text: str) -> list[str]:
         return [text]
 
 
-def matches(service: StorageABC, path: str) -> list[Entry] | None:
+def _matches(service: StorageABC, path: str) -> list[Entry] | None:
     """Return the files that a pattern in the last part of ``path`` fits; None where ``path`` is no pattern.
 
     What exists under the name itself is never taken for a pattern.

@@ -39,24 +39,15 @@ from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import cwd, exchange
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.names import refuse_service_name
-from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.nodes import Node, Replica, only
 from cloudmesh.vdir.records import (
     Choice,
     NameInfo,
-    Problem,
-    ReplicaInfo,
-    ServiceStatus,
     Status,
-    is_good,
     name_info,
 )
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
-    from cloudmesh.storage.disk import Disk
-    from cloudmesh.vdir.adopt import Adoption
-    from cloudmesh.vdir.distribute import Copy
-    from cloudmesh.vdir.download import Download
-    from cloudmesh.vdir.upload import Upload
     from cloudmesh.vdir.work import Work
 
 Files = Iterator[tuple[Node, tuple[Replica, ...]]]
@@ -238,16 +229,16 @@ class Vdir:
             IsADirectory: it is a directory and ``recursive`` is not given.
             AlreadyExists: the name has other content, or a replica on this service already.
         """
-        from cloudmesh.vdir.adopt import adopt, expand
+        from cloudmesh.vdir.adopt import Place, adopt, expand
 
         if fileendpoint is None:
             raise UsageError("vdir add", "argument FILEENDPOINT is missing", "SERVICE:PATH of a file or directory")
         target = self._path(dir_and_name)
         report = Report("add", dryrun=dryrun)
         places = expand(fileendpoint)
-        for place in places:
-            found = self._adoptions(place, target, dir_and_name, recursive, many=len(places) > 1, dryrun=dryrun)
-            adopt(found, self._work, report, dryrun=dryrun)
+        into = len(places) > 1 or self._is_directory(target, dir_and_name)
+        for one in places:
+            adopt(Place(one, target, into, recursive), self._work, report, dryrun=dryrun)
         return report.ended()
 
     def put(
@@ -284,7 +275,7 @@ class Vdir:
             ConfigError: there is no such service.
         """
         from cloudmesh.storage.disk import Disk, split_file
-        from cloudmesh.vdir.upload import Upload, upload
+        from cloudmesh.vdir.upload import Upload, local_tree, upload
 
         services = self._named_services(to)
         disk, name = split_file(source)
@@ -294,10 +285,9 @@ class Vdir:
         if entry.is_directory:
             if not recursive:
                 raise IsADirectory(disk.location(name), hint="--recursive takes all that is in it")
-            refuse_service_name(target, self._services.names())
-            files = self._local_tree(Disk(disk.location(name)), target, dryrun=dryrun)
+            files = local_tree(Disk(disk.location(name)), target, self._work, report, dryrun=dryrun)
         else:
-            path = self._file_target(target, dir_or_name, name)
+            path = paths.join(target, name) if self._is_directory(target, dir_or_name) else target
             refuse_service_name(path, self._services.names())
             files = iter([Upload(disk, entry, path)])
         upload(files, services, self._work, report, force=force, dryrun=dryrun)
@@ -319,7 +309,7 @@ class Vdir:
             ChecksumMismatch: no replica has the right bytes; what was at DESTINATION is unchanged.
         """
         from cloudmesh.storage.disk import Disk, split_file
-        from cloudmesh.vdir.download import Download, download
+        from cloudmesh.vdir.download import Download, download, tree
 
         path, service = self._name(name)
         node = self._catalogue.lookup(path)
@@ -328,7 +318,7 @@ class Vdir:
             if not recursive:
                 raise IsADirectory(f"/{path}", hint="--recursive takes all that is in it")
             disk = Disk(destination)
-            files = self._downloads(self._walk(path, disk, dryrun=dryrun), service, path)
+            files = tree(path, service, disk, self._work, dryrun=dryrun)
         else:
             disk, target = split_file(destination)
             try:
@@ -336,7 +326,7 @@ class Vdir:
             except NotFound:
                 is_directory = False
             target = paths.join(target, node.name) if is_directory else target
-            sources = self._work.sources(node, self._only(service, self._catalogue.replicas_of([node])[node.id]))
+            sources = self._work.sources(node, only(service, self._catalogue.replicas_of([node])[node.id]))
             files = iter([Download(node, sources, target)])
         download(files, disk, self._work, report, dryrun=dryrun)
         return report.ended()
@@ -369,19 +359,12 @@ class Vdir:
             NotFound, IsADirectory, ConfigError: as `put`.
             AlreadyExists: a foreign file is in the way.
         """
-        from cloudmesh.vdir.distribute import distribute
+        from cloudmesh.vdir.duplicate import duplicate
 
         services = self._named_services(to)
-        node = self._catalogue.lookup(self._path(dir_or_name))
-        if node.is_directory and not recursive:
-            raise IsADirectory(f"/{node.path}", hint="--recursive takes all that is in it")
         report = Report("copy", dryrun=dryrun)
-        copies = self._copies(self._files(node), services, force, report)
-        if dryrun:
-            for copy in copies:
-                report.done(copy.node.size)
-            return report.ended()
-        distribute(copies, self._work, report)
+        files = self._files(self._catalogue.lookup(self._path(dir_or_name)), recursive=recursive)
+        duplicate(files, services, self._work, report, force=force, dryrun=dryrun)
         return report.ended()
 
     @destructive
@@ -403,8 +386,7 @@ class Vdir:
         from cloudmesh.vdir.removal import drop
 
         node = self._catalogue.lookup(self._path(dir_or_name))
-        if node.is_directory and not recursive:
-            raise IsADirectory(f"/{node.path}", hint="--recursive takes all that is in it")
+        files = self._files(node, recursive=recursive)
         report = Report("drop", dryrun=dryrun)
         services = list(dict.fromkeys(from_))
         if not node.is_directory:
@@ -417,7 +399,7 @@ class Vdir:
             for service in services:
                 if service not in known:
                     raise self._no_such_service(service)
-        drop(self._files(node), services, self._work, report, dryrun=dryrun)
+        drop(files, services, self._work, report, dryrun=dryrun)
         return report.ended()
 
     def heal(self, dir_or_name: str = "", *, force: bool = False, dryrun: bool = False) -> Report:
@@ -450,50 +432,14 @@ class Vdir:
         Raises:
             NotFound: there is no such name.
         """
-        from cloudmesh.vdir.heal import inspect
-        from cloudmesh.vdir.placement import candidates
+        from cloudmesh.vdir.status import directory_status, file_status, problems
 
         path = self._path(dir_or_name)
         node = self._catalogue.lookup(path)
-        problems: list[Problem] = []
-        if check:
-            for file, found in inspect(self._files(node), self._work):
-                if not found:
-                    problems.append(Problem(f"/{file.path}", "", "missing", "it has no replica"))
-                for one in found:
-                    if one.error or not is_good(file, one.now):
-                        problems.append(Problem(f"/{file.path}", one.now.service, one.now.state, one.error))
+        wrong = problems(self._files(node), self._work) if check else []
         if node.is_directory:
-            totals = self._catalogue.totals(path)
-            services = [ServiceStatus(one.service, one.state, one.files, one.bytes) for one in totals.services]
-            return Status(f"/{path}", "directory", totals.files, totals.bytes, services=services, problems=problems)
-        replicas = self._catalogue.replicas_of([node])[node.id]
-        ranked = candidates(node, replicas, self._work.knowledge)
-        infos = [
-            ReplicaInfo(
-                service=one.replica.service,
-                path=one.replica.path,
-                state=one.replica.state,
-                preferred=index == 0 and not one.excluded,
-                size=one.replica.size,
-                modified_ns=one.replica.mtime_ns,
-                version=one.replica.version,
-                etag=one.replica.etag,
-                sha256=one.replica.sha256,
-                checked_ns=one.replica.checked_ns,
-            )
-            for index, one in enumerate(ranked)
-        ]
-        return Status(
-            f"/{path}",
-            "file",
-            1,
-            node.size or 0,
-            version=node.version,
-            sha256=node.sha256,
-            replicas=infos,
-            problems=problems,
-        )
+            return directory_status(path, self._catalogue.totals(path), wrong)
+        return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work)
 
     def why(self, name: str) -> list[Choice]:
         """Return all replicas of a file in the order in which they would be read, with what decides.
@@ -501,21 +447,9 @@ class Vdir:
         Raises:
             NotFound, IsADirectory: there is no such file.
         """
-        from cloudmesh.vdir.placement import candidates, reason
+        from cloudmesh.vdir.status import choices
 
-        node, replicas = self._file(name)
-        ranked = candidates(node, replicas, self._work.knowledge)
-        return [
-            Choice(
-                rank=None if one.excluded else index + 1,
-                service=one.replica.service,
-                state=one.replica.state,
-                set=one.figures["set"],
-                seconds=one.figures["seconds"],
-                reason=reason(ranked, index),
-            )
-            for index, one in enumerate(ranked)
-        ]
+        return choices(*self._file(name), self._work)
 
     def prefer(self, dir_or_name: str, services: Names | None = None) -> NameInfo:
         """Set from which services to read a file, or everything below a directory, best first; none takes it back.
@@ -660,11 +594,7 @@ class Vdir:
         node = self._catalogue.lookup(path)
         if node.is_directory:
             raise IsADirectory(f"/{path}")
-        return node, self._only(service, self._catalogue.replicas_of([node])[node.id])
-
-    @staticmethod
-    def _only(service: str | None, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
-        return tuple(one for one in replicas if service in (None, one.service))
+        return node, only(service, self._catalogue.replicas_of([node])[node.id])
 
     def _named_services(self, names: Sequence[str] | None) -> list[str]:
         """Return the services to work on, all of them configured."""
@@ -679,91 +609,22 @@ class Vdir:
     def _no_such_service(name: str) -> ConfigError:
         return ConfigError(name, "there is no such service", "cms storage config list names those there are")
 
-    def _files(self, node: Node) -> Files:
-        """Yield the file, or all files below the directory, with their replicas."""
+    def _files(self, node: Node, *, recursive: bool = True) -> Files:
+        """Yield the file, or all files below the directory, with their replicas.
+
+        Raises:
+            IsADirectory: it is a directory and ``recursive`` is not given.
+        """
+        if node.is_directory and not recursive:
+            raise IsADirectory(f"/{node.path}", hint="--recursive takes all that is in it")
         nodes = self._catalogue.walk(node.path) if node.is_directory else iter([node])
         return self._catalogue.with_replicas(one for one in nodes if not one.is_directory)
 
-    def _file_target(self, target: str, typed: str, name: str) -> str:
-        """Return the virtual path of a single file: inside the target where that is a directory."""
+    def _is_directory(self, target: str, typed: str) -> bool:
+        """Tell whether a file goes into ``target`` rather than getting that name."""
         if not target or typed.endswith("/") or not typed:
-            return paths.join(target, name)
-        with suppress(NotFound):
-            if self._catalogue.lookup(target).is_directory:
-                return paths.join(target, name)
-        return target
-
-    def _local_tree(self, disk: Disk, target: str, *, dryrun: bool) -> Iterator[Upload]:
-        from cloudmesh.vdir.upload import Upload
-
-        services = self._services.names()
-        for entry in disk.scan("", recursive=True):
-            path = paths.join(target, entry.path)
-            if not target:
-                refuse_service_name(path, services)
-            if not entry.is_directory:
-                yield Upload(disk, entry, path)
-            elif not dryrun:
-                self._catalogue.make_dir(path, parents=True, exist_ok=True)
-
-    def _adoptions(
-        self, place: str, target: str, typed: str, recursive: bool, *, many: bool, dryrun: bool
-    ) -> Iterator[Adoption]:
-        from cloudmesh.vdir.adopt import Adoption, matches
-
-        location = self._services.locate(place)
-        service = self._services.open(location.service)
-        services = self._services.names()
-        fitting = matches(service, location.path)
-        if fitting is not None:
-            for entry in fitting:
-                yield Adoption(service, entry, paths.join(target, entry.name))
-            return
-        entry = service.stat(location.path)
-        if not entry.is_directory:
-            inside = paths.join(target, entry.name)
-            path = inside if many else self._file_target(target, typed, entry.name)
-            refuse_service_name(path, services)
-            yield Adoption(service, entry, path)
-            return
-        if not recursive:
-            raise IsADirectory(str(location), hint="--recursive takes all that is in it")
-        for entry in service.scan(location.path, recursive=True):
-            below = entry.path[len(location.path) + 1 :] if location.path else entry.path
-            path = paths.join(target, below)
-            refuse_service_name(path, services)
-            if not entry.is_directory:
-                yield Adoption(service, entry, path)
-            elif not dryrun:
-                self._catalogue.make_dir(path, parents=True, exist_ok=True)
-
-    def _walk(self, path: str, disk: Disk, *, dryrun: bool) -> Iterator[Node]:
-        """Yield the files below a directory; the directories are made on the disk."""
-        for node in self._catalogue.walk(path):
-            if not node.is_directory:
-                yield node
-            elif not dryrun:
-                disk.make_dir(node.path[len(path) + 1 :] if path else node.path)
-
-    def _downloads(self, nodes: Iterator[Node], service: str | None, below: str) -> Iterator[Download]:
-        from cloudmesh.vdir.download import Download
-
-        for node, replicas in self._catalogue.with_replicas(nodes):
-            target = node.path[len(below) + 1 :] if below else node.path
-            yield Download(node, self._work.sources(node, self._only(service, replicas)), target)
-
-    def _copies(self, files: Files, services: Sequence[str], force: bool, report: Report) -> Iterator[Copy]:
-        from cloudmesh.vdir.distribute import Copy
-        from cloudmesh.vdir.sources import unreadable
-
-        for node, replicas in files:
-            known = {one.service: one for one in replicas}
-            sources = self._work.sources(node, replicas)
-            for service in services:
-                replica = known.get(service)
-                if replica is not None and is_good(node, replica):
-                    report.skipped += 1
-                elif not sources:
-                    report.fail(f"/{node.path}", unreadable(node))
-                else:
-                    yield Copy(node, service, sources, replica, force)
+            return True
+        try:
+            return self._catalogue.lookup(target).is_directory
+        except NotFound:
+            return False

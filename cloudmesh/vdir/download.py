@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import NotFound, StorageError
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.nodes import Node
+from cloudmesh.vdir.nodes import Node, only
 from cloudmesh.vdir.sources import Source, sha256_of, unreadable, use_first
 from cloudmesh.vdir.work import Work
 
@@ -23,6 +24,28 @@ class Download:
     node: Node
     sources: Sequence[Source]
     target: str
+
+
+def tree(path: str, service: str | None, disk: Disk, work: Work, *, dryrun: bool) -> Iterator[Download]:
+    """Yield all files below a virtual directory; its directories are made on the disk.
+
+    Args:
+        path: of the directory.
+        service: from which to read; None = the best.
+        disk: where to.
+        work: the catalogue and the services.
+        dryrun: make no directory.
+    """
+
+    def files() -> Iterator[Node]:
+        for node in work.catalogue.walk(path):
+            if not node.is_directory:
+                yield node
+            elif not dryrun:
+                disk.make_dir(paths.below(node.path, path))
+
+    for node, replicas in work.catalogue.with_replicas(files()):
+        yield Download(node, work.sources(node, only(service, replicas)), paths.below(node.path, path))
 
 
 def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, *, dryrun: bool) -> None:

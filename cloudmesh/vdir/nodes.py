@@ -86,6 +86,11 @@ class Replica:
     entry_id: int = 0
 
 
+def only(service: str | None, replicas: Sequence[Replica]) -> tuple[Replica, ...]:
+    """Return the replica on ``service``, or all of them where it is None."""
+    return tuple(one for one in replicas if service in (None, one.service))
+
+
 @dataclass(frozen=True, slots=True)
 class NewFile:
     """A file to be registered: its virtual path, its content as far as known, and where it lies."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import AlreadyExists, IsADirectory, StorageError
+from cloudmesh.storage.errors import AlreadyExists, InvalidName, IsADirectory, NotADirectory, StorageError
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import BATCH, Copy, begin, distribute, give_up, make
-from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.lookup import check_path, chunks
+from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import Source, sha256_of
@@ -36,6 +38,29 @@ class Upload:
     def source(self) -> Source:
         """The local file, as it was when it was found."""
         return Source(self.disk, self.entry)
+
+
+def local_tree(disk: Disk, target: str, work: Work, report: Report, *, dryrun: bool) -> Iterator[Upload]:
+    """Yield all files of a directory of this computer; its directories become virtual ones.
+
+    A name that the catalogue cannot hold is counted as failed, and the others go on.
+
+    Raises:
+        InvalidName: a top-level directory would have a service's name.
+    """
+    services = work.services.names()
+    refuse_service_name(target, services)
+    for entry in disk.scan("", recursive=True):
+        path = paths.join(target, entry.path)
+        refuse_service_name(path, services)
+        try:
+            check_path(path)
+            if not entry.is_directory:
+                yield Upload(disk, entry, path)
+            elif not dryrun:
+                work.catalogue.make_dir(path, parents=True, exist_ok=True)
+        except (InvalidName, AlreadyExists, NotADirectory) as error:
+            report.fail(disk.location(entry.path), error)
 
 
 def upload(
@@ -95,9 +120,18 @@ class _Batch:
         self._replicas |= self._work.catalogue.replicas_of(list(nodes.values()))
 
     def _register(self, files: Sequence[Upload]) -> None:
-        self._work.catalogue.register(
-            NewFile(file.path, file.entry.size, file.entry.mtime_ns, self._hashes[file.path]) for file in files
-        )
+        new = {
+            file.path: NewFile(file.path, file.entry.size, file.entry.mtime_ns, self._hashes[file.path])
+            for file in files
+        }
+        try:
+            self._work.catalogue.register(new.values())
+        except (IsADirectory, NotADirectory):  # one name is in the way: the others go on without it
+            for path, one in new.items():
+                try:
+                    self._work.catalogue.register([one])
+                except (IsADirectory, NotADirectory) as error:
+                    self._report.fail(f"/{path}", error)
         # another process may have been faster, with other content
         self._look_up(files)
 

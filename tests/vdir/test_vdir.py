@@ -164,6 +164,22 @@ def test_put_refuses_what_is_wrong_and_changes_nothing(vdir: Vdir, source: Path,
     assert read_tree(disks["one"]) == {"file": b"alpha"}
 
 
+def test_names_that_cannot_be_are_counted_and_the_others_go_on(
+    vdir: Vdir, source: Path, disks: dict[str, Path]
+) -> None:
+    vdir.put(str(source / "a.txt"), "/data/b", to=["two"])
+    (source / "not utf-8 \udcff").write_bytes(b"")
+    report = vdir.put(str(source), "/data", to=["one"], recursive=True)
+    assert sorted(Path(failure.name).name for failure in report.failures) == [
+        "b",
+        "c.bin",
+        "d e",
+        "not utf-8 \udcff",
+        "ü #%?.txt",
+    ]
+    assert read_tree(disks["one"]) == {"data/a.txt": b"alpha", "data/empty": b""}
+
+
 def test_a_foreign_file_in_the_way_is_never_overwritten_without_force(
     vdir: Vdir, source: Path, disks: dict[str, Path]
 ) -> None:
