@@ -36,12 +36,13 @@ from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import Observer, nobody
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir import cwd, exchange
+from cloudmesh.vdir import cwd
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import Node, Replica, only
 from cloudmesh.vdir.records import (
     Choice,
+    Imported,
     NameInfo,
     Status,
     name_info,
@@ -498,8 +499,9 @@ class Vdir:
         from pathlib import Path
 
         from cloudmesh.storage.local_files import replacing, translated
+        from cloudmesh.vdir.exchange import export_lines
 
-        lines = exchange.export_lines(self._catalogue, self._path(dir))
+        lines = export_lines(self._catalogue, self._path(dir))
         if file == "-":
             return (line.rstrip("\n") for line in lines)
         path = Path(file).expanduser()
@@ -511,7 +513,7 @@ class Vdir:
         report.files -= 1  # the first line tells the format
         return report.ended()
 
-    def import_(self, file: str) -> exchange.Imported:
+    def import_(self, file: str) -> Imported:
         """Read an exported file back, all of it or nothing; doing it again changes nothing. ``-`` is the input.
 
         Raises:
@@ -521,13 +523,14 @@ class Vdir:
         from pathlib import Path
 
         from cloudmesh.storage.local_files import translated
+        from cloudmesh.vdir.exchange import import_lines
 
         if file == "-":
             import sys
 
-            return exchange.import_lines(self._catalogue, sys.stdin, "standard input")
+            return import_lines(self._catalogue, sys.stdin, "standard input")
         with translated(file), Path(file).expanduser().open(encoding="utf-8") as lines:
-            return exchange.import_lines(self._catalogue, lines, file)
+            return import_lines(self._catalogue, lines, file)
 
     def close(self) -> None:
         """Remember the measured speeds, and close the connections."""

@@ -20,7 +20,7 @@ from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, Sto
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event
-from cloudmesh.storage.transfer.pool import run_parallel
+from cloudmesh.storage.transfer.pool import DEFAULT_PARALLEL, run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica, State
@@ -96,7 +96,7 @@ def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
         shared = begin(batch, work)
         made: list[tuple[Copy, Replica]] = []
         failed: list[tuple[Copy, StorageError]] = []
-        for copy, result in run_parallel(partial(make, work=work, shared=shared), batch, work.parallel):
+        for copy, result in run_parallel(partial(make, work=work, shared=shared), batch, _threads(batch, work)):
             if isinstance(result, StorageError):
                 failed.append((copy, result))
             else:
@@ -112,6 +112,13 @@ def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
         for copy, error in failed:
             report.fail(copy.name, error)
             work.observer(Event("failed", copy.name, error=str(error)))
+
+
+def _threads(copies: Sequence[Copy], work: Work) -> int:
+    sources = {source.service.settings.kind for copy in copies for source in copy.sources}
+    size = sum(copy.node.size or 0 for copy in copies) / len(copies)
+    services = {copy.service for copy in copies}
+    return work.threads(services, size) if sources <= {"local"} else work.parallel or DEFAULT_PARALLEL
 
 
 def begin(copies: Sequence[Copy], work: Work) -> Collection[Location]:

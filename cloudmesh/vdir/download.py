@@ -12,6 +12,8 @@ from cloudmesh.storage.errors import NotFound, StorageError
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.distribute import BATCH
+from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, only
 from cloudmesh.vdir.sources import Source, sha256_of, unreadable, use_first
 from cloudmesh.vdir.work import Work
@@ -51,11 +53,6 @@ def tree(path: str, service: str | None, disk: Disk, work: Work, *, dryrun: bool
 def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, *, dryrun: bool) -> None:
     """Bring names to the local disk; what is there with the same content is skipped, other files are replaced."""
 
-    def planned() -> Iterator[Download]:
-        for file in files:
-            work.observer(Event("planned", f"/{file.node.path}", file.node.size or 0))
-            yield file
-
     def fetch(file: Download) -> bool:
         if _is_same(disk, file):
             return False
@@ -66,17 +63,22 @@ def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, 
             raise unreadable(file.node)
         return True
 
-    for file, result in run_parallel(fetch, planned(), work.parallel):
-        name = f"/{file.node.path}"
-        if isinstance(result, StorageError):
-            report.fail(name, result)
-            work.observer(Event("failed", name, error=str(result)))
-        elif result:
-            report.done(file.node.size)
-            work.observer(Event("done", name, file.node.size or 0))
-        else:
-            report.skipped += 1
-            work.observer(Event("skipped", name, file.node.size or 0))
+    for batch in chunks(files, BATCH):
+        for file in batch:
+            work.observer(Event("planned", f"/{file.node.path}", file.node.size or 0))
+        read_from = {file.sources[0].service.name for file in batch if file.sources}
+        threads = work.threads(read_from, sum(file.node.size or 0 for file in batch) / len(batch))
+        for file, result in run_parallel(fetch, batch, threads):
+            name = f"/{file.node.path}"
+            if isinstance(result, StorageError):
+                report.fail(name, result)
+                work.observer(Event("failed", name, error=str(result)))
+            elif result:
+                report.done(file.node.size)
+                work.observer(Event("done", name, file.node.size or 0))
+            else:
+                report.skipped += 1
+                work.observer(Event("skipped", name, file.node.size or 0))
 
 
 def _fetch(disk: Disk, file: Download, work: Work) -> None:

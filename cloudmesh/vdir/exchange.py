@@ -22,6 +22,7 @@ from cloudmesh.vdir import bulk, schema
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.lookup import BY_NAME, check_path, chunks, need_directory, shown
 from cloudmesh.vdir.nodes import STATES, Node, Replica, replica_row
+from cloudmesh.vdir.records import Imported
 from cloudmesh.vdir.registration import ensure_directories
 
 FORMAT = "cloudmesh-vdir catalogue"
@@ -32,15 +33,6 @@ _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
 _MAX = 2**63
 
 _Check = Callable[[Any], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Imported:
-    """What an import did: names made, names renewed, and files kept because the catalogue knows a newer version."""
-
-    new: int
-    renewed: int
-    kept: int
 
 
 def export_lines(catalogue: Catalogue, directory: str = "") -> Iterator[str]:

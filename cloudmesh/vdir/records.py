@@ -166,3 +166,12 @@ class Choice:
     set: float
     seconds: float
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import did: names made, names renewed, and files kept because the catalogue knows a newer version."""
+
+    new: int
+    renewed: int
+    kept: int

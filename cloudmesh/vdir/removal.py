@@ -62,7 +62,7 @@ def drop(files: Files, services: Collection[str], work: Work, report: Report, *,
             if replica.service in services
         ]
         allowed: list[_Drop] = []
-        for one, result in run_parallel(lambda one: _checked(one, work), drops, work.parallel):
+        for one, result in run_parallel(lambda one: _checked(one, work), drops, _threads(drops, work)):
             if isinstance(result, StorageError):
                 report.fail(one.name, result)
             elif dryrun:
@@ -72,6 +72,11 @@ def drop(files: Files, services: Collection[str], work: Work, report: Report, *,
         if not dryrun:
             directories |= _drop(allowed, work, report)
     _remove_empty(directories, work)
+
+
+def _threads(drops: Sequence[_Drop], work: Work) -> int:
+    concerned = {one.service for drop in drops for one in (drop.replica, *drop.keepers)}
+    return work.threads(concerned)
 
 
 def _checked(one: _Drop, work: Work) -> _Drop:
@@ -129,7 +134,7 @@ def _drop(drops: Sequence[_Drop], work: Work, report: Report) -> set[Location]:
         else:
             doomed.append(one)
     directories: set[Location] = set()
-    for one, result in run_parallel(lambda one: _remove(one, work), doomed, work.parallel):
+    for one, result in run_parallel(lambda one: _remove(one, work), doomed, _threads(doomed, work)):
         if isinstance(result, StorageError):
             report.fail(one.name, result)
             if not result.retryable:  # then the file is still there

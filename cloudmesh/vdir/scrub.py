@@ -96,7 +96,8 @@ class Inspector:
                 found[question.place].append(Found(question.node, replica, _seen(question.node, replica)))
             else:
                 open_questions.append(question)
-        for question, result in run_parallel(self._look, open_questions, self._work.parallel):
+        threads = self._work.threads({question.replica.service for question in open_questions})
+        for question, result in run_parallel(self._look, open_questions, threads):
             node, replica = question.node, question.replica
             if not isinstance(result, StorageError):
                 found[question.place].append(Found(node, replica, result))

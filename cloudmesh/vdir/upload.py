@@ -136,7 +136,8 @@ class _Batch:
         self._look_up(files)
 
     def _hash(self, files: Sequence[Upload]) -> None:
-        for file, result in run_parallel(lambda file: sha256_of(file.source), files, self._work.parallel):
+        threads = self._work.threads((), sum(file.entry.size or 0 for file in files) / max(1, len(files)))
+        for file, result in run_parallel(lambda file: sha256_of(file.source), files, threads):
             if isinstance(result, StorageError):
                 self._report.fail(file.name, result)
             else:
@@ -218,7 +219,9 @@ class _Batch:
             return copies[-1], make(copies[-1], self._work, shared)
 
         left: list[Copy] = []
-        for copies, result in run_parallel(first, plans, self._work.parallel):
+        for copies, result in run_parallel(
+            first, plans, self._work.threads(copy.service for copies in plans for copy in copies)
+        ):
             try:
                 if isinstance(result, StorageError):
                     raise result

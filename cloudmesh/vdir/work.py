@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +11,7 @@ from cloudmesh.storage.errors import ConfigError
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.speed import measured
 from cloudmesh.storage.transfer.events import Observer
+from cloudmesh.storage.transfer.pool import threads_for
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.placement import Knowledge, usable
@@ -42,6 +43,10 @@ class Work:
         """What decides between replicas, as known when it is first asked."""
         kinds = {service.name: service.kind for service in self.services.configuration.services()}
         return Knowledge(kinds, measured(self.catalogue.database, "read"))
+
+    def threads(self, services: Iterable[str], mean_bytes: float = 0) -> int:
+        """Return how many files to have under way at once, on these services and this computer's disk."""
+        return self.parallel or threads_for((self.knowledge.kinds.get(one, "") for one in services), mean_bytes)
 
     def sources(self, node: Node, replicas: Sequence[Replica]) -> list[Source]:
         """Return the replicas that a file can be read from, the best first.

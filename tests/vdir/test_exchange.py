@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import ConfigError
 from cloudmesh.vdir.catalogue import Catalogue
-from cloudmesh.vdir.exchange import FORMAT, Imported, export_lines, import_lines
+from cloudmesh.vdir.exchange import FORMAT, export_lines, import_lines
 from cloudmesh.vdir.nodes import NewFile, Replica
+from cloudmesh.vdir.records import Imported
 
 HEADER = json.dumps({"format": FORMAT, "version": 1})
 

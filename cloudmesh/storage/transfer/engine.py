@@ -9,7 +9,7 @@ from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
 from cloudmesh.storage.transfer.plan import Step
-from cloudmesh.storage.transfer.pool import run_parallel
+from cloudmesh.storage.transfer.pool import run_parallel, threads_for
 from cloudmesh.storage.transfer.report import Report
 
 
@@ -44,6 +44,8 @@ def execute(
     """
     report = Report(action, dryrun=dryrun)
 
+    threads = parallel or threads_for((source.settings.kind, destination.settings.kind))
+
     def planned() -> Iterable[Step]:
         for step in steps:
             size = step.source.size or 0
@@ -66,7 +68,7 @@ def execute(
         observer(Event("started", source.location(step.source.path), step.source.size or 0))
         return copy_file(source, step.source, destination, step.destination, mode=mode, observer=observer)
 
-    for step, result in run_parallel(work, planned(), parallel):
+    for step, result in run_parallel(work, planned(), threads):
         name = source.location(step.source.path)
         if isinstance(result, StorageError):
             report.fail(name, result)

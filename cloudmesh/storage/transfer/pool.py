@@ -12,6 +12,25 @@ from cloudmesh.storage.errors import StorageError
 DEFAULT_PARALLEL = 16
 """Files under way at once, where the user does not say; more did not move 4 KiB files faster on two cores."""
 
+_SMALL = 1 << 20
+_DISK_PARALLEL = 2
+
+
+def threads_for(kinds: Iterable[str], mean_bytes: float = 0) -> int:
+    """Return how many files are worth having under way at once, where the user does not say.
+
+    On the local disk small files are done one after the other: the calls are so short that threads only wait for each
+    other (5,000 files of 160 bytes: 1.8 s with one thread, 5 s with two or more).
+
+    Args:
+        kinds: of all services concerned.
+        mean_bytes: size of a file, where it is known.
+    """
+    if all(kind == "local" for kind in kinds):
+        return 1 if mean_bytes < _SMALL else _DISK_PARALLEL
+    return DEFAULT_PARALLEL
+
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -28,8 +47,11 @@ def run_parallel(
     Args:
         work: called on several threads at once.
         tasks: read in the caller's thread.
-        parallel: threads; `DEFAULT_PARALLEL` where None.
+        parallel: threads; `DEFAULT_PARALLEL` where None. 1 does everything in the caller's thread.
     """
+    if parallel == 1:
+        yield from _run_serial(work, tasks)
+        return
     threads_wanted = parallel or DEFAULT_PARALLEL
     stopped = threading.Event()
 
@@ -58,3 +80,13 @@ def run_parallel(
                 yield from finished()
         finally:
             stopped.set()
+
+
+def _run_serial(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | StorageError]]:
+    for task in tasks:
+        result: Result | StorageError
+        try:
+            result = work(task)
+        except StorageError as error:
+            result = error
+        yield task, result
