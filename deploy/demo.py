@@ -126,7 +126,7 @@ def show(demo: Demo, s3: SeaweedFS, dav: Wsgidav) -> None:
     demo.say("somebody removes a directory of replicas on S3; they are found missing, and healed")
     demo.run("storage delete aws:python/json --recursive --yes")
     demo.run("cat /python/json/decoder.py", lines=2)
-    demo.run("status /python/json --check", fails=True)
+    demo.run("status /python/json --check", fails=True, lines=20)
     demo.run("heal /python/json")
     demo.run("status /python/json --check")
 

@@ -219,9 +219,8 @@ class _Batch:
             return copies[-1], make(copies[-1], self._work, shared)
 
         left: list[Copy] = []
-        for copies, result in run_parallel(
-            first, plans, self._work.threads(copy.service for copies in plans for copy in copies)
-        ):
+        threads = self._work.threads({copy.service for plan in plans for copy in plan})
+        for copies, result in run_parallel(first, plans, threads):
             try:
                 if isinstance(result, StorageError):
                     raise result

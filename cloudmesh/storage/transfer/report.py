@@ -47,8 +47,8 @@ class Report:
     @property
     def columns(self) -> tuple[str, ...]:
         """What a table shows."""
-        counts = ("action", "files", "bytes", "skipped", "errors", "seconds", "dryrun")
-        return (*counts, "failures") if self.failures else counts
+        telling = [name for name in ("skipped", "errors", "dryrun", "failures") if getattr(self, name)]
+        return ("action", "files", "bytes", "seconds", *telling)
 
     @property
     def failed(self) -> bool:
