@@ -25,6 +25,8 @@ from deploy.servers import (
 )
 from tests.faults import FaultProxy, HttpFaults
 
+pytest_plugins = ["tests.storage.conformance.table"]
+
 
 @pytest.fixture(autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -85,6 +86,25 @@ def test_command_modules_import_nothing_heavy(module: str) -> None:
     with_cmd5 = subprocess.run([sys.executable, "-c", base], capture_output=True, text=True, check=True).stdout.split()
     allowed = set() if module == "cdir.main" else set(with_cmd5)
     assert set(done.stdout.split()) - allowed == set()
+
+
+def test_a_start_without_byte_code_warns_of_nothing(tmp_path: Path) -> None:
+    # as after an installer that compiles nothing, or where the byte code cannot be written
+    done = subprocess.run(
+        [sys.executable, "-W", "default", "-m", "cloudmesh.cdir.main", "--version"],
+        env=os.environ | {"PYTHONPYCACHEPREFIX": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def test_what_the_readme_points_to_is_in_the_source_distribution() -> None:
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", (TOP / "README.md").read_text("utf-8"))
+    packed = {word for line in (TOP / "MANIFEST.in").read_text("utf-8").splitlines() for word in line.split()[1:]}
+    assert links
+    assert {Path(link).parts[0] for link in links} <= packed
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The suite that every provider passes on real servers, and the table of its results.
+"""The suite that every provider passes on real servers.
 
 A case asks for ``storage`` and ``place``; ``@pytest.mark.needs(...)`` names the capabilities without which it makes no
 sense. A provider on a further server is one more entry in `targets.TARGETS`.
@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ import pytest
 
 from cloudmesh.storage.abc import ServiceSettings, StorageABC, Timeouts
 from cloudmesh.storage.layers import Retry, RetryPolicy
+from tests.storage.conformance.table import PROPERTY
 from tests.storage.conformance.targets import TARGETS, InBucket, OnDisk, Outside, Target, make_provider
 
 _HERE = Path(__file__).parent
-_PROPERTY = "conformance"
 _counter = itertools.count()
 
 
@@ -127,7 +126,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         callspec = getattr(item, "callspec", None)
         target = callspec.params.get("target") if callspec and _HERE in item.path.parents else None
         if isinstance(target, Target):
-            item.user_properties.append((_PROPERTY, target.id))
+            item.user_properties.append((PROPERTY, target.id))
             needed = {name for mark in item.iter_markers("needs") for name in mark.args}
             unwanted = {name for mark in item.iter_markers("lacks") for name in mark.args}
             case = item.name.replace(f"{target.id}-", "").replace(f"[{target.id}]", "")
@@ -142,78 +141,3 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = kept
-
-
-# ---- the table ----------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Result:
-    passed: set[str] = field(default_factory=set)
-    failed: set[str] = field(default_factory=set)
-
-
-_results: defaultdict[str, _Result] = defaultdict(_Result)
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--conformance-table", metavar="FILE", help="write the conformance suite's table there (Markdown)")
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    target = dict(report.user_properties).get(_PROPERTY)
-    if target is None:
-        return
-    if report.failed:
-        _results[str(target)].failed.add(report.nodeid)
-    elif report.when == "call" and report.passed:
-        _results[str(target)].passed.add(report.nodeid)
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if not _results:
-        return
-    terminalreporter.section("conformance")
-    table = _table()
-    terminalreporter.write_line(table)
-    destination = config.getoption("--conformance-table", default=None)
-    if destination:
-        Path(destination).write_text(_document(table), encoding="utf-8")
-
-
-def _table() -> str:
-    rows = [("provider", "server", "cases", "passed", "failed")]
-    for target in TARGETS:
-        if target.id in _results:
-            result = _results[target.id]
-            passed = len(result.passed - result.failed)
-            failed = len(result.failed)
-            rows.append((target.provider, target.server, str(passed + failed), str(passed), str(failed)))
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)
-
-
-def _document(table: str) -> str:
-    lines = [
-        "# Conformance",
-        "",
-        "Written by `make conformance`: one suite (`tests/storage/conformance`), run against every provider on real",
-        "servers. A case is a test function with its parameters; a case that a capability rules out is not counted.",
-        "",
-        table,
-        "",
-        "## Not as everywhere else",
-        "",
-    ]
-    for target in TARGETS:
-        known = [
-            *((f"names `{key}…` are refused", reason) for key, reason in target.refuses.items()),
-            *((f"no copy or move to names `{key}…`", reason) for key, reason in target.not_renamed.items()),
-            *((f"not run: `{case}`", reason) for case, reason in target.quirks.items()),
-        ]
-        lines += [f"- {target.provider} on {target.server}: {what}. {reason}." for what, reason in known]
-    return "\n".join(lines) + "\n"
