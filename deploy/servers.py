@@ -119,7 +119,7 @@ class Server(ABC):
     """One server and its directory.
 
     Attributes:
-        port: where it listens on 127.0.0.1; the same after `restart`.
+        port: where it listens on 127.0.0.1; the same after a further `start`.
         data: the directory that it serves, where files can be looked at from behind.
         log: what it wrote to its standard output and error.
     """
@@ -181,11 +181,6 @@ class Server(ABC):
     def kill(self) -> None:
         """End the server at once, as a power cut would; `start` brings it back with its data and port."""
         self._end(signal.SIGKILL)
-
-    def restart(self) -> None:
-        """End the server in good order and start it again with its data and port."""
-        self.stop()
-        self.start()
 
     def __enter__(self) -> Self:
         return self.start()

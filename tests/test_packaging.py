@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from fnmatch import fnmatchcase
 from importlib.metadata import entry_points, packages_distributions, requires
 from pathlib import Path
 
@@ -105,6 +106,7 @@ def test_what_the_readme_points_to_is_in_the_source_distribution() -> None:
     packed = {word for line in (TOP / "MANIFEST.in").read_text("utf-8").splitlines() for word in line.split()[1:]}
     assert links
     assert {Path(link).parts[0] for link in links} <= packed
+    assert not any(fnmatchcase("servers.cpython-313.pyc", pattern) for pattern in packed), "byte code would be packed"
 
 
 @pytest.mark.parametrize(

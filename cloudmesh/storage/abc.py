@@ -230,6 +230,8 @@ class ServiceSettings:
         options: keys of ``default`` other than ``directory``.
         timeouts: for connections.
         parallel: connections that may be open at once.
+        bytes_per_second: content that may be moved in a second, both directions together; None = no limit.
+        requests_per_second: calls that may be begun in a second; None = no limit.
     """
 
     name: str
@@ -239,6 +241,8 @@ class ServiceSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
     parallel: int = 16
+    bytes_per_second: float | None = None
+    requests_per_second: float | None = None
 
 
 class StorageABC(ABC):
@@ -404,22 +408,22 @@ class StorageABC(ABC):
         raise Unsupported(self.location(source), "this service cannot move on its own side")
 
     def set_mtime(self, path: str, mtime_ns: int) -> None:
-        """Change a file's modification time, in ns since the epoch."""
+        """Change a file's modification time, in ns since the epoch; raises as `stat`, and Unsupported."""
         raise Unsupported(self.location(path), "this service cannot change a modification time")
 
     def presign(self, path: str, *, expires: int, method: Literal["GET", "PUT"] = "GET") -> str:
-        """Return a URL that gives anyone this one file for ``expires`` seconds."""
+        """Return a URL that gives anyone this one file for ``expires`` seconds; raises Unsupported."""
         raise Unsupported(self.location(path), "this service has no presigned URLs")
 
     def versions(self, path: str) -> list[Entry]:
-        """Return the kept versions of a file, newest first, each with its ``version``."""
+        """Return the kept versions of a file, newest first, each with its ``version``; raises NotFound, Unsupported."""
         raise Unsupported(self.location(path), "this service keeps no versions")
 
     def flush(self) -> None:  # noqa: B027 - most services answer only when the bytes are safe
         """Wait until everything written so far survives a power failure. Called before a source is deleted."""
 
     def usage(self) -> Usage:
-        """Return how much room there is."""
+        """Return how much room there is; raises Unsupported where the service does not tell."""
         raise Unsupported(self.name, "this service does not tell how much room there is")
 
     def probe(self) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import TracebackType
@@ -26,13 +26,14 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
 from cloudmesh.storage.binding import Count, Duration, destructive
 from cloudmesh.storage.disk import Disk, split_file
-from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, NotFound, Refused
-from cloudmesh.storage.records import Difference, FileInfo, Job, Room, TreeLine, file_info, tree_line
+from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, NotFound, Refused, Unsupported
+from cloudmesh.storage.records import Difference, FileInfo, Job, Room, TreeLine, VersionInfo, file_info, tree_line
 from cloudmesh.storage.removal import remove_tree
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.compare import differences
 from cloudmesh.storage.transfer.engine import execute
 from cloudmesh.storage.transfer.events import Observer, nobody
+from cloudmesh.storage.transfer.moving import move, remove_emptied
 from cloudmesh.storage.transfer.plan import Step, Tree, plan_file, plan_tree
 from cloudmesh.storage.transfer.report import Report
 
@@ -219,17 +220,20 @@ class Storage:
         origin, target, entry = self._resolved(self._side(source), self._side(destination), recursive)
         if origin.service is target.service and origin.path == target.path:
             return Report("move", skipped=1, dryrun=dryrun)
-        if not force:
-            _refuse_existing(target, is_tree=entry.is_directory)
-        renames = origin.service is target.service and origin.service.capabilities.server_move
-        if renames and not dryrun and not entry.is_directory:
-            origin.service.move_within(origin.path, target.path, mode="overwrite" if force else "create")
-            return Report("move", files=1, bytes=entry.size or 0)
-        report = self._run("move", origin, target, entry, dryrun, self._observer)
-        if not dryrun and not report.failed:
-            target.service.flush()
-            remove_tree(origin.service, origin.path, recursive=recursive, dryrun=False)
-        return report
+        if not dryrun and origin.service is target.service and _renamed(origin, target, entry, force):
+            return Report("move", files=1, bytes=entry.size or 0).ended()
+        report = move(
+            self._steps(origin, target, entry),
+            origin.service,
+            target.service,
+            force=force,
+            parallel=self._parallel,
+            dryrun=dryrun,
+            observer=self._observer,
+        )
+        if entry.is_directory and not dryrun and not report.failed:
+            remove_emptied(origin.service, origin.path, report)
+        return report.ended()
 
     def sync(
         self, source: str, destination: str, *, name: str | None = None, async_: bool = False, dryrun: bool = False
@@ -268,10 +272,13 @@ class Storage:
         return self.jobs.start_detached(job) if async_ else self.run_sync(job)
 
     def run_sync(self, job: Job) -> Report:
-        """Do a sync that is written down as a job."""
-        origin, target = self._sync_sides(job.source, job.destination)
+        """Do a sync that is written down as a job, and write into its row how it ends.
+
+        Raises:
+            as `sync`, but AlreadyExists.
+        """
         with self.jobs.running(job, self._observer) as (observer, ended):
-            origin, target, entry = self._resolved(origin, target, True)
+            origin, target, entry = self._resolved(*self._sync_sides(job.source, job.destination), True)
             report = self._run("sync", origin, target, entry, False, observer)
             ended(report)
         return report
@@ -319,6 +326,17 @@ class Storage:
         if method == "GET" and side.service.stat(side.path).is_directory:
             raise IsADirectory(str(side), hint="a URL is for one file")
         return side.service.presign(side.path, expires=int(expires), method=method)
+
+    def versions(self, source: str) -> Iterator[VersionInfo]:
+        """Return the versions that the service keeps of a file, the newest first.
+
+        Raises:
+            NotFound: there is no such file.
+            Unsupported: the service keeps none.
+        """
+        side = self._side(source)
+        for entry in side.service.versions(side.path):
+            yield VersionInfo(entry.version, entry.size, entry.changed_ns, entry.etag)
 
     def usage(self, directory: str = "") -> Room:
         """Return how much the files of a directory take, and how much room the service has, in bytes.
@@ -425,13 +443,16 @@ class Storage:
     def _transfer(self, action: str, origin: Side, target: Side, recursive: bool, dryrun: bool) -> Report:
         return self._run(action, *self._resolved(origin, target, recursive), dryrun, self._observer)
 
-    def _run(self, action: str, origin: Side, target: Side, entry: Entry, dryrun: bool, observer: Observer) -> Report:
-        steps: Iterator[Step]
+    @staticmethod
+    def _steps(origin: Side, target: Side, entry: Entry) -> Iterator[Step]:
         if entry.is_directory:
-            steps = plan_tree(Tree(origin.service, origin.path), Tree(target.service, target.path))
-        else:
-            there = _stat(target)
-            steps = iter([plan_file(origin.service, entry, target.service, target.path, there)])
+            return plan_tree(Tree(origin.service, origin.path), Tree(target.service, target.path))
+        return iter([plan_file(origin.service, entry, target.service, target.path, _stat(target))])
+
+    def _run(self, action: str, origin: Side, target: Side, entry: Entry, dryrun: bool, observer: Observer) -> Report:
+        steps = self._steps(origin, target, entry)
+        if not entry.is_directory and action != "sync":  # what is named by itself is copied, as cp does
+            steps = (replace(step, action="copy") for step in steps)
         return execute(
             steps,
             origin.service,
@@ -450,9 +471,21 @@ def _stat(side: Side) -> Entry | None:
         return None
 
 
-def _refuse_existing(target: Side, *, is_tree: bool) -> None:
-    """Refuse a destination that is there, but an empty directory for a tree."""
-    there = _stat(target)
-    if there is None or (is_tree and next(iter(target.service.scan(target.path)), None) is None):
-        return
-    raise AlreadyExists(str(target), hint="--force replaces what is there")
+def _renamed(origin: Side, target: Side, entry: Entry, force: bool) -> bool:
+    """Rename on the service's own side, where it can; a directory only to a name that is free.
+
+    Raises:
+        as `StorageABC.move_within`.
+    """
+    service = origin.service
+    if not service.capabilities.server_move or (entry.is_directory and _stat(target) is not None):
+        return False
+    try:
+        service.move_within(origin.path, target.path, mode="overwrite" if force else "create")
+    except AlreadyExists:
+        raise AlreadyExists(str(target), hint="--force replaces what is there") from None
+    except Unsupported:  # an object store renames files alone
+        if not entry.is_directory:
+            raise
+        return False
+    return True

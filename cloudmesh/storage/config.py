@@ -26,7 +26,7 @@ _LOG = logging.getLogger(__name__)
 LOCAL = "local"
 """The service that is there without being configured: a folder beside the configuration."""
 
-CONNECTION = ("parallel", "connect_timeout", "read_timeout")
+CONNECTION = ("parallel", "connect_timeout", "read_timeout", "bytes_per_second", "requests_per_second")
 """Keys of ``default`` that limit connections: how many at once, and seconds to wait."""
 
 
@@ -144,10 +144,15 @@ class Configuration:
             credentials=credentials,
             options=default,
             timeouts=Timeouts(
-                _number(name, "connect_timeout", limits.get("connect_timeout", usual.connect)),
-                _number(name, "read_timeout", limits.get("read_timeout", usual.read)),
+                number_of(name, "connect_timeout", limits.get("connect_timeout", usual.connect)),
+                number_of(name, "read_timeout", limits.get("read_timeout", usual.read)),
             ),
-            parallel=max(1, int(_number(name, "parallel", limits.get("parallel", ServiceSettings("", "").parallel)))),
+            parallel=max(1, int(number_of(name, "parallel", limits.get("parallel", ServiceSettings("", "").parallel)))),
+            **{
+                key: number_of(name, key, limits[key])
+                for key in ("bytes_per_second", "requests_per_second")
+                if key in limits
+            },
         )
 
     def default_service(self) -> str:
@@ -271,11 +276,21 @@ def _missing(name: str, key: str, *, secret: bool) -> ConfigError:
     return ConfigError(name, f"{key} is not set", command)
 
 
-def _number(name: str, key: str, value: Any) -> float:
+def number_of(name: str, key: str, value: Any) -> float:
+    """Return the number that a key of `CONNECTION` has in the service ``name``; ``10M`` is one too.
+
+    Raises:
+        ConfigError: it is no number above 0.
+    """
+    from cloudmesh.storage.binding import parse_size
+
     try:
         number = float(value)
     except (TypeError, ValueError):
-        number = 0.0
+        try:
+            number = float(parse_size(str(value)))
+        except ValueError:
+            number = 0.0
     if not 0 < number < float("inf"):
         raise ConfigError(
             name, f"default.{key} must be a number above 0", f"cms storage config edit {name} --set={key}=NUMBER"

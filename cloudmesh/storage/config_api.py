@@ -12,7 +12,7 @@ from typing import Any
 from cloudmesh.storage import paths, registry, yaml_file
 from cloudmesh.storage.abc import StorageABC
 from cloudmesh.storage.binding import destructive
-from cloudmesh.storage.config import CONNECTION, LOCAL, Configuration, Service, is_set
+from cloudmesh.storage.config import CONNECTION, LOCAL, Configuration, Service, is_set, number_of
 from cloudmesh.storage.errors import AlreadyExists, ConfigError, Refused, StorageError, UsageError, VaultError
 from cloudmesh.storage.local_files import translated
 from cloudmesh.storage.presets import preset as find_preset
@@ -293,11 +293,12 @@ class ConfigApi:
         services = [self._configuration.service(name)] if name else self._configuration.services()
         return [self._tested(service) for service in services if name or service.kind in kinds]
 
-    def seal(self, name: str = "") -> Sequence[Sealed]:
+    def seal(self, name: str = "", dryrun: bool = False) -> Sequence[Sealed]:
         """Move the secrets that stand in the configuration in plain text into the vault, out of its backup too.
 
         Args:
             name: the service; all where empty.
+            dryrun: only tell what would be moved.
 
         Raises:
             Refused: the vault already holds another value for one of them; nothing is changed.
@@ -325,8 +326,9 @@ class ConfigApi:
                     if present == value or not isinstance(present, str):  # a number, to the editor
                         section[service]["credentials"][key] = "TBD"
 
-        self._configuration.vault.change(put)
-        self._configuration.edit(take, keep_previous=False)
+        if not dryrun:
+            self._configuration.vault.change(put)
+            self._configuration.edit(take, keep_previous=False)
         return [Sealed(service, key) for service, keys in found.items() for key in keys]
 
     def _defined(self, name: str) -> bool:
@@ -376,7 +378,12 @@ class ConfigApi:
             return value
         if scheme == "file" and rest:
             with translated(rest):
-                return Path(rest).expanduser().read_text().removesuffix("\n")
+                data = Path(rest).expanduser().read_bytes()
+            try:
+                return data.decode().removesuffix("\n")
+            except UnicodeDecodeError:
+                pass  # outside, since the error holds the secret
+            raise UsageError(f"--secret={key}", f"{rest} is not UTF-8 text")
         raise UsageError(
             f"--secret={key}", "a secret is not typed into a command", "KEY=env:VARIABLE, KEY=file:PATH, KEY=-"
         )
@@ -504,6 +511,8 @@ def _apply(values: Values, given: Mapping[str, str], provider: type[StorageABC] 
             raise UsageError(
                 f"--set={key}", "is a secret and is not typed into a command", f"--secret={key}=env:VARIABLE"
             )
+        if part == "default" and key in CONNECTION:
+            number_of(name, key, value)
         values[part][key] = _typed(value)
 
 

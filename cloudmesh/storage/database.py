@@ -208,7 +208,7 @@ def _translate(error: SQLAlchemyError, subject: str) -> StorageError:
         if found := _POSTGRESQL_ERRORS.get(state[:length]):
             return found[0](subject, *found[1:])
     lines = str(cause).strip().splitlines() or [type(cause).__name__]
-    return Unavailable(subject, f"database error: {lines[-1].strip()}")
+    return Unavailable(subject, f"database error: {lines[0]}")
 
 
 def _is_full(file: str) -> bool:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from pathlib import Path
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry, ServiceSettings, StorageABC
+from cloudmesh.storage.abc import Entry, ServiceSettings, StorageABC, WriteMode
 from cloudmesh.storage.errors import ChecksumMismatch, StorageError
 from cloudmesh.storage.local_files import translated
 from cloudmesh.storage.providers.local import LocalStorage
+
+_log = logging.getLogger(__name__)
 
 
 class Disk(LocalStorage):
@@ -33,13 +36,26 @@ class Disk(LocalStorage):
         """Return the real place of ``path``."""
         return Path(self._inside(path))
 
-    def fetch(self, source: StorageABC, entry: Entry, target: str, *, expected_sha256: str | None = None) -> Entry:
+    def _leave_out(self, path: str, why: str) -> None:
+        """Say what is not taken along: on a service this is known, of the user's own files it is not."""
+        _log.warning("%s: left out, as it is %s", self.location(path), why)
+
+    def fetch(
+        self,
+        source: StorageABC,
+        entry: Entry,
+        target: str,
+        *,
+        mode: WriteMode = "overwrite",
+        expected_sha256: str | None = None,
+    ) -> Entry:
         """Download a file of another service, atomically as `write`, by the service's native way where it has one.
 
         Args:
             source: the service.
             entry: the file there.
             target: path here.
+            mode: as `write`.
             expected_sha256: what the bytes must be; lower-case hex.
 
         Raises:
@@ -48,7 +64,7 @@ class Disk(LocalStorage):
         """
         self.check_path(target)
         place = self._inside(target)
-        self._replaceable(target, place, "overwrite", None)
+        self._replaceable(target, place, mode, None)
         with self._temporary(target, place, 0o666) as (temporary, file):
             try:
                 got = source.download(entry.path, Path(temporary), if_match=entry.etag)
@@ -62,7 +78,7 @@ class Disk(LocalStorage):
                 mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else got.mtime_ns
                 if mtime_ns is not None:
                     os.utime(file, ns=(mtime_ns, mtime_ns))
-                self._publish(temporary, place, "overwrite")
+                self._publish(temporary, place, mode)
         return self.stat(target)
 
 

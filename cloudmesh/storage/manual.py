@@ -25,6 +25,7 @@ STORAGE = Command(
     storage [--storage=SERVICE] cat SOURCE
     storage [--storage=SERVICE] tree [DIRECTORY]
     storage [--storage=SERVICE] url SOURCE [--expires=DURATION] [--method=METHOD]
+    storage [--storage=SERVICE] versions SOURCE
     storage [--storage=SERVICE] usage [DIRECTORY]
     storage [--storage=SERVICE] check SOURCE DESTINATION [--deep]
     storage jobs list
@@ -36,7 +37,7 @@ STORAGE = Command(
     storage config edit NAME [--set=ASSIGNMENT]... [--unset=KEY]... [--secret=ASSIGNMENT]...
     storage config remove NAME [--dryrun] [--yes]
     storage config test [NAME]
-    storage config seal [NAME]
+    storage config seal [NAME] [--dryrun]
     storage vault init [--with=METHOD] [--identity=FILE]
     storage vault set KEY
     storage vault list

@@ -80,6 +80,16 @@ def iso(nanoseconds: int | None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionInfo:
+    """One version of a file that a service keeps; ``changed_ns`` is when it was stored, in ns since the epoch."""
+
+    version: str | None
+    size: int | None
+    changed_ns: int | None
+    etag: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class TreeLine:
     """One line of a tree: the name, indented by its depth."""
 

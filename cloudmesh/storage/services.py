@@ -11,7 +11,7 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.errors import ConfigError, InvalidName, NotFound
 
 if TYPE_CHECKING:  # imported when a service is opened: `cdir ls` needs none
-    from cloudmesh.storage.abc import ServiceSettings, StorageABC
+    from cloudmesh.storage.abc import StorageABC
     from cloudmesh.storage.config import Configuration
 
 
@@ -54,8 +54,8 @@ class Services:
                     settings = replace(settings, parallel=self._parallel)
                 self._open[name] = layered(
                     provider_class(settings.kind, name)(settings),
-                    requests_per_second=_limit(settings, "requests_per_second"),
-                    bytes_per_second=_limit(settings, "bytes_per_second"),
+                    requests_per_second=settings.requests_per_second,
+                    bytes_per_second=settings.bytes_per_second,
                 )
             return self._open[name]
 
@@ -97,20 +97,6 @@ class Services:
             for service in self._open.values():
                 service.close()
             self._open.clear()
-
-
-def _limit(settings: ServiceSettings, key: str) -> float | None:
-    """Return a limit of the ``default`` section, such as ``bytes_per_second: 10M``; None where there is none."""
-    from cloudmesh.storage.binding import parse_size
-
-    text = str(settings.options.get(key) or "")
-    try:
-        limit = parse_size(text) if text else None
-    except ValueError:
-        limit = 0
-    if limit == 0:
-        raise ConfigError(settings.name, f"default.{key} is {text!r}", "a number such as 100 or 10M")
-    return limit
 
 
 def exists(service: StorageABC, path: str) -> bool:

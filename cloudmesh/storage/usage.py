@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import docopt  # type: ignore[import-untyped]
-
 from cloudmesh.storage.errors import UsageError
+
+with warnings.catch_warnings():
+    # Python warns of docopt's escapes where it compiles it: at every start if no byte code can be kept
+    warnings.simplefilter("ignore")
+    import docopt  # type: ignore[import-untyped]
 
 COMMON_OPTIONS = ("--output=FORMAT", "--traceback", "--quiet")
 """Every line takes these, whether it lists them or not; the dispatcher acts on them."""

@@ -9,11 +9,11 @@ from fnmatch import fnmatchcase
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotFound, StorageError
+from cloudmesh.storage.errors import AlreadyExists, InvalidName, IsADirectory, NotADirectory, NotFound, StorageError
 from cloudmesh.storage.services import exists
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import is_as_seen
-from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.lookup import check_path, chunks
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.records import is_good
@@ -52,10 +52,12 @@ class Adoption:
 def adopt(place: Place, work: Work, report: Report, *, dryrun: bool) -> None:
     """Register files in place. A name that is there gets a further replica, if the content is the same.
 
+    A name of a tree that the catalogue cannot hold is counted as failed, and the others go on.
+
     Raises:
         NotFound, IsADirectory, ConfigError, InvalidName: about the place, before anything is registered.
     """
-    for batch in chunks(_files(place, work, dryrun=dryrun), _BATCH):
+    for batch in chunks(_files(place, work, report, dryrun=dryrun), _BATCH):
         nodes = work.catalogue.lookup_many([file.path for file in batch])
         replicas = work.catalogue.replicas_of(list(nodes.values()))
         accepted: list[NewFile] = []
@@ -71,12 +73,15 @@ def adopt(place: Place, work: Work, report: Report, *, dryrun: bool) -> None:
                 report.fail(f"/{file.path}", error)
                 continue
             accepted.append(_new_file(file))
-            report.done(file.entry.size)
-        if not dryrun:
-            work.catalogue.register(accepted)
+        failed = {} if dryrun else work.register(accepted)
+        for new in accepted:
+            if new.path in failed:
+                report.fail(f"/{new.path}", failed[new.path])
+            else:
+                report.done(new.size)
 
 
-def _files(place: Place, work: Work, *, dryrun: bool) -> Iterator[Adoption]:
+def _files(place: Place, work: Work, report: Report, *, dryrun: bool) -> Iterator[Adoption]:
     """Yield the files that a place means; its directories become virtual ones."""
     location = work.services.locate(place.text)
     service = work.open(location.service)
@@ -89,10 +94,14 @@ def _files(place: Place, work: Work, *, dryrun: bool) -> Iterator[Adoption]:
         for found in service.scan(location.path, recursive=True):
             path = paths.join(place.target, paths.below(found.path, location.path))
             refuse_service_name(path, services)
-            if not found.is_directory:
-                yield Adoption(service, found, path)
-            elif not dryrun:
-                work.catalogue.make_dir(path, parents=True, exist_ok=True)
+            try:
+                check_path(path)
+                if not found.is_directory:
+                    yield Adoption(service, found, path)
+                elif not dryrun:
+                    work.catalogue.make_dir(path, parents=True, exist_ok=True)
+            except (InvalidName, AlreadyExists, NotADirectory) as error:
+                report.fail(service.location(found.path), error)
         return
     into = place.into or fitting is not None
     for found in fitting if fitting is not None else [entry] if entry is not None else []:

@@ -273,12 +273,12 @@ class Vdir:
             NotFound: SOURCE is not there.
             IsADirectory: it is a directory and ``recursive`` is not given.
             AlreadyExists: a name has other content, or a foreign file is in the way.
-            ConfigError: there is no such service.
+            ConfigError: there is no such service, or it cannot be opened; nothing was changed.
         """
         from cloudmesh.storage.disk import Disk, split_file
         from cloudmesh.vdir.upload import Upload, local_tree, upload
 
-        services = self._named_services(to)
+        services = self._targets(to, dryrun=dryrun)
         disk, name = split_file(source)
         entry = disk.stat(name)
         target = self._path(dir_or_name)
@@ -294,7 +294,9 @@ class Vdir:
         upload(files, services, self._work, report, force=force, dryrun=dryrun)
         return report.ended()
 
-    def get(self, name: str, destination: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+    def get(
+        self, name: str, destination: str, *, recursive: bool = False, force: bool = False, dryrun: bool = False
+    ) -> Report:
         """Download a file or a tree, each file from its best replica, or the next where that fails.
 
         Args:
@@ -302,11 +304,14 @@ class Vdir:
             destination: a path on this computer; a directory (existing, or with a slash at the end) takes the file's
                 own name.
             recursive: NAME is a directory; what is in it goes into DESTINATION.
+            force: replace files with other content that are in the way.
             dryrun: only count.
 
         Raises:
             NotFound: there is no such name, or no replica is good.
             IsADirectory: it is a directory and ``recursive`` is not given.
+            NotADirectory: it is a directory and a file is at DESTINATION.
+            AlreadyExists: a file with other content is in the way.
             ChecksumMismatch: no replica has the right bytes; what was at DESTINATION is unchanged.
         """
         from cloudmesh.storage.disk import Disk, split_file
@@ -318,8 +323,12 @@ class Vdir:
         if node.is_directory:
             if not recursive:
                 raise IsADirectory(f"/{path}", hint="--recursive takes all that is in it")
+            above, target = split_file(destination)
+            with suppress(NotFound):
+                if not above.stat(target).is_directory:
+                    raise NotADirectory(destination, "is a file; a directory cannot go there")
             disk = Disk(destination)
-            files = tree(path, service, disk, self._work, dryrun=dryrun)
+            files = tree(path, service, disk, self._work, report, dryrun=dryrun)
         else:
             disk, target = split_file(destination)
             try:
@@ -327,9 +336,9 @@ class Vdir:
             except NotFound:
                 is_directory = False
             target = paths.join(target, node.name) if is_directory else target
-            sources = self._work.sources(node, only(service, self._catalogue.replicas_of([node])[node.id]))
+            sources = self._work.sources(node, self._replicas(node, service))
             files = iter([Download(node, sources, target)])
-        download(files, disk, self._work, report, dryrun=dryrun)
+        download(files, disk, self._work, report, force=force, dryrun=dryrun)
         return report.ended()
 
     def cat(self, name: str) -> Iterator[bytes]:
@@ -362,7 +371,7 @@ class Vdir:
         """
         from cloudmesh.vdir.duplicate import duplicate
 
-        services = self._named_services(to)
+        services = self._targets(to, dryrun=dryrun)
         report = Report("copy", dryrun=dryrun)
         files = self._files(self._catalogue.lookup(self._path(dir_or_name)), recursive=recursive)
         duplicate(files, services, self._work, report, force=force, dryrun=dryrun)
@@ -509,12 +518,16 @@ class Vdir:
         with translated(file), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
             for line in lines:
                 out.write(line)
-                report.done(len(line))
+                report.done(len(line.encode()))
         report.files -= 1  # the first line tells the format
         return report.ended()
 
-    def import_(self, file: str) -> Imported:
+    def import_(self, file: str, *, dryrun: bool = False) -> Imported:
         """Read an exported file back, all of it or nothing; doing it again changes nothing. ``-`` is the input.
+
+        Args:
+            file: from `export`.
+            dryrun: only check and count.
 
         Raises:
             NotFound: there is no such file.
@@ -528,9 +541,9 @@ class Vdir:
         if file == "-":
             import sys
 
-            return import_lines(self._catalogue, sys.stdin, "standard input")
+            return import_lines(self._catalogue, sys.stdin, "standard input", dryrun=dryrun)
         with translated(file), Path(file).expanduser().open(encoding="utf-8") as lines:
-            return import_lines(self._catalogue, lines, file)
+            return import_lines(self._catalogue, lines, file, dryrun=dryrun)
 
     def close(self) -> None:
         """Remember the measured speeds, and close the connections."""
@@ -597,7 +610,18 @@ class Vdir:
         node = self._catalogue.lookup(path)
         if node.is_directory:
             raise IsADirectory(f"/{path}")
-        return node, only(service, self._catalogue.replicas_of([node])[node.id])
+        return node, self._replicas(node, service)
+
+    def _replicas(self, node: Node, service: str | None) -> tuple[Replica, ...]:
+        """Return a file's replicas, or the one on ``service``.
+
+        Raises:
+            NotFound: there is none on that service.
+        """
+        found = only(service, self._catalogue.replicas_of([node])[node.id])
+        if service is not None and not found:
+            raise NotFound(f"/{node.path} on {service}", "there is no such replica", f"cms vdir status /{node.path}")
+        return found
 
     def _named_services(self, names: Sequence[str] | None) -> list[str]:
         """Return the services to work on, all of them configured."""
@@ -607,6 +631,17 @@ class Vdir:
             if name not in known:
                 raise self._no_such_service(name)
         return wanted
+
+    def _targets(self, names: Sequence[str] | None, *, dryrun: bool) -> list[str]:
+        """Return the services to write to, each opened: what is wrong with one is told once, and not file by file.
+
+        A wrong passphrase of the vault would else be asked for, or tried for 1.5 s, with every file.
+        """
+        services = self._named_services(names)
+        if not dryrun:
+            for name in services:
+                self._services.open(name)
+        return services
 
     @staticmethod
     def _no_such_service(name: str) -> ConfigError:

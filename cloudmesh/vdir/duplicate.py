@@ -9,7 +9,7 @@ from cloudmesh.vdir.distribute import Copy, distribute
 from cloudmesh.vdir.heal import Files
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import unreadable
-from cloudmesh.vdir.work import Work
+from cloudmesh.vdir.work import Work, counting_unusable
 
 
 def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, force: bool, dryrun: bool) -> None:
@@ -25,12 +25,13 @@ def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, fo
 def _copies(files: Files, to: Sequence[str], work: Work, report: Report, force: bool) -> Iterator[Copy]:
     for node, replicas in files:
         known = {one.service: one for one in replicas}
-        sources = work.sources(node, replicas)
-        for service in to:
-            replica = known.get(service)
-            if replica is not None and is_good(node, replica):
-                report.skipped += 1
-            elif not sources:
-                report.fail(f"/{node.path}", unreadable(node))
-            else:
-                yield Copy(node, service, sources, replica, force)
+        with counting_unusable(node, report):
+            sources = work.sources(node, replicas)
+            for service in to:
+                replica = known.get(service)
+                if replica is not None and is_good(node, replica):
+                    report.skipped += 1
+                elif not sources:
+                    report.fail(f"/{node.path}", unreadable(node))
+                else:
+                    yield Copy(node, service, sources, replica, force)

@@ -50,13 +50,16 @@ def export_lines(catalogue: Catalogue, directory: str = "") -> Iterator[str]:
         yield _line(_record(node, replicas))
 
 
-def import_lines(catalogue: Catalogue, lines: Iterable[str], source: str = "import") -> Imported:
+def import_lines(
+    catalogue: Catalogue, lines: Iterable[str], source: str = "import", *, dryrun: bool = False
+) -> Imported:
     """Read a text file into the catalogue, in one transaction: all of it, or nothing. Doing it again changes nothing.
 
     Args:
         catalogue: to read it into.
         lines: the file's lines, with or without their line ends; empty ones are skipped.
         source: the file's name, for errors.
+        dryrun: undo it all at the end; only check and count.
 
     Raises:
         ConfigError: a line is wrong, or a file is in the way of a directory or the other way round; it says which line.
@@ -73,6 +76,8 @@ def import_lines(catalogue: Catalogue, lines: Iterable[str], source: str = "impo
         for batch in chunks(numbered, _BATCH):
             done = _import_batch(connection, [_checked(line, source, number) for number, line in batch], source)
             new, renewed, kept = new + done.new, renewed + done.renewed, kept + done.kept
+        if dryrun:
+            connection.rollback()
     return Imported(new, renewed, kept)
 
 

@@ -14,7 +14,7 @@ from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.scrub import Found, Inspector
 from cloudmesh.vdir.sources import unreadable
-from cloudmesh.vdir.work import Work
+from cloudmesh.vdir.work import Work, counting_unusable
 
 Files = Iterable[tuple[Node, tuple[Replica, ...]]]
 
@@ -50,7 +50,8 @@ def heal(files: Files, work: Work, report: Report, *, force: bool, dryrun: bool)
     def copies() -> Iterator[Copy]:
         revived = ((node, _revived(node, replicas)) for node, replicas in files if not node.is_directory)
         for node, found in inspect(revived, work, learn=not dryrun, believe=force):
-            yield from _copies(node, found, work, report, force=force, dryrun=dryrun)
+            with counting_unusable(node, report):
+                yield from _copies(node, found, work, report, force=force, dryrun=dryrun)
 
     if dryrun:
         for copy in copies():

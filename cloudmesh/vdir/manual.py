@@ -15,7 +15,7 @@ VDIR = Command(
     vdir search PATTERN [DIR]
     vdir [--parallel=N] add [FILEENDPOINT] [DIR_AND_NAME] [--recursive] [--dryrun]
     vdir [--parallel=N] put SOURCE [DIR_OR_NAME] [--to=SERVICES] [--recursive] [--force] [--dryrun]
-    vdir [--parallel=N] get NAME DESTINATION [--recursive] [--dryrun]
+    vdir [--parallel=N] get NAME DESTINATION [--recursive] [--force] [--dryrun]
     vdir cat NAME
     vdir [--parallel=N] copy DIR_OR_NAME --to=SERVICES [--recursive] [--force] [--dryrun]
     vdir [--parallel=N] drop DIR_OR_NAME --from=SERVICES [--recursive] [--dryrun] [--yes]
@@ -27,7 +27,7 @@ VDIR = Command(
     vdir prefer DIR_OR_NAME [SERVICES]
     vdir url NAME [--expires=DURATION]
     vdir export FILE [DIR]
-    vdir import FILE
+    vdir import FILE [--dryrun]
 
   This command manages the virtual directory: one tree of names, each file with replicas on one or more services.
 

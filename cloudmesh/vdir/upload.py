@@ -120,18 +120,9 @@ class _Batch:
         self._replicas |= self._work.catalogue.replicas_of(list(nodes.values()))
 
     def _register(self, files: Sequence[Upload]) -> None:
-        new = {
-            file.path: NewFile(file.path, file.entry.size, file.entry.mtime_ns, self._hashes[file.path])
-            for file in files
-        }
-        try:
-            self._work.catalogue.register(new.values())
-        except (IsADirectory, NotADirectory):  # one name is in the way: the others go on without it
-            for path, one in new.items():
-                try:
-                    self._work.catalogue.register([one])
-                except (IsADirectory, NotADirectory) as error:
-                    self._report.fail(f"/{path}", error)
+        new = [NewFile(file.path, file.entry.size, file.entry.mtime_ns, self._hashes[file.path]) for file in files]
+        for path, error in self._work.register(new).items():
+            self._report.fail(f"/{path}", error)
         # another process may have been faster, with other content
         self._look_up(files)
 
@@ -171,6 +162,7 @@ class _Batch:
             and node.mtime_ns is not None
             and (node.size, node.mtime_ns) == (file.entry.size, file.entry.mtime_ns)
             and not self._lacking(file)
+            and len(self._files) > 1  # a file named by itself is compared byte by byte
         )
 
     def _may_be_same(self, file: Upload) -> bool:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 from cloudmesh.storage.abc import StorageABC
-from cloudmesh.storage.errors import ConfigError
+from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, StorageError, VaultError
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.speed import measured
 from cloudmesh.storage.transfer.events import Observer
 from cloudmesh.storage.transfer.pool import threads_for
+from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.catalogue import Catalogue
-from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.placement import Knowledge, usable
 from cloudmesh.vdir.sources import Source, source_of
 
@@ -64,3 +66,32 @@ class Work:
         if failure is not None and not found:
             raise failure
         return found
+
+    def register(self, files: Sequence[NewFile]) -> dict[str, StorageError]:
+        """Add files to the catalogue; return by path those in whose way another name is: the others go on without."""
+        try:
+            self.catalogue.register(files)
+        except (IsADirectory, NotADirectory):
+            failed: dict[str, StorageError] = {}
+            for one in files:
+                try:
+                    self.catalogue.register([one])
+                except (IsADirectory, NotADirectory) as error:
+                    failed[one.path] = error
+            return failed
+        return {}
+
+
+@contextmanager
+def counting_unusable(node: Node, report: Report) -> Iterator[None]:
+    """Count a service that cannot be opened as the failure of one name, so that the other names go on.
+
+    Raises:
+        VaultError: as it is; else every name would ask for the passphrase again.
+    """
+    try:
+        yield
+    except VaultError:
+        raise
+    except ConfigError as error:
+        report.fail(f"/{node.path}", error)

@@ -24,6 +24,7 @@ from cloudmesh.storage.errors import (
     Refused,
     Unsupported,
 )
+from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.storage.records import Job
 from cloudmesh.storage.transfer.engine import execute
 from cloudmesh.storage.transfer.plan import Tree, plan_tree
@@ -164,6 +165,81 @@ def test_move_within_and_between_services(storage: Storage, source: Path, servic
     assert names(storage, f"{service}:") == []
 
 
+def test_a_move_leaves_what_is_no_file_where_it_is(storage: Storage, source: Path, disks: dict[str, Path]) -> None:
+    storage.put(str(source), "tree", recursive=True)
+    os.mkfifo(disks["one"] / "tree/b/pipe")
+    report = storage.move("tree", "two:tree", recursive=True)
+    assert (report.files, report.errors) == (4, 0)
+    assert read_tree(disks["two"] / "tree") == FILES
+    assert names(storage, "tree") == []
+    assert (disks["one"] / "tree/b/pipe").is_fifo()
+
+
+def test_move_force_never_trusts_sizes_and_times(storage: Storage, disks: dict[str, Path]) -> None:
+    write_tree(disks["one"], {"a": b"new!", "tree/x": b"new!"})
+    write_tree(disks["two"], {"a": b"old!", "tree/x": b"old!"})
+    storage.move("a", "two:a", force=True)
+    storage.move("tree", "two:tree", recursive=True, force=True)
+    assert read_tree(disks["two"]) == {"a": b"new!", "tree/x": b"new!"}
+    assert read_tree(disks["one"]) == {}
+
+
+def test_a_tree_goes_into_a_tree_and_what_is_in_the_way_stays_on_both_sides(
+    storage: Storage, disks: dict[str, Path]
+) -> None:
+    write_tree(disks["one"], {"tree/same": b"same", "tree/other": b"mine", "tree/new": b"new"})
+    write_tree(disks["two"], {"tree/same": b"same", "tree/other": b"theirs"})
+    report = storage.move("tree", "two:tree", recursive=True)
+    assert [Path(one.name).name for one in report.failures] == ["other"]
+    assert read_tree(disks["one"]) == {"tree/other": b"mine"}
+    assert read_tree(disks["two"] / "tree") == {"same": b"same", "other": b"theirs", "new": b"new"}
+    assert storage.move("tree", "two:tree", recursive=True, force=True).files == 1
+    assert not (disks["one"] / "tree").exists()
+
+
+def test_a_move_leaves_what_changed_or_came_meanwhile(
+    storage: Storage, disks: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tree(disks["one"], {"tree/a": b"as copied", "tree/b": b"as copied"})
+    flush = LocalStorage.flush
+
+    def somebody_writes(service: LocalStorage) -> None:
+        write_tree(disks["one"], {"tree/a": b"changed since", "tree/came": b"later"})
+        flush(service)
+
+    monkeypatch.setattr(LocalStorage, "flush", somebody_writes)
+    report = storage.move("tree", "two:tree", recursive=True)
+    assert [Path(one.name).name for one in report.failures] == ["a"]
+    assert read_tree(disks["one"] / "tree") == {"a": b"changed since", "came": b"later"}
+    assert read_tree(disks["two"] / "tree") == {"a": b"as copied", "b": b"as copied"}
+
+
+def test_a_directory_is_renamed_in_one_step_where_the_service_can(storage: Storage, disks: dict[str, Path]) -> None:
+    write_tree(disks["one"], {f"tree/{i}": b"" for i in range(3)})
+    inode = (disks["one"] / "tree/0").stat().st_ino
+    storage.move("tree", "renamed", recursive=True)
+    assert (disks["one"] / "renamed/0").stat().st_ino == inode
+    assert not (disks["one"] / "tree").exists()
+
+
+def test_a_single_file_is_copied_whatever_its_time_says(storage: Storage, source: Path, disks: dict[str, Path]) -> None:
+    storage.put(str(source / "a.txt"), "name")
+    seen = (source / "a.txt").stat()
+    (source / "a.txt").write_bytes(b"ALPHA")
+    os.utime(source / "a.txt", ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    storage.put(str(source / "a.txt"), "name")
+    assert (disks["one"] / "name").read_bytes() == b"ALPHA"
+
+
+def test_versions_of_a_file(home: Path, seaweedfs: SeaweedFS, source: Path) -> None:
+    configure(home, [seaweedfs.settings("aws", bucket=seaweedfs.make_bucket(versioned=True))])
+    with Storage("aws") as storage:
+        storage.put(str(source / "a.txt"), "x")
+        storage.put(str(source / "empty"), "x")
+        assert [one.size for one in storage.versions("x")] == [0, 5]
+        assert len({one.version for one in storage.versions("x")}) == 2
+
+
 def test_a_url_gives_the_file_to_anyone(storage: Storage, source: Path) -> None:
     storage.put(str(source / "a.txt"), "aws:dir/a b.txt")
     with urlopen(storage.url("aws:dir/a b.txt", expires=60)) as answer:
@@ -293,6 +369,14 @@ def test_a_job_that_fails_or_dies_says_so_and_a_second_of_its_name_is_refused(
         assert sorted(names(slow, "tree")) == sorted(FILES)
         with pytest.raises(NotFound):
             slow.sync(str(tmp_path / "nothing"), "tree", name="nothing")
+
+
+def test_a_detached_job_that_cannot_begin_says_why(storage: Storage) -> None:
+    job = storage.jobs.create("sync", "far", {"source": "gone:x", "destination": "two:x", "storage": "one"})
+    storage.jobs.start_detached(job)
+    ended = wait_for(storage, "far")
+    assert ended.state == "failed"
+    assert ended.message.startswith("gone: there is no such service")
 
 
 # ---- plan ----------------------------------------------------------------------------------------------------------

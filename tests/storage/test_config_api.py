@@ -109,6 +109,14 @@ def test_bad_add_is_one_line_and_changes_nothing(home: Path, arguments: dict[str
     assert not {"cloudmesh.yaml", "vault.age", "vault.json", "vault.key"} & {file.name for file in home.iterdir()}
 
 
+def test_a_secret_file_that_is_no_text_is_told_without_showing_it(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "pw").write_bytes(MARKER.encode() + b"\xff")
+    with pytest.raises(UsageError, match="not UTF-8") as failure:
+        api().add("nas", kind="webdav", set=["url=x"], secret=[f"password=file:{tmp_path / 'pw'}"])
+    assert failure.value.__context__ is None, "a traceback would hold the secret"
+    assert not (home / "vault.age").exists()
+
+
 def test_preset_fills_endpoint_and_region(home: Path) -> None:
     api().add("wasabi", preset="wasabi", set=["region=eu-central-1", "bucket=b"], no_test=True)
     found = Configuration().values("wasabi")["credentials"]

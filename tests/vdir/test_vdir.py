@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from urllib.request import urlopen
 import pytest
 
 from cloudmesh.storage import Storage
+from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.errors import (
     AlreadyExists,
     ChecksumMismatch,
@@ -23,7 +25,9 @@ from cloudmesh.storage.errors import (
     StorageError,
     Unsupported,
     UsageError,
+    VaultError,
 )
+from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import Vdir
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
 from tests.faults import FaultProxy
@@ -322,6 +326,17 @@ def test_add_refuses_what_is_wrong(vdir: Vdir, disks: dict[str, Path]) -> None:
     assert names(vdir) == []
 
 
+def test_add_counts_the_names_that_cannot_be_and_the_others_go_on(
+    vdir: Vdir, source: Path, disks: dict[str, Path]
+) -> None:
+    vdir.put(str(source / "a.txt"), "/data/b", to=["two"])
+    write_tree(disks["one"], {"raw/a": b"1", "raw/b/c": b"2", "raw/not utf-8 \udcff": b"", "raw/z": b"3"})
+    report = vdir.add("one:raw", "/data", recursive=True)
+    assert [failure.name for failure in report.failures] == ["one:raw/b", "one:raw/not utf-8 \udcff", "/data/b/c"]
+    assert (report.files, report.bytes, report.errors) == (2, 2, 3)
+    assert names(vdir) == ["data/a", "data/b", "data/z"]
+
+
 # ---- get, cat, url -------------------------------------------------------------------------------------------------
 
 
@@ -344,6 +359,43 @@ def test_get_brings_a_file_and_a_tree_back(vdir: Vdir, source: Path, tmp_path: P
         vdir.get("/nothing", str(back))
 
 
+def test_get_replaces_a_file_with_other_content_only_with_force(vdir: Vdir, source: Path, tmp_path: Path) -> None:
+    vdir.put(str(source), "/data", to=["one"], recursive=True)
+    back = write_tree(tmp_path / "back", {"a.txt": b"ALPHA", "empty": b"not"})
+    seen = (source / "a.txt").stat()
+    os.utime(back / "a.txt", ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    report = vdir.get("/data", str(back), recursive=True)
+    assert sorted(Path(one.name).name for one in report.failures) == ["a.txt", "empty"]
+    assert all("force" in one.error for one in report.failures)
+    assert read_tree(back) == FILES | {"a.txt": b"ALPHA", "empty": b"not"}
+    with pytest.raises(AlreadyExists, match="force"):
+        vdir.get("/data/a.txt", str(back / "a.txt"))
+    assert vdir.get("/data", str(back), recursive=True, force=True).files == 2
+    assert read_tree(back) == FILES
+
+
+def test_a_single_put_compares_bytes_and_not_times(vdir: Vdir, source: Path) -> None:
+    vdir.put(str(source / "a.txt"), "/a.txt", to=["one"])
+    seen = (source / "a.txt").stat()
+    (source / "a.txt").write_bytes(b"ALPHA")
+    os.utime(source / "a.txt", ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    with pytest.raises(AlreadyExists, match="other content"):
+        vdir.put(str(source / "a.txt"), "/a.txt", to=["one"])
+
+
+def test_what_cannot_be_taken_along_is_said(
+    vdir: Vdir, source: Path, disks: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    (source / "outside").symlink_to("/etc/hostname")
+    (source / "nowhere").symlink_to("gone")
+    (source / "inside").symlink_to("a.txt")
+    os.mkfifo(source / "pipe")
+    vdir.put(str(source), "/data", to=["one"], recursive=True)
+    assert read_tree(disks["one"] / "data") == FILES | {"inside": b"alpha"}
+    for name in ("outside", "nowhere", "pipe"):
+        assert f"{name}: left out" in caplog.text
+
+
 def test_get_goes_on_to_the_next_replica_when_one_fails_or_is_wrong(
     vdir: Vdir, source: Path, disks: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -362,12 +414,10 @@ def test_wrong_bytes_never_arrive(vdir: Vdir, source: Path, disks: dict[str, Pat
     seen = there.stat()
     with there.open("r+b") as file:
         file.write(b"ALPHA")
-    import os
-
     os.utime(there, ns=(seen.st_atime_ns, seen.st_mtime_ns))
     (tmp_path / "got").write_bytes(b"as before")
     with pytest.raises(ChecksumMismatch):
-        vdir.get("/a.txt", str(tmp_path / "got"))
+        vdir.get("/a.txt", str(tmp_path / "got"), force=True)
     assert (tmp_path / "got").read_bytes() == b"as before"
     with pytest.raises(StorageError):
         vdir.copy("/a.txt", to=["two"])
@@ -377,8 +427,64 @@ def test_wrong_bytes_never_arrive(vdir: Vdir, source: Path, disks: dict[str, Pat
 def test_a_name_with_a_service_before_it_is_the_replica_there(vdir: Vdir, source: Path, disks: dict[str, Path]) -> None:
     vdir.put(str(source / "a.txt"), "/a.txt", to=["one", "two"])
     assert b"".join(vdir.cat("two:/a.txt")) == b"alpha"
-    with pytest.raises(NotFound):
-        list(vdir.cat("three:/a.txt"))
+    for read in (vdir.cat, vdir.why):
+        with pytest.raises(NotFound, match="no such replica"):
+            list(read("three:/a.txt"))
+
+
+def test_get_counts_a_directory_that_a_file_is_in_the_way_of_and_the_others_go_on(
+    vdir: Vdir, source: Path, tmp_path: Path
+) -> None:
+    vdir.put(str(source), "/data", to=["one"], recursive=True)
+    write_tree(tmp_path / "back", {"b": b"mine"})
+    report = vdir.get("/data", str(tmp_path / "back"), recursive=True)
+    assert [failure.name for failure in report.failures] == [
+        str(tmp_path / "back/b"),
+        str(tmp_path / "back/b/d e"),
+        "/data/b/c.bin",
+        "/data/b/d e/ü #%?.txt",
+    ]
+    assert read_tree(tmp_path / "back") == {"a.txt": b"alpha", "b": b"mine", "empty": b""}
+
+
+def test_a_service_that_cannot_be_opened_does_not_stop_the_others(
+    vdir: Vdir, source: Path, home: Path, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    vdir.put(str(source / "a.txt"), "/data/a", to=["one"])
+    vdir.put(str(source / "a.txt"), "/data/b", to=["one", "two"])
+    vdir.put(str(source / "a.txt"), "/data/c", to=["two"])
+    (disks["two"] / "data/b").unlink()
+    left = [local(name, disks[name]) for name in ("two", "three")]
+    configure(home, [ServiceSettings("one", "of no kind"), *left])
+    with Vdir() as other:
+        for report in (
+            other.get("/data", str(tmp_path / "back"), recursive=True),
+            other.copy("/data", to=["three"], recursive=True),
+        ):
+            assert "of no kind" in {failure.name: failure.error for failure in report.failures}["/data/a"]
+            assert (report.files, report.errors) == (1, 2)
+        healed = other.heal("/data")
+        assert {failure.name for failure in healed.failures} >= {"/data/a on one", "/data/b on one", "/data/b"}
+        assert healed.skipped == 2, "both replicas of c"
+    configure(home, [ServiceSettings("one", "sftp", credentials={"host": "127.0.0.1"}), *left])
+    (home / "vault.age").write_bytes(b"damaged")
+    with Vdir() as other, pytest.raises(VaultError):  # not once for every name: each might ask for a passphrase
+        other.get("/data", str(tmp_path / "again"), recursive=True)
+
+
+def test_what_is_wrong_with_a_target_is_told_once_before_anything_is_changed(
+    vdir: Vdir, source: Path, home: Path, disks: dict[str, Path]
+) -> None:
+    vdir.put(str(source), "/data", to=["two"], recursive=True)
+    configure(home, [ServiceSettings("one", "sftp", credentials={"host": "127.0.0.1"}), local("two", disks["two"])])
+    (home / "vault.age").write_bytes(b"damaged")
+    with Vdir() as other:
+        with pytest.raises(VaultError):
+            other.put(str(source), "/new", to=["two", "one"], recursive=True)
+        with pytest.raises(VaultError):
+            other.copy("/data", to=["one"], recursive=True)
+        assert [one.services for one in other.ls("/", recursive=True) if one.kind == "file"] == [["two"]] * len(FILES)
+    assert not (disks["two"] / "new").exists()
 
 
 # ---- copy, drop, delete --purge ------------------------------------------------------------------------------------
@@ -646,12 +752,17 @@ def test_export_and_import_bring_the_catalogue_back(vdir: Vdir, source: Path, tm
     vdir.put(str(source), "/data", to=["one", "two"], recursive=True)
     vdir.prefer("/data", ["two"])
     file = tmp_path / "catalogue.jsonl"
-    vdir.export(str(file))
+    report = vdir.export(str(file))
+    assert isinstance(report, Report)
+    assert (report.files, report.bytes) == (len(list(vdir.ls("/", recursive=True))), file.stat().st_size)
     before = [(one.path, one.services, one.sha256) for one in vdir.ls("/", recursive=True)]
     vdir.delete("/data", recursive=True)
     vdir.import_(str(file))
     assert [(one.path, one.services, one.sha256) for one in vdir.ls("/", recursive=True)] == before
     assert vdir.why("/data/a.txt")[0].service == "two"
+    vdir.delete("/data", recursive=True)
+    assert vdir.import_(str(file), dryrun=True).new == len(before)
+    assert names(vdir) == []
     file.write_text(file.read_text() + "not a line\n")
     with pytest.raises(StorageError, match="line"):
         vdir.import_(str(file))

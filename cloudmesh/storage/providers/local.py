@@ -428,7 +428,8 @@ class LocalStorage(StorageABC):
                     place = item.path
                     if item.is_symlink():
                         place = os.path.realpath(place)
-                        if not self._holds(place) or not os.path.exists(place):  # leads out, or nowhere
+                        if not self._holds(place) or not os.path.exists(place):
+                            self._leave_out(paths.join(path, item.name), "a link that leads outside or nowhere")
                             continue
                     found.append((paths.sort_key(item.name, item.is_dir()), item, place))
         except FileNotFoundError:  # removed since its parent was listed
@@ -445,6 +446,11 @@ class LocalStorage(StorageABC):
                 raise translate(error, self.location(paths.join(path, item.name))) from error
             if _is_ours(status):
                 yield _entry(paths.join(path, item.name), status), status, place
+            else:
+                self._leave_out(paths.join(path, item.name), "neither a file nor a directory")
+
+    def _leave_out(self, path: str, why: str) -> None:
+        """Hear of something that a scan leaves out."""
 
 
 def _is_ours(status: os.stat_result) -> bool:

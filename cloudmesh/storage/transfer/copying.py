@@ -45,7 +45,7 @@ def copy_file(
         observer(Event("moved", name, entry.size or 0))
         return made
     if isinstance(destination, Disk) and not isinstance(source, Disk):
-        made = destination.fetch(source, entry, target, expected_sha256=expected_sha256)
+        made = destination.fetch(source, entry, target, mode=mode, expected_sha256=expected_sha256)
         observer(Event("moved", name, made.size or 0))
         return made
     if isinstance(source, Disk):

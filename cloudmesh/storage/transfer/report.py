@@ -68,16 +68,6 @@ class Report:
         self.files += 1
         self.bytes += size or 0
 
-    def merge(self, part: Report) -> None:
-        """Add the counts and failures of another run."""
-        self.files += part.files
-        self.bytes += part.bytes
-        self.skipped += part.skipped
-        self.errors += part.errors
-        self.directories += part.directories
-        self.failures += part.failures
-        self._last = part._last or self._last
-
     def fail(self, name: str, error: Exception) -> None:
         """Count and keep one failure."""
         self.errors += 1

@@ -149,10 +149,6 @@ class Outside(ABC):
     def read(self, path: str) -> bytes:
         """Return a file's bytes."""
 
-    def all_names(self, directory: str) -> list[str]:
-        """Return what `names` does, those of temporary files included, at all levels."""
-        return self.names(directory)
-
 
 class OnDisk(Outside):
     """The directory in which the server keeps its files as they are."""

@@ -18,10 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-OPEN_READ, OPEN_WRITE, OPEN_CREATE, OPEN_TRUNCATE, OPEN_EXCLUSIVE = 0x01, 0x02, 0x08, 0x10, 0x20
+OPEN_READ, OPEN_WRITE, OPEN_CREATE, OPEN_EXCLUSIVE = 0x01, 0x02, 0x08, 0x20
 
-EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE = 1, 2, 3, 4, 5
-NO_CONNECTION, CONNECTION_LOST, UNSUPPORTED = 6, 7, 8
+EOF, NO_SUCH_FILE, PERMISSION_DENIED, FAILURE, BAD_MESSAGE, UNSUPPORTED = 1, 2, 3, 4, 5, 8
 
 BLOCK = 32 * 1024
 """Bytes in one read or write request: what every server must take."""
