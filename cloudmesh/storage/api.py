@@ -116,7 +116,8 @@ class Storage:
                 if entry.is_directory or not dir_only:
                     yield file_info(side.service.name, entry, side.path)
         except NotADirectory:
-            yield file_info(side.service.name, side.service.stat(side.path), paths.parent(side.path))
+            if not dir_only:
+                yield file_info(side.service.name, side.service.stat(side.path), paths.parent(side.path))
 
     def stat(self, source: str) -> FileInfo:
         """Return all that the service tells of one file or directory.

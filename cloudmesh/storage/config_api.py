@@ -273,11 +273,17 @@ class ConfigApi:
         if not self._defined(name):
             raise Refused(name, "this service is built in; it is not in the configuration")
         vault = self._configuration.vault
-        has_secrets = vault.exists() and bool(vault.secrets(name))
-        if not dryrun:
+        before = dict(vault.secrets(name)) if vault.exists() else {}
+        if dryrun:
+            return row
+        if before:
+            vault.change(lambda secrets: _forget(secrets, name))
+        try:
             self._configuration.edit(lambda section: section.pop(name, None))
-            if has_secrets:
-                vault.change(lambda secrets: _forget(secrets, name))
+        except StorageError:
+            if before:
+                vault.change(lambda secrets: secrets.update({name: before}))
+            raise
         return row
 
     def test(self, name: str = "") -> Sequence[Tested]:

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -156,7 +156,9 @@ class _Progress:
             self._message = event.error
         # `planned`, `done` and `failed` come from one thread, the others from many
         if event.kind in ("planned", "done") and time.monotonic() - self._written > _WRITE_EVERY_S:
-            self.update()
+            self._written = time.monotonic()
+            with suppress(StorageError):  # counts that cannot be written now are written later; the work goes on
+                self.update()
         self._observer(event)
 
     def update(self, **values: Any) -> None:
@@ -177,17 +179,21 @@ def _job(row: Row[Any]) -> Job:
         values[name] = values[name] or 0
     values.update({name: str(arguments.get(name) or "") for name in ("source", "destination", "storage")})
     found = Job(**values)
-    if found.state in ("waiting", "running") and found.pid and _is_gone(found.pid, found.host):
+    if found.state in ("waiting", "running") and _is_gone(found):
         return replace(found, state="interrupted")
     return found
 
 
-def _is_gone(pid: int, host: str | None) -> bool:
+def _is_gone(job: Job) -> bool:
     """Tell whether the process is surely gone; of another computer's we do not know."""
-    if host != socket.gethostname():
+    if job.host != socket.gethostname() or job.pid is None:
         return False
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        booted_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if (job.started_ns or job.created_ns) < booted_ns:  # its number may be another process's by now
+            return True
     try:
-        os.kill(pid, 0)
+        os.kill(job.pid, 0)
     except ProcessLookupError:
         return True
     except PermissionError:

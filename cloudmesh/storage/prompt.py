@@ -72,8 +72,18 @@ class TerminalPrompt:
         return self.ask(f"{text} [y/N]", instead=instead).lower() in ("y", "yes")
 
     def piped(self) -> str | None:
-        """Return all of standard input where it is no terminal, without its last newline."""
-        return None if sys.stdin.isatty() else sys.stdin.read().removesuffix("\n").removesuffix("\r")
+        """Return all of standard input where it is no terminal, without its last newline.
+
+        Raises:
+            UsageError: it is not UTF-8 text.
+        """
+        if sys.stdin.isatty():
+            return None
+        try:
+            return sys.stdin.read().removesuffix("\n").removesuffix("\r")
+        except UnicodeDecodeError:
+            pass  # outside, since the error holds the secret
+        raise UsageError("standard input", "is not UTF-8 text")
 
 
 def _need_terminal(text: str, instead: str) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import ConfigError, InvalidName, NotFound
+from cloudmesh.storage.errors import ConfigError, InvalidName, NotFound, VaultError
 
 if TYPE_CHECKING:  # imported when a service is opened: `cdir ls` needs none
     from cloudmesh.storage.abc import StorageABC
@@ -27,6 +27,7 @@ class Services:
         self._given = configuration
         self._parallel = parallel
         self._open: dict[str, StorageABC] = {}
+        self._failed: dict[str, VaultError] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -48,8 +49,14 @@ class Services:
         from cloudmesh.storage.registry import provider_class
 
         with self._lock:
+            if name in self._failed:  # many threads want it: nobody is asked for a passphrase twice
+                raise self._failed[name]
             if name not in self._open:
-                settings = self.configuration.settings(name)
+                try:
+                    settings = self.configuration.settings(name)
+                except VaultError as error:
+                    self._failed[name] = error
+                    raise
                 if self._parallel:
                     settings = replace(settings, parallel=self._parallel)
                 self._open[name] = layered(

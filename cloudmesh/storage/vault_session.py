@@ -26,8 +26,8 @@ def load(recipient: str) -> str:
     file = _file(recipient)
     if file is not None:
         try:
-            return file.read_text()
-        except OSError:
+            return file.read_text("utf-8")
+        except (OSError, UnicodeDecodeError):
             return ""
     with suppress(VaultError, MissingExtra):
         return keyring_get(KEYRING_SESSION, recipient)

@@ -216,8 +216,13 @@ def is_as_seen(replica: Replica, there: Entry) -> bool:
 
 
 def _has_changed(source: Source) -> bool:
-    """Tell whether a local file was changed since it was hashed."""
-    return isinstance(source.service, Disk) and source.service.stat(source.entry.path).etag != source.entry.etag
+    """Tell whether a local file was changed, or removed, since it was hashed."""
+    if not isinstance(source.service, Disk):
+        return False
+    try:
+        return source.service.stat(source.entry.path).etag != source.entry.etag
+    except NotFound:
+        return True
 
 
 def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:
