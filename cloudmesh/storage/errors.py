@@ -37,20 +37,21 @@ class StorageError(Exception):
     Args:
         subject: what it is about, as the user would type it (``aws:data/a.csv``).
         why: the cause in words; the class's own sentence when empty.
-        hint: what to do next, when that is known.
+        hint: what to do next; the class's own advice when empty, where it has any.
         retry_after: seconds after which the service said to try again.
     """
 
     retryable: ClassVar[bool] = False
     exit_code: ClassVar[int] = 1
     sentence: ClassVar[str] = "failed"
+    advice: ClassVar[str] = ""
 
     def __init__(self, subject: str, why: str = "", hint: str = "", *, retry_after: float | None = None) -> None:
         self.subject = subject
         self.why = why or self.sentence
-        self.hint = hint
+        self.hint = hint or self.advice
         self.retry_after = retry_after
-        super().__init__(subject, self.why, hint)
+        super().__init__(subject, self.why, self.hint)
 
     def __str__(self) -> str:
         # the root of a service is written with a colon at its end already
@@ -84,6 +85,7 @@ class PermissionDenied(StorageError):
 
 class AuthenticationFailed(StorageError):
     sentence = "the service did not accept the credentials"
+    advice = "cms storage config test tries them, cms storage config edit changes them"
 
 
 class InvalidName(StorageError):
@@ -92,6 +94,7 @@ class InvalidName(StorageError):
 
 class PreconditionFailed(StorageError):
     sentence = "the file has changed meanwhile"
+    advice = "run the same command again"
 
 
 class ChecksumMismatch(StorageError):
@@ -101,20 +104,24 @@ class ChecksumMismatch(StorageError):
 
 class SourceChanged(StorageError):
     sentence = "the source changed while it was read"
+    advice = "run the same command again when nothing writes to it"
 
 
 class QuotaExceeded(StorageError):
     sentence = "no room left"
+    advice = "make room, then run the same command again"
 
 
 class RateLimited(StorageError):
     retryable = True
     sentence = "the service asks to slow down"
+    advice = "run the same command again later, or with a smaller --parallel"
 
 
 class Unavailable(StorageError):
     retryable = True
     sentence = "the service cannot be reached"
+    advice = "check its address and the network, then run the same command again"
 
 
 class Unsupported(StorageError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from cloudmesh.storage.errors import StorageError, Unavailable
+from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import BATCH, Copy, distribute
 from cloudmesh.vdir.lookup import chunks
@@ -80,7 +80,7 @@ def _copies(
     for one in found:
         name = f"/{node.path} on {one.now.service}"
         if one.error:
-            report.fail(name, Unavailable(name, one.error))
+            report.fail(name, StorageError(name, one.error))
         elif is_good(node, one.now):
             report.skipped += 1
         elif one.now.service in unfinished:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import NotFound, Refused, StorageError, Unavailable
+from cloudmesh.storage.errors import NotFound, Refused, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
@@ -184,7 +184,7 @@ def _may_go(node: Node, known: Sequence[Replica], found: Sequence[Found], report
     for one in found:
         name = f"/{node.path} on {one.now.service}"
         if one.error:
-            report.fail(name, Unavailable(name, one.error))
+            report.fail(name, StorageError(name, one.error))
             return False
         if _is_foreign(one) and states[one.now.service] not in ("copying", "missing"):
             error = Refused(name, "it was changed on the service since we last saw it", "without --purge files stay")
