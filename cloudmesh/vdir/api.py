@@ -39,7 +39,7 @@ from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import cwd
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.names import refuse_service_name
-from cloudmesh.vdir.nodes import Node, Replica, only
+from cloudmesh.vdir.nodes import Files, Node, Replica, only
 from cloudmesh.vdir.records import (
     Choice,
     Imported,
@@ -50,8 +50,6 @@ from cloudmesh.vdir.records import (
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
     from cloudmesh.vdir.work import Work
-
-Files = Iterator[tuple[Node, tuple[Replica, ...]]]
 
 
 class Vdir:

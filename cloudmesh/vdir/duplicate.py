@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import Copy, distribute
-from cloudmesh.vdir.heal import Files
+from cloudmesh.vdir.nodes import Files
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.work import Work, counting_unusable

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import BATCH, Copy, distribute
 from cloudmesh.vdir.lookup import chunks
-from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.scrub import Found, Inspector
 from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.work import Work, counting_unusable
-
-Files = Iterable[tuple[Node, tuple[Replica, ...]]]
 
 
 def inspect(

@@ -91,6 +91,10 @@ def only(service: str | None, replicas: Sequence[Replica]) -> tuple[Replica, ...
     return tuple(one for one in replicas if service in (None, one.service))
 
 
+Files = Iterable[tuple[Node, tuple[Replica, ...]]]
+"""Files on their way through a verb, each with its replicas."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewFile:
     """A file to be registered: its virtual path, its content as far as known, and where it lies."""

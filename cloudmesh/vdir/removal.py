@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -14,12 +14,10 @@ from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks
-from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.scrub import Found, Inspector, judged
 from cloudmesh.vdir.work import Work
-
-Files = Iterable[tuple[Node, tuple[Replica, ...]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from cloudmesh.storage.abc import Entry, Reader, StorageABC
+from cloudmesh.storage.digest import digest
 from cloudmesh.storage.errors import ChecksumMismatch, NotFound, PreconditionFailed, StorageError
 from cloudmesh.vdir.nodes import Node, Replica
 
@@ -66,11 +67,7 @@ def _recognised(node: Node, source: Source) -> Source:
 
 def sha256_of(source: Source) -> str:
     """Read a source and return its SHA-256, lower-case hex. Raises as `StorageABC.open_read`."""
-    state = hashlib.sha256()
-    with source.service.open_read(source.entry.path, if_match=source.entry.etag) as reader:
-        for piece in reader:
-            state.update(piece)
-    return state.hexdigest()
+    return digest(source.service, source.entry.path, if_match=source.entry.etag)
 
 
 def read_first(node: Node, sources: Iterable[Source]) -> Iterator[bytes]:

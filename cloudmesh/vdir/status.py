@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cloudmesh.vdir.heal import Files, inspect
-from cloudmesh.vdir.nodes import Node, Replica, Totals
+from cloudmesh.vdir.heal import inspect
+from cloudmesh.vdir.nodes import Files, Node, Replica, Totals
 from cloudmesh.vdir.placement import candidates, reason
 from cloudmesh.vdir.records import Choice, Problem, ReplicaInfo, ServiceStatus, Status, is_good
 from cloudmesh.vdir.work import Work

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 import threading
@@ -13,6 +12,7 @@ from itertools import islice
 from typing import TypeVar
 
 from cloudmesh.storage.abc import Content, Entry, Reader, StorageABC, WriteMode
+from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.errors import (
     AlreadyExists,
     ChecksumMismatch,
@@ -246,16 +246,9 @@ class Retry(Layer):
         """Tell whether a file holds these bytes: by a hash that the service knows, else by reading it."""
         algorithm = next((name for name in _HASHES if name in entry.hashes), None)
         if algorithm is not None:
-            return _digest(algorithm, content.open()) == entry.hashes[algorithm]
+            return digest_of(content.open(), algorithm) == entry.hashes[algorithm]
         with self.open_read(entry.path, if_match=entry.etag) as reader:
-            return _digest("sha256", reader) == _digest("sha256", content.open())
-
-
-def _digest(algorithm: str, pieces: Iterable[bytes]) -> str:
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    for piece in pieces:
-        digest.update(piece)
-    return digest.hexdigest()
+            return digest_of(reader) == digest_of(content.open())
 
 
 def _resuming(retry: Retry, reader: Reader, path: str, start: int, length: int | None) -> Reader:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
+from cloudmesh.storage.digest import digest
 from cloudmesh.storage.errors import NotADirectory, StorageError
 from cloudmesh.storage.records import Difference
-from cloudmesh.storage.transfer.plan import Tree, digest, same
+from cloudmesh.storage.transfer.plan import Tree, same
 
 
 def differences(source: Tree, destination: Tree, *, deep: bool) -> Iterator[Difference]:
@@ -38,8 +39,7 @@ def differences(source: Tree, destination: Tree, *, deep: bool) -> Iterator[Diff
 def _alike(source: Tree, one: Entry, destination: Tree, other: Entry, deep: bool) -> bool:
     if not deep or one.size != other.size:
         return same(source.service, one, destination.service, other)
-    left = digest(source.service, one.path, "sha256")
-    return left == digest(destination.service, other.path, "sha256")
+    return digest(source.service, one.path) == digest(destination.service, other.path)
 
 
 def _files(tree: Tree) -> Iterator[tuple[bytes, str, Entry]]:

@@ -5,14 +5,14 @@ The memory needed is that of the listings' own streams: neither side is ever hel
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
+from cloudmesh.storage.digest import digest
 from cloudmesh.storage.errors import NotFound
 
 _LOCAL_HASHES = ("md5", "sha1", "sha256")
@@ -125,7 +125,7 @@ def certainly_same(source: StorageABC, entry: Entry, destination: StorageABC, ex
     known = _same_hash(source, entry, destination, existing)
     if known is not None:
         return known
-    return digest(source, entry.path, "sha256") == digest(destination, existing.path, "sha256")
+    return digest(source, entry.path) == digest(destination, existing.path)
 
 
 def _with_mtime(service: StorageABC, entry: Entry) -> Entry:
@@ -152,13 +152,3 @@ def _same_hash(source: StorageABC, entry: Entry, destination: StorageABC, existi
         if algorithm is not None:
             return digest(service, path, algorithm) == known.hashes[algorithm]
     return None
-
-
-def digest(service: StorageABC, path: str, algorithm: str) -> str:
-    """Read a file and return its hash, lower-case hex. Raises as `StorageABC.open_read`."""
-    new: Callable[[], hashlib._Hash] = getattr(hashlib, algorithm)
-    state = new()
-    with service.open_read(path) as reader:
-        for piece in reader:
-            state.update(piece)
-    return state.hexdigest()
