@@ -185,6 +185,46 @@ def test_seal_moves_every_secret_out_of_the_file_and_its_backup(home: Path) -> N
     assert api().seal() == []
 
 
+def test_a_dry_run_of_seal_tells_and_changes_nothing(home: Path) -> None:
+    (home / "cloudmesh.yaml").write_text(TEMPLATE)
+    told = {(one.service, one.key) for one in api().seal(dryrun=True)}
+    assert ("aws", "secret_access_key") in told
+    assert (home / "cloudmesh.yaml").read_text() == TEMPLATE
+    assert not Vault().exists()
+    assert {(one.service, one.key) for one in api().seal()} == told
+
+
+def test_limits_are_checked_before_they_are_saved(home: Path, tmp_path: Path) -> None:
+    place = f"directory={tmp_path}"
+    with pytest.raises(ConfigError, match="bytes_per_second"):
+        api().add("disk", kind="local", set=[place, "bytes_per_second=fast"])
+    api().add("disk", kind="local", set=[place, "bytes_per_second=10M", "requests_per_second=5"])
+    before = (home / "cloudmesh.yaml").read_text()
+    with pytest.raises(ConfigError, match="requests_per_second"):
+        api().edit("disk", set=["requests_per_second=0"])
+    assert (home / "cloudmesh.yaml").read_text() == before
+    settings = Configuration().settings("disk")
+    assert (settings.bytes_per_second, settings.requests_per_second) == (10 * 2**20, 5)
+
+
+def test_removing_a_service_forgets_both_or_neither(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "cloudmesh.yaml").write_text(TEMPLATE)
+    api().seal("aws")
+
+    def full(*_: object, **__: object) -> None:
+        raise StorageError("cloudmesh.yaml", "no room left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Configuration, "edit", full)
+        with pytest.raises(StorageError, match="no room"):
+            api().remove("aws")
+    assert Configuration().settings("aws").credentials["secret_access_key"] == MARKER
+    api().remove("aws")
+    assert Vault().secrets("aws") == {}
+    with pytest.raises(ConfigError):
+        Configuration().service("aws")
+
+
 def test_seal_does_not_replace_another_value_in_the_vault(home: Path) -> None:
     (home / "cloudmesh.yaml").write_text(TEMPLATE)
     vault(Answers(pipe="another")).set("aws.secret_access_key")
