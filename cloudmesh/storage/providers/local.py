@@ -53,7 +53,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK}
 _NO_NATIVE_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY, errno.EBADF, errno.EPERM}
 _LEFTOVER_SECONDS = 3600
-_ATTEMPTS = 10  # at a directory that others remove as often as we make it
+_ATTEMPTS = 1000  # at a directory that others remove as often as we make it
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
 
