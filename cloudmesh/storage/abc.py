@@ -28,9 +28,13 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.errors import InvalidName, NotFound, StorageError, Unsupported
 from cloudmesh.storage.local_files import write_pieces
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.pool import run_parallel
 
 CHUNK = 1024 * 1024
 """Bytes in one piece of a stream, where the protocol does not ask for another size."""
+
+SMALL = 1024 * 1024
+"""Files of at most so many bytes are moved whole, many at once; larger ones as streams, each by itself."""
 
 WriteMode = Literal["overwrite", "create"]
 NO_HASHES: Mapping[str, str] = MappingProxyType({})
@@ -153,6 +157,50 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass(slots=True, eq=False)
+class ReadRequest:
+    """A small file wanted from `StorageABC.read_many`.
+
+    Attributes:
+        path: of the file.
+        if_match: an ``etag`` that it must still have.
+        size: bytes, where the caller knows them; memory is planned by it.
+        context: the caller's own, handed back untouched.
+    """
+
+    path: str
+    if_match: str | None = None
+    size: int | None = None
+    context: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A small file, wholly in memory, with the entry that the bytes belong to."""
+
+    entry: Entry
+    data: bytes
+
+
+@dataclass(slots=True, eq=False)
+class WriteRequest:
+    """A small file to be stored by `StorageABC.write_many`, wholly in memory.
+
+    Attributes:
+        path: where to.
+        data: its bytes.
+        mtime_ns: the modification time to store with it.
+        mode: as `StorageABC.write`.
+        context: the caller's own, handed back untouched.
+    """
+
+    path: str
+    data: bytes
+    mtime_ns: int | None = None
+    mode: WriteMode = "overwrite"
+    context: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +415,44 @@ class StorageABC(ABC):
         """
 
     # ---- what some services can do better, or at all; declared in the capabilities --------------------------------
+
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        """Read small files whole, many under way at once; yield each as it comes, in any order.
+
+        Where requests can be under way at once without a thread for each, a provider overrides this: small files cost
+        more in threads than on the way. Nothing happens until the iterator is advanced, and all of it in the thread
+        that does: so the caller's pace holds, and memory is bounded by the requests under way. ``requests`` is read
+        only as far ahead as there are free places; None in it says that the next one is not known yet: what is under
+        way goes on, and then it is asked again. Giving the iterator up ends what is under way.
+
+        Args:
+            requests: files of at most `SMALL` bytes (more is right, but wholly in memory).
+
+        Yields:
+            each request with the file, as `open_read` gives it (``entry`` with size, modification time and ``etag``
+            as there), or with the error that `open_read` or its stream would raise.
+        """
+
+        def read(request: ReadRequest) -> Loaded:
+            with self.open_read(request.path, if_match=request.if_match) as reader:
+                return Loaded(reader.entry, reader.read())
+
+        return run_parallel(read, requests, self.settings.parallel)
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        """Store small files, many under way at once; the counterpart of `read_many`, with the same rules.
+
+        Yields:
+            each request with what `write` would return or raise. Files of one path must not be under way at once: the
+            caller gives each path once.
+        """
+
+        def write(request: WriteRequest) -> Entry:
+            return self.write(request.path, Content.of_bytes(request.data, request.mtime_ns), mode=request.mode)
+
+        return run_parallel(write, requests, self.settings.parallel)
 
     def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
         """Remove files, in batches where the service has such a call; yield those that could not be, with the error.

@@ -18,9 +18,9 @@ from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, StorageError
 from cloudmesh.storage.paths import Location
+from cloudmesh.storage.pool import DEFAULT_PARALLEL, run_parallel
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event
-from cloudmesh.storage.transfer.pool import DEFAULT_PARALLEL, run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica, State

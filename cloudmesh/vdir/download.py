@@ -9,8 +9,8 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, WriteMode
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, NotFound, StorageError
+from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.events import Event
-from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import NotFound, Refused, StorageError
 from cloudmesh.storage.paths import Location
-from cloudmesh.storage.transfer.pool import run_parallel
+from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks

@@ -18,7 +18,7 @@ from cloudmesh.storage.errors import (
     StorageError,
     Unavailable,
 )
-from cloudmesh.storage.transfer.pool import run_parallel
+from cloudmesh.storage.pool import run_parallel
 from cloudmesh.vdir.distribute import is_as_seen
 from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of

@@ -9,8 +9,8 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, InvalidName, IsADirectory, NotADirectory, StorageError
+from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.events import Event
-from cloudmesh.storage.transfer.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.distribute import BATCH, Copy, begin, distribute, give_up, make
 from cloudmesh.vdir.lookup import check_path, chunks

@@ -9,10 +9,10 @@ from functools import cached_property
 
 from cloudmesh.storage.abc import StorageABC
 from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, StorageError, VaultError
+from cloudmesh.storage.pool import threads_for
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.speed import measured
 from cloudmesh.storage.transfer.events import Observer
-from cloudmesh.storage.transfer.pool import threads_for
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.nodes import NewFile, Node, Replica

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
 from cloudmesh.storage.errors import StorageError
+from cloudmesh.storage.pool import run_parallel, threads_for
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
 from cloudmesh.storage.transfer.plan import Step
-from cloudmesh.storage.transfer.pool import run_parallel, threads_for
 from cloudmesh.storage.transfer.report import Report
 
 

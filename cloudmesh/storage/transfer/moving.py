@@ -12,10 +12,10 @@ from itertools import islice
 
 from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
 from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, StorageError
+from cloudmesh.storage.pool import run_parallel, threads_for
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer
 from cloudmesh.storage.transfer.plan import Step, certainly_same
-from cloudmesh.storage.transfer.pool import run_parallel, threads_for
 from cloudmesh.storage.transfer.report import Report
 
 _BATCH = 500

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from cloudmesh.storage.errors import StorageError
@@ -35,8 +36,13 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: BaseException
+
+
 def run_parallel(
-    work: Callable[[Task], Result], tasks: Iterable[Task], parallel: int | None = None
+    work: Callable[[Task], Result], tasks: Iterable[Task | None], parallel: int | None = None
 ) -> Iterator[tuple[Task, Result | StorageError]]:
     """Yield each task with its result, or with the StorageError that it ended in, as they become ready.
 
@@ -46,44 +52,67 @@ def run_parallel(
 
     Args:
         work: called on several threads at once.
-        tasks: read in the caller's thread.
+        tasks: read in the caller's thread; None among them says that the next one is not known yet.
         parallel: threads; `DEFAULT_PARALLEL` where None. 1 does everything in the caller's thread.
     """
     if parallel == 1:
         yield from _run_serial(work, tasks)
         return
     threads_wanted = parallel or DEFAULT_PARALLEL
+    todo: SimpleQueue[Task | None] = SimpleQueue()
+    done: SimpleQueue[tuple[Task, Result | StorageError | _Raised]] = SimpleQueue()
     stopped = threading.Event()
 
-    def guarded(task: Task) -> Result | StorageError:
-        if stopped.is_set():
-            raise CancelledError
+    def serve() -> None:
+        while (task := todo.get()) is not None and not stopped.is_set():
+            result: Result | StorageError | _Raised
+            try:
+                result = work(task)
+            except StorageError as error:
+                result = error
+            except BaseException as error:  # goes on in the caller's thread
+                result = _Raised(error)
+            done.put((task, result))
+
+    threads: list[threading.Thread] = []
+    under_way = 0
+
+    def finished(*, wait: bool) -> Iterator[tuple[Task, Result | StorageError]]:
+        nonlocal under_way
         try:
-            return work(task)
-        except StorageError as error:
-            return error
+            task, result = done.get(block=wait)
+        except Empty:
+            return
+        under_way -= 1
+        if isinstance(result, _Raised):
+            raise result.error
+        yield task, result
 
-    running: dict[Future[Result | StorageError], Task] = {}
+    try:
+        for task in tasks:
+            if task is not None:
+                todo.put(task)
+                under_way += 1
+                if len(threads) < min(threads_wanted, under_way):
+                    threads.append(threading.Thread(target=serve, name="transfer", daemon=True))
+                    threads[-1].start()
+            yield from finished(wait=under_way >= 2 * threads_wanted)
+        while under_way:
+            yield from finished(wait=True)
+    finally:
+        stopped.set()
+        for _ in threads:
+            todo.put(None)
+        for thread in threads:
+            thread.join()
 
-    def finished() -> Iterator[tuple[Task, Result | StorageError]]:
-        done, _ = wait(running, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield running.pop(future), future.result()
 
-    with ThreadPoolExecutor(threads_wanted, thread_name_prefix="transfer") as threads:
-        try:
-            for task in tasks:
-                running[threads.submit(guarded, task)] = task
-                if len(running) >= 2 * threads_wanted:
-                    yield from finished()
-            while running:
-                yield from finished()
-        finally:
-            stopped.set()
-
-
-def _run_serial(work: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | StorageError]]:
+def _run_serial(
+    work: Callable[[Task], Result], tasks: Iterable[Task | None]
+) -> Iterator[tuple[Task, Result | StorageError]]:
     for task in tasks:
+        if task is None:
+            continue
         result: Result | StorageError
         try:
             result = work(task)
