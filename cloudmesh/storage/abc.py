@@ -235,6 +235,7 @@ class Capabilities:
         name_max_bytes: longest name of one file or directory, UTF-8 bytes; None = only the path counts.
         path_max_bytes: longest path below the root, UTF-8 bytes; None = no limit known.
         forbidden: characters that no name may hold there (besides ``/`` and NUL).
+        immediate: whether calls are answered without waiting for anybody, so that threads do not make them faster.
         part_bytes: content longer than this is sent in parts; None where it is always one stream.
     """
 
@@ -255,6 +256,7 @@ class Capabilities:
     name_max_bytes: int | None = 255
     path_max_bytes: int | None = None
     forbidden: frozenset[str] = frozenset()
+    immediate: bool = False
     part_bytes: int | None = None
 
 
@@ -528,6 +530,10 @@ class StorageABC(ABC):
     def location(self, path: str) -> str:
         """Return ``path`` as the user would type it."""
         return str(paths.Location(self.name, path))
+
+    def identity(self, path: str) -> str:
+        """Return ``path`` so that it means the same place whoever says it, from wherever on this computer."""
+        return self.location(path)
 
     @property
     def name_limits(self) -> Capabilities:

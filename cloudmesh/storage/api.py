@@ -15,45 +15,34 @@ directory brings what is in it to the destination, as ``aws s3 cp --recursive`` 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry, StorageABC
+from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.binding import Count, Duration, destructive
 from cloudmesh.storage.disk import Disk, split_file
-from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, NotFound, Refused, Unsupported
+from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, Refused, Unsupported
 from cloudmesh.storage.records import Difference, FileInfo, Job, Room, TreeLine, VersionInfo, file_info, tree_line
 from cloudmesh.storage.removal import remove_tree
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.compare import differences
-from cloudmesh.storage.transfer.engine import execute
 from cloudmesh.storage.transfer.events import Observer, nobody
 from cloudmesh.storage.transfer.moving import move, remove_emptied
-from cloudmesh.storage.transfer.plan import Step, Tree, plan_file, plan_tree
+from cloudmesh.storage.transfer.options import NO_OPTIONS, TransferOptions
+from cloudmesh.storage.transfer.plan import Plan, Step, Tree
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.storage.transfer.same import Comparison
+from cloudmesh.storage.transfer.transfer import Side, Transfer
 
 if TYPE_CHECKING:  # imported when they are used: most commands need none of them
     from cloudmesh.storage.config_api import ConfigApi
     from cloudmesh.storage.database import Database
     from cloudmesh.storage.jobs import Jobs
     from cloudmesh.storage.vault_api import VaultApi
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One side of a transfer: a service (or this computer), a path on it, and whether it was typed as a directory."""
-
-    service: StorageABC
-    path: str
-    is_directory: bool
-
-    def __str__(self) -> str:
-        return self.service.location(self.path)
 
 
 class Storage:
@@ -177,29 +166,55 @@ class Storage:
 
     # ---- transfers -----------------------------------------------------------------------------------------------
 
-    def put(self, source: str, destination: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+    def put(
+        self,
+        source: str,
+        destination: str,
+        *,
+        recursive: bool = False,
+        dryrun: bool = False,
+        options: TransferOptions = NO_OPTIONS,
+    ) -> Report:
         """Upload a file or a directory. What is there with the same content is skipped, other files are replaced.
 
         Args:
             source: a path on this computer.
             destination: on a service; with a slash at the end, or if it is a directory, a file is put into it.
             recursive: SOURCE may be a directory; what is in it goes to DESTINATION.
-            dryrun: only count.
+            dryrun: only count, and estimate what the services charge for it.
+            options: which files, what counts as the same, how fast.
 
         Raises:
             NotFound: SOURCE is not there.
             IsADirectory: SOURCE is a directory and ``recursive`` is not given.
             NotADirectory: a directory is to go where a file is.
+            Refused: more would be removed than ``options`` allow.
         """
-        return self._transfer("put", self._local(source), self._side(destination), recursive, dryrun)
+        return self._transfer("put", self._local(source), self._side(destination), recursive, dryrun, options)
 
-    def get(self, source: str, destination: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+    def get(
+        self,
+        source: str,
+        destination: str,
+        *,
+        recursive: bool = False,
+        dryrun: bool = False,
+        options: TransferOptions = NO_OPTIONS,
+    ) -> Report:
         """Download a file or a directory; the counterpart of `put`, with the same errors."""
-        return self._transfer("get", self._side(source), self._local(destination), recursive, dryrun)
+        return self._transfer("get", self._side(source), self._local(destination), recursive, dryrun, options)
 
-    def copy(self, source: str, destination: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+    def copy(
+        self,
+        source: str,
+        destination: str,
+        *,
+        recursive: bool = False,
+        dryrun: bool = False,
+        options: TransferOptions = NO_OPTIONS,
+    ) -> Report:
         """Copy between services, or within one on its own side where it can; otherwise as `put`."""
-        return self._transfer("copy", self._side(source), self._side(destination), recursive, dryrun)
+        return self._transfer("copy", self._side(source), self._side(destination), recursive, dryrun, options)
 
     @destructive
     def move(
@@ -224,7 +239,7 @@ class Storage:
         if not dryrun and origin.service is target.service and _renamed(origin, target, entry, force):
             return Report("move", files=1, bytes=entry.size or 0).ended()
         report = move(
-            self._steps(origin, target, entry),
+            _steps(origin, target, entry),
             origin.service,
             target.service,
             force=force,
@@ -237,9 +252,18 @@ class Storage:
         return report.ended()
 
     def sync(
-        self, source: str, destination: str, *, name: str | None = None, async_: bool = False, dryrun: bool = False
+        self,
+        source: str,
+        destination: str,
+        *,
+        name: str | None = None,
+        async_: bool = False,
+        dryrun: bool = False,
+        options: TransferOptions = NO_OPTIONS,
     ) -> Report | Job:
-        """Bring everything that is in SOURCE, and new or different there, to DESTINATION; nothing is removed.
+        """Bring everything that is in SOURCE, and new or different there, to DESTINATION.
+
+        Nothing is removed, unless ``options`` say so.
 
         One side may be on this computer: SOURCE, where it names no service, and then DESTINATION is on one; or
         DESTINATION, where only SOURCE names a service.
@@ -249,7 +273,8 @@ class Storage:
             destination: a directory.
             name: of the job; by it `sync_status` finds it again.
             async_: return at once, and let a process of its own do it.
-            dryrun: only count.
+            dryrun: only count, and estimate what the services charge for it.
+            options: which files, what counts as the same, how fast.
 
         Returns:
             the counts; with ``async_`` the job as it was begun.
@@ -261,7 +286,7 @@ class Storage:
         origin, target = self._sync_sides(source, destination)
         entry = origin.service.stat(origin.path)
         if dryrun:
-            return self._transfer("sync", origin, target, True, dryrun)
+            return self._transfer("sync", origin, target, True, dryrun, options)
         if not self._services.is_location(source):
             source = os.path.abspath(os.path.expanduser(source))
         elif not self._services.is_location(destination):
@@ -280,7 +305,7 @@ class Storage:
         """
         with self.jobs.running(job, self._observer) as (observer, ended):
             origin, target, entry = self._resolved(*self._sync_sides(job.source, job.destination), True)
-            report = self._run("sync", origin, target, entry, False, observer)
+            report = Transfer("sync", origin, target, entry, parallel=self._parallel, observer=observer).run()
             ended(report)
         return report
 
@@ -418,7 +443,9 @@ class Storage:
             return self._side(source), self._side(destination)
         return self._side(source), self._local(destination)
 
-    def _resolved(self, origin: Side, target: Side, recursive: bool) -> tuple[Side, Side, Entry]:
+    def _resolved(
+        self, origin: Side, target: Side, recursive: bool, options: TransferOptions = NO_OPTIONS
+    ) -> tuple[Side, Side, Entry]:
         """Return both sides with their final paths, and what is at the source.
 
         Raises:
@@ -430,7 +457,7 @@ class Storage:
         if entry.is_directory and isinstance(origin.service, Disk) and origin.path:
             # a root of its own: links are then followed inside the directory alone
             origin = Side(Disk(str(origin)), "", True)
-        there = _stat(target)
+        there = target.stat()
         if entry.is_directory:
             if there is not None and not there.is_directory:
                 raise NotADirectory(str(target), "is a file; a directory cannot go there")
@@ -441,35 +468,24 @@ class Storage:
             target = Side(target.service, paths.join(target.path, paths.basename(origin.path)), False)
         return origin, target, entry
 
-    def _transfer(self, action: str, origin: Side, target: Side, recursive: bool, dryrun: bool) -> Report:
-        return self._run(action, *self._resolved(origin, target, recursive), dryrun, self._observer)
-
-    @staticmethod
-    def _steps(origin: Side, target: Side, entry: Entry) -> Iterator[Step]:
-        if entry.is_directory:
-            return plan_tree(Tree(origin.service, origin.path), Tree(target.service, target.path))
-        return iter([plan_file(origin.service, entry, target.service, target.path, _stat(target))])
-
-    def _run(self, action: str, origin: Side, target: Side, entry: Entry, dryrun: bool, observer: Observer) -> Report:
-        steps = self._steps(origin, target, entry)
-        if not entry.is_directory and action != "sync":  # what is named by itself is copied, as cp does
-            steps = (replace(step, action="copy") for step in steps)
-        return execute(
-            steps,
-            origin.service,
-            target.service,
-            action=action,
+    def _transfer(
+        self, action: str, origin: Side, target: Side, recursive: bool, dryrun: bool, options: TransferOptions
+    ) -> Report:
+        return Transfer(
+            action,
+            *self._resolved(origin, target, recursive, options),
+            options,
             parallel=self._parallel,
             dryrun=dryrun,
-            observer=observer,
-        ).ended()
+            observer=self._observer,
+        ).run()
 
 
-def _stat(side: Side) -> Entry | None:
-    try:
-        return side.service.stat(side.path)
-    except NotFound:
-        return None
+def _steps(origin: Side, target: Side, entry: Entry) -> Iterable[Step]:
+    """Return the steps of a move."""
+    if entry.is_directory:
+        return Plan(Tree(origin.service, origin.path), Tree(target.service, target.path), Comparison())
+    return [Step("copy", b"", entry, target.path, target.stat())]
 
 
 def _renamed(origin: Side, target: Side, entry: Entry, force: bool) -> bool:
@@ -479,7 +495,7 @@ def _renamed(origin: Side, target: Side, entry: Entry, force: bool) -> bool:
         as `StorageABC.move_within`.
     """
     service = origin.service
-    if not service.capabilities.server_move or (entry.is_directory and _stat(target) is not None):
+    if not service.capabilities.server_move or (entry.is_directory and target.stat() is not None):
         return False
     try:
         service.move_within(origin.path, target.path, mode="overwrite" if force else "create")

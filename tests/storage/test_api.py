@@ -29,9 +29,8 @@ from cloudmesh.storage.errors import (
 from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.storage.records import Job
 from cloudmesh.storage.tables import job as table
-from cloudmesh.storage.transfer.engine import execute
-from cloudmesh.storage.transfer.plan import Tree, plan_tree
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.storage.transfer.transfer import Side, Transfer
 from deploy.servers import SeaweedFS, Wsgidav
 from tests.faults import FaultProxy
 from tests.places import configure, local, read_tree, write_tree
@@ -414,8 +413,8 @@ def test_after_a_plan_is_done_the_destination_has_all_of_the_source(
     destination = Disk(str(write_tree(roots / "destination", other)))
 
     def run() -> Report:
-        steps = plan_tree(Tree(source, ""), Tree(destination, ""))
-        return execute(steps, source, destination, action="copy", parallel=2)
+        sides = Side(source, "", True), Side(destination, "", True)
+        return Transfer("copy", *sides, source.stat(""), parallel=2).run()
 
     report = run()
     clashes = {

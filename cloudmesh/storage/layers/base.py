@@ -104,6 +104,9 @@ class Layer(StorageABC):
     def location(self, path: str) -> str:
         return self.inner.location(path)
 
+    def identity(self, path: str) -> str:
+        return self.inner.identity(path)
+
     def check_path(self, path: str) -> None:
         self.inner.check_path(path)
 

@@ -9,7 +9,8 @@ from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.digest import digest
 from cloudmesh.storage.errors import NotADirectory, StorageError
 from cloudmesh.storage.records import Difference
-from cloudmesh.storage.transfer.plan import Tree, same
+from cloudmesh.storage.transfer.plan import Tree
+from cloudmesh.storage.transfer.same import same
 
 
 def differences(source: Tree, destination: Tree, *, deep: bool) -> Iterator[Difference]:

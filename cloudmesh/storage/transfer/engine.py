@@ -1,79 +1,302 @@
-"""Doing the steps of a plan, several at a time; what goes wrong is collected and does not stop the rest."""
+"""Doing a plan: many small files at once, large ones in threads, removals last; what goes wrong does not stop the rest.
+
+The plan is made in a thread of its own, so that listing and moving overlap. Small files go through `copy_small` in the
+caller's thread; everything else (large files, comparisons that cost a request, empty directories) goes to worker
+threads. Whatever thread ends a step counts it, tells of it and notes it in the journal, under one lock.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from threading import BoundedSemaphore, RLock
+from typing import Literal
 
-from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
-from cloudmesh.storage.errors import StorageError
-from cloudmesh.storage.pool import run_parallel, threads_for
+from cloudmesh.storage.abc import SMALL, Entry, StorageABC
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    ChecksumMismatch,
+    PreconditionFailed,
+    Refused,
+    SourceChanged,
+    StorageError,
+)
+from cloudmesh.storage.pool import threads_for
+from cloudmesh.storage.transfer.ahead import PATIENCE_S, Ahead
+from cloudmesh.storage.transfer.breaker import Breaker
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
-from cloudmesh.storage.transfer.plan import Step
+from cloudmesh.storage.transfer.journal import Journal
+from cloudmesh.storage.transfer.options import NO_OPTIONS, TransferOptions
+from cloudmesh.storage.transfer.plan import Action, Plan, Step
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.storage.transfer.same import Comparison
+from cloudmesh.storage.transfer.small import copy_small
+from cloudmesh.storage.transfer.surplus import Backup, check_surplus, remove_surplus
+
+_LOG = logging.getLogger(__name__)
+_AHEAD = 2000
+"""Steps that are planned, or handed out to the workers, before they can be done."""
+
+_TRIES = 3
+_LARGE = 64 * SMALL
+_LARGE_AT_ONCE = 4
+_FRESH_NS = 20_000_000
+_BATCH = 500
+_NOTHING_TO_DO: dict[Action, Literal["skipped", "surplus"]] = {"skip": "skipped", "remove": "surplus"}
+
+End = Entry | StorageError | Literal["copy", "skipped", "made", "surplus"]
+"""How a step ended: the new file, why there is none, or a word for what needs no more to be said.
+
+``copy`` is what a dry run would do; ``made`` a directory; ``surplus`` is kept to be removed at the end.
+"""
 
 
-def execute(
-    steps: Iterable[Step],
-    source: StorageABC,
-    destination: StorageABC,
-    *,
-    action: str,
-    mode: WriteMode = "overwrite",
-    parallel: int | None = None,
-    dryrun: bool = False,
-    observer: Observer = nobody,
-) -> Report:
-    """Do the steps of a plan from ``source`` to ``destination``.
+@dataclass
+class Run:
+    """One plan being done, once.
 
-    Args:
-        steps: from `plan`.
+    Attributes:
+        plan: what to do; a `Plan`, or the steps alone.
         source: where the files are.
         destination: where they go.
         action: the verb, for the report.
-        mode: as `StorageABC.write`.
-        parallel: files under way at once; measured default where None.
+        options: what the user asked for.
+        journal: what is known and where it is written; needed to remove what only the destination has.
+        backup: where files go instead of being replaced or removed.
+        parallel: files under way at once in threads; measured default where None.
         dryrun: change nothing, only count.
         observer: hears of everything.
-
-    Returns:
-        the counts, and what failed.
-
-    Raises:
-        StorageError: a listing failed, so that the plan itself could not go on.
+        stop: asked before each file; True ends the run after those under way.
     """
-    report = Report(action, dryrun=dryrun)
 
-    threads = parallel or threads_for((source.settings.kind, destination.settings.kind))
+    plan: Plan | Iterable[Step]
+    source: StorageABC
+    destination: StorageABC
+    action: str
+    options: TransferOptions = NO_OPTIONS
+    journal: Journal | None = None
+    backup: Backup | None = None
+    parallel: int | None = None
+    dryrun: bool = False
+    observer: Observer = nobody
+    stop: Callable[[], bool] = bool
 
-    def planned() -> Iterable[Step]:
+    def __post_init__(self) -> None:
+        self._report = Report(self.action, dryrun=self.dryrun)
+        self._comparison = Comparison.from_options(self.options)
+        # what is skipped may also only be newer, or as long
+        self._skips_what_is_same = not (self.options.update or self.options.size_only)
+        self._breaker = Breaker()
+        self._large = BoundedSemaphore(_LARGE_AT_ONCE)
+        self._lock = RLock()
+        self._working = 0
+        self._begun_bytes = 0
+        self._why_ended: StorageError | None = None
+        self._surplus = 0
+        self._surplus_keys: list[bytes] = []
+        self._within = self.source is self.destination and self.source.capabilities.server_copy
+        # a source that is written to in this moment may change again without its time telling
+        self._fresh_ns = max(_FRESH_NS, 2 * (self.source.capabilities.mtime_precision_ns or 0))
+
+    def execute(self) -> Report:
+        """Do it, and return the counts and what failed.
+
+        Raises:
+            StorageError: a listing failed, so that the plan itself could not go on; what was begun is done.
+            Refused: too much would be removed; everything else is done.
+        """
+        threads = self.parallel or threads_for((self.source.settings.kind, self.destination.settings.kind), _LARGE)
+        with ExitStack() as stack:
+            if self.journal is not None:
+                stack.enter_context(self.journal)
+            workers = ThreadPoolExecutor(threads, thread_name_prefix="transfer")
+            stack.callback(workers.shutdown, cancel_futures=True)
+            steps = stack.enter_context(Ahead(self.plan, _AHEAD))
+            small = self._hand_out(steps, workers)
+            for step, result in copy_small(small, self.source, self.destination, unread=self._ended):
+                self._ended(step, result)
+            workers.shutdown()
+            if self._why_ended is not None:
+                self._report.fail("", self._why_ended)
+            if self.options.delete and isinstance(self.plan, Plan) and self.journal is not None:
+                self._remove_surplus(self.plan, self.journal)
+        return self._report
+
+    # ---- handing out: in the thread that reads small files ----------------------------------------------------------
+
+    def _hand_out(self, steps: Iterable[Step | None], workers: ThreadPoolExecutor) -> Iterator[Step | None]:
+        """Yield the small files to copy; give everything else to the workers, or note it as it is."""
         for step in steps:
-            size = step.source.size or 0
-            name = source.location(step.source.path)
-            if step.action == "skip":
-                report.skipped += 1
-                observer(Event("skipped", name, size))
-            elif dryrun:
-                if step.action == "copy":
-                    report.done(size)
-            else:
-                if step.action == "copy":
-                    observer(Event("planned", name, size))
+            if step is None:
+                yield None
+                continue
+            if self._must_end():
+                return
+            if step.action in _NOTHING_TO_DO:
+                self._ended(step, _NOTHING_TO_DO[step.action])
+            elif step.action == "copy" and not self._may_begin(step):
+                return
+            elif step.action == "copy" and self._is_for_batch(step):
                 yield step
+            else:
+                with self._lock:
+                    self._working += 1
+                workers.submit(self._work, step)
+                while self._working > _AHEAD:
+                    yield None
+                    time.sleep(PATIENCE_S)
+        self.observer(Event("planned_all", ""))
 
-    def work(step: Step) -> Entry | None:
+    def _must_end(self) -> bool:
+        if self._breaker.tripped is not None:
+            self._why_ended = Refused(
+                "", f"given up, other files were not tried: {self._breaker.tripped.why}", "run it again to go on"
+            )
+            return True
+        if self.stop():
+            self._report.stopped = True
+            return True
+        return False
+
+    def _may_begin(self, step: Step) -> bool:
+        """Count a file that is to be copied; tell whether the user's limit leaves room for it."""
+        size = step.source.size or 0
+        limit = self.options.max_transfer
+        if limit is not None and self._begun_bytes + size > limit:
+            self._why_ended = Refused("--max-transfer", f"the limit of {limit} bytes is reached, other files are left")
+            return False
+        self._begun_bytes += size
+        if not self.dryrun:
+            self.observer(Event("planned", self.source.location(step.source.path), size))
+        return True
+
+    def _is_for_batch(self, step: Step) -> bool:
+        """Tell whether nothing but reading and writing is to be done for a small file."""
+        if self.dryrun or self._within or step.source.size is None or step.source.size > SMALL:
+            return False
+        return step.replaces is None or not (self.options.immutable or self.backup)
+
+    # ---- single files: in the workers' threads ----------------------------------------------------------------------
+
+    def _work(self, step: Step) -> None:
+        end: End
+        try:
+            end = self._by_itself(step)
+        except StorageError as error:
+            end = error
+        except BaseException as error:  # told, not lost in the thread
+            end = StorageError(self.source.location(step.source.path), f"internal error: {type(error).__name__}")
+            end.__cause__ = error
+        with self._lock:
+            self._working -= 1
+            self._ended(step, end)
+
+    def _by_itself(self, step: Step) -> End:
         if step.action == "make_dir":
-            destination.make_dir(step.destination)
-            return None
-        observer(Event("started", source.location(step.source.path), step.source.size or 0))
-        return copy_file(source, step.source, destination, step.destination, mode=mode, observer=observer)
+            if not self.dryrun:
+                self.destination.make_dir(step.destination)
+            return "made"
+        if step.action == "compare" and step.replaces is not None:
+            if self._comparison.skips(self.source, step.source, self.destination, step.replaces):
+                return "skipped"
+            if not self._may_begin(step):
+                return "skipped"
+        if step.replaces is not None and self.options.immutable:
+            raise AlreadyExists(self.destination.location(step.destination), "it differs, and --immutable keeps it")
+        if self.dryrun:
+            return "copy"
+        if step.replaces is not None and self.backup is not None:
+            self.backup.keep(step.replaces.path)
+        self.observer(Event("started", self.source.location(step.source.path), step.source.size or 0))
+        if (step.source.size or _LARGE) < _LARGE:
+            return self._copied(step)
+        with self._large:
+            return self._copied(step)
 
-    for step, result in run_parallel(work, planned(), threads):
-        name = source.location(step.source.path)
-        if isinstance(result, StorageError):
-            report.fail(name, result)
-            observer(Event("failed", name, error=str(result)))
-        elif result is not None:
-            report.done(result.size if result.size is not None else step.source.size)
-            observer(Event("done", name, step.source.size or 0))
-    return report
+    def _copied(self, step: Step) -> Entry:
+        """Copy a file, again if it arrived damaged or was changed meanwhile."""
+        entry = step.source
+        for left in reversed(range(_TRIES)):
+            try:
+                return copy_file(self.source, entry, self.destination, step.destination, observer=self.observer)
+            except ChecksumMismatch:
+                if not left:
+                    raise
+            except (PreconditionFailed, SourceChanged):
+                if not left:
+                    raise
+                entry = self.source.stat(entry.path)
+        raise AssertionError("the last try returns or raises")
+
+    # ---- ending: in any thread --------------------------------------------------------------------------------------
+
+    def _ended(self, step: Step, end: End) -> None:
+        size = step.source.size or 0
+        name = self.source.location(step.source.path)
+        with self._lock:
+            if isinstance(end, Entry):
+                self._breaker.succeeded()
+                self._report.done(size)
+                self._know(step, end)
+                self.observer(Event("done", name, size))
+            elif isinstance(end, StorageError):
+                self._breaker.failed(end)
+                self._report.fail(name, end)
+                self.observer(Event("failed", name, error=str(end)))
+            elif end == "copy":
+                self._report.done(size)
+            elif end == "made":
+                self._report.directories += 1
+            elif end == "surplus":
+                self._keep_surplus(step)
+            else:
+                self._report.skipped += 1
+                self.observer(Event("skipped", name, size))
+                if step.replaces is not None and not step.is_known and self._skips_what_is_same:
+                    self._know(step, step.replaces)
+
+    def _know(self, step: Step, there: Entry) -> None:
+        """Note in the journal that a file is the same on both sides, unless it might change without a trace."""
+        if self.journal is None or self.dryrun:
+            return
+        modified = step.source.mtime_ns
+        if modified is None or time.time_ns() - modified > self._fresh_ns:
+            self.journal.add(step.key, step.source, there)
+
+    # ---- what only the destination has ------------------------------------------------------------------------------
+
+    def _keep_surplus(self, step: Step) -> None:
+        self._surplus += not step.source.is_directory
+        self._surplus_keys.append(step.key)
+        if len(self._surplus_keys) >= _BATCH:
+            self._write_surplus()
+
+    def _write_surplus(self) -> None:
+        if self.journal is not None:
+            self.journal.add_surplus(self._surplus_keys)
+        self._surplus_keys.clear()
+
+    def _remove_surplus(self, plan: Plan, journal: Journal) -> None:
+        """Remove at the end what only the destination has, if all else went well."""
+        if self._report.stopped:
+            return
+        check_surplus(plan, self.destination, self._surplus, self.options.deletion_limit)
+        if self._report.failed:  # what is missing at the source may only not have been seen
+            _LOG.warning("nothing was removed at the destination, because there were errors")
+        elif self.dryrun:
+            self._report.removed = self._surplus
+        else:
+            self._write_surplus()
+            remove_surplus(
+                journal.surplus,
+                plan.top,
+                self.destination,
+                self._report,
+                backup=self.backup,
+                observer=self.observer,
+            )

@@ -1,4 +1,10 @@
-"""What happens during long work, told to whoever listens, such as the terminal's progress bars."""
+"""What happens during long work, told to whoever listens: progress bars, jobs, any program.
+
+A file of the work is ``planned`` once and ends once, as ``done``, ``skipped`` or ``failed``; one over a mebibyte is also
+``started`` before its first ``moved``, again where it begins anew. All events of a file carry the same name. When
+nothing more will be planned ``planned_all`` comes. Files removed by a mirror are not planned; each is ``removed``.
+`cloudmesh.storage.transfer.totals` counts events.
+"""
 
 from __future__ import annotations
 
@@ -6,23 +12,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-EventKind = Literal["planned", "started", "moved", "done", "skipped", "failed"]
+EventKind = Literal["planned", "planned_all", "started", "moved", "done", "skipped", "failed", "removed"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Event:
-    """One thing that happened.
+    """One thing that happened; nobody changes it (a frozen class takes four times as long to make).
 
     Attributes:
-        kind: ``planned`` (a file is now part of the work), ``started``, ``moved`` (bytes went through), ``done``,
-            ``skipped`` (it was the same already) or ``failed``.
-        name: the file, as the user would type it.
-        size: bytes: the file's for ``planned``, ``started``, ``done`` and ``skipped``; those just moved for ``moved``.
+        kind: ``planned`` (a file is part of the work), ``planned_all`` (the total is final), ``started``, ``moved``
+            (bytes went through), ``done``, ``skipped`` (it was the same already), ``failed`` or ``removed``.
+        name: the file, as the user would type it; empty for ``planned_all``.
+        size: bytes: those just moved for ``moved``, the file's for the others.
         error: the sentence of a failure.
     """
 
     kind: EventKind
-    name: str
+    name: str = ""
     size: int = 0
     error: str = ""
 

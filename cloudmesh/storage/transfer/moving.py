@@ -15,8 +15,9 @@ from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, Sto
 from cloudmesh.storage.pool import run_parallel, threads_for
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer
-from cloudmesh.storage.transfer.plan import Step, certainly_same
+from cloudmesh.storage.transfer.plan import Step
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.storage.transfer.same import certainly_same
 
 _BATCH = 500
 

@@ -2,13 +2,68 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from cloudmesh.storage.binding import Size
+from cloudmesh.storage import paths
+from cloudmesh.storage.binding import Size, parse_duration
+from cloudmesh.storage.errors import InvalidName, UsageError
 
 Links = Literal["inside", "follow", "skip"]
+
+_MAX_DELETE = "50%"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionLimit:
+    """How many of a destination's files may be removed.
+
+    Attributes:
+        percent: of the files that are there; None where ``count`` is the limit.
+        count: files.
+    """
+
+    percent: Decimal | None = None
+    count: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> DeletionLimit:
+        """Return the limit that ``50%`` or ``1000`` means.
+
+        Raises:
+            ValueError: it is none.
+        """
+        try:
+            number = Decimal(text.removesuffix("%").strip())
+        except InvalidOperation:
+            raise ValueError(text) from None
+        if not number.is_finite() or number < 0:
+            raise ValueError(text)
+        if text.endswith("%"):
+            if number > 100:
+                raise ValueError(text)
+            return cls(percent=number)
+        if number != int(number):
+            raise ValueError(text)
+        return cls(count=int(number))
+
+    def allows(self, removed: int, there: int) -> bool:
+        """Tell whether ``removed`` of ``there`` files may be removed."""
+        if self.percent is not None:
+            return removed * 100 <= there * self.percent
+        return self.count is None or removed <= self.count
+
+    def __str__(self) -> str:
+        return f"{self.percent} %" if self.percent is not None else f"{self.count} files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +88,9 @@ class TransferOptions:
         immutable: never replace a file that differs; report it.
         backup_dir: a directory on the destination's service to which files go instead of being replaced or removed.
         links: of this computer's symbolic links: those that stay ``inside`` the tree, ``follow`` all, ``skip`` all.
+
+    Raises:
+        UsageError: a value makes no sense, or two contradict each other; it names the option.
     """
 
     include: tuple[str, ...] = ()
@@ -45,10 +103,136 @@ class TransferOptions:
     size_only: bool = False
     update: bool = False
     delete: bool = False
-    max_delete: str = "50%"
+    max_delete: str = _MAX_DELETE
     bwlimit: str | None = None
     transactions: float | None = None
     max_transfer: Size | None = None
     immutable: bool = False
     backup_dir: str | None = None
     links: Links = "inside"
+
+    def __post_init__(self) -> None:
+        for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
+            if isinstance(patterns, str) or not all(patterns):
+                raise UsageError(option, "a pattern is empty" if not isinstance(patterns, str) else "is no list")
+        for option, number in (
+            ("--max-size", self.max_size),
+            ("--min-size", self.min_size),
+            ("--max-transfer", self.max_transfer),
+        ):
+            if number is not None and number < 0:
+                raise UsageError(option, f"{number} is less than nothing")
+        if self.min_size is not None and self.max_size is not None and self.min_size > self.max_size:
+            raise UsageError("--min-size", "is more than --max-size, so that no file is concerned")
+        if self.newer is not None:
+            parse_moment(self.newer, time.time_ns())
+        if self.checksum and self.size_only:
+            raise UsageError("--checksum", "contradicts --size-only")
+        if self.transactions is not None and not self.transactions > 0:
+            raise UsageError("--transactions", f"{self.transactions:g} a second is no speed")
+        if self.links not in get_args(Links):
+            raise UsageError("--links", f"{self.links!r} is not allowed", "allowed is one of inside, follow, skip")
+        self._check_deletions()
+
+    def _check_deletions(self) -> None:
+        try:
+            limit = self.deletion_limit
+        except ValueError:
+            raise UsageError(
+                "--max-delete",
+                f"{self.max_delete!r} is not allowed",
+                "allowed is a percentage such as 50%, or a number",
+            ) from None
+        if not self.delete and limit != DeletionLimit.parse(_MAX_DELETE):
+            raise UsageError("--max-delete", "limits --delete, which is not given")
+        if self.backup_dir is not None:
+            try:
+                if not paths.normalize(self.backup_dir):
+                    raise UsageError("--backup-dir", "is the root of the service", "name a directory in it")
+            except InvalidName as error:
+                raise UsageError(f"--backup-dir={self.backup_dir}", error.why) from None
+
+    @property
+    def deletion_limit(self) -> DeletionLimit:
+        """The limit that ``max_delete`` means."""
+        return DeletionLimit.parse(self.max_delete)
+
+    def backup_path(self, destination: str) -> str | None:
+        """Return the normalised ``backup_dir``; None where there is none.
+
+        Args:
+            destination: the directory on the same service into which the transfer goes, normalised.
+
+        Raises:
+            UsageError: one lies in the other, so that a later run would take its own backups for files.
+        """
+        if self.backup_dir is None:
+            return None
+        backup = paths.normalize(self.backup_dir)
+        if backup == destination or paths.is_below(backup, destination) or paths.is_below(destination, backup):
+            raise UsageError(
+                f"--backup-dir={self.backup_dir}", f"overlaps the destination {destination or '/'}", "keep them apart"
+            )
+        return backup
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what differs from the defaults as JSON can hold it, so that it means the same later and elsewhere.
+
+        The time since which files are ``newer`` becomes a date, and the path of the rules absolute.
+        """
+        values = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
+        for name in ("include", "exclude"):
+            if name in values:
+                values[name] = list(values[name])
+        if self.filter_from is not None:
+            values["filter_from"] = os.path.abspath(self.filter_from)
+        if self.newer is not None:
+            since = _EPOCH + timedelta(microseconds=parse_moment(self.newer, time.time_ns()) // 1000)
+            values["newer"] = since.isoformat()
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TransferOptions:
+        """Return the options that `as_dict` gave.
+
+        Raises:
+            UsageError: one is unknown, or its value makes no sense.
+        """
+        known = dict(values)
+        if unknown := known.keys() - {one.name for one in fields(cls)}:
+            raise UsageError(f"--{min(unknown).replace('_', '-')}", "there is no such option")
+        for name in ("include", "exclude"):
+            if name in known:
+                known[name] = tuple(known[name])
+        if known.get("filter_from") is not None:
+            known["filter_from"] = Path(known["filter_from"])
+        return cls(**known)
+
+
+def parse_moment(text: str, now_ns: int) -> int:
+    """Return the moment that a date (ISO 8601, local time where it names no zone) or a time ago (``36h``) means.
+
+    Args:
+        text: as typed.
+        now_ns: from when a duration is counted back, in ns since the epoch.
+
+    Returns:
+        ns since the epoch.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    with suppress(ValueError, OverflowError):  # the latter near the years 1 and 9999
+        return (datetime.fromisoformat(text.strip()).astimezone() - _EPOCH) // _MICROSECOND * 1000
+    try:
+        return max(0, now_ns - int(parse_duration(text) * 1_000_000_000))
+    except (ValueError, OverflowError):
+        raise UsageError(
+            "--newer",
+            f"{text!r} is not allowed",
+            "allowed is a date such as 2026-01-31 or 2026-01-31T18:00, or 36h, 7d",
+        ) from None
+
+
+NO_OPTIONS = TransferOptions()
+"""What holds where the user asks for nothing."""

@@ -1,38 +1,47 @@
-"""What has to be done to make one tree like another: two sorted listings, compared in one pass.
+"""What has to be done to make one tree like another: sorted listings, and what is known of earlier, in one pass.
 
 The memory needed is that of the listings' own streams: neither side is ever held whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.digest import digest
 from cloudmesh.storage.errors import NotFound
+from cloudmesh.storage.transfer.filters import Filter
+from cloudmesh.storage.transfer.journal import Journal, Known, mark
+from cloudmesh.storage.transfer.same import Comparison
 
-_LOCAL_HASHES = ("md5", "sha1", "sha256")
+Action = Literal["copy", "compare", "make_dir", "skip", "remove"]
+_ACTIONS: dict[bool | None, Action] = {True: "skip", False: "copy", None: "compare"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Step:
     """One thing to do.
 
     Attributes:
-        action: ``copy`` a file, ``make_dir`` an empty directory, or ``skip`` a file that is the same already.
-        source: the file or directory on the source service.
-        destination: path on the destination service.
-        replaces: the destination's file that a copy overwrites.
+        action: ``copy`` a file; ``compare`` it first, which costs a request or a read, and copy it if it differs;
+                ``make_dir`` an empty directory; ``skip`` a file that is as it should be; ``remove`` what only the
+            destination has.
+        key: its place in the order of listings, below the top of both trees.
+        source: the file or directory on the source's service; for ``remove`` that on the destination's.
+        destination: path on the destination's service.
+        replaces: the destination's file that a copy overwrites, or that a ``skip`` found there.
+        is_known: whether the journal has a ``skip`` as it is.
     """
 
-    action: Literal["copy", "make_dir", "skip"]
+    action: Action
+    key: bytes
     source: Entry
     destination: str
     replaces: Entry | None = None
+    is_known: bool = False
 
 
 class Tree:
@@ -46,109 +55,165 @@ class Tree:
         """Return the entry's path below this tree's top."""
         return entry.path[len(self.path) + 1 :] if self.path else entry.path
 
+    def key(self, entry: Entry) -> bytes:
+        """Return the entry's place in the order of listings, below this tree's top."""
+        return paths.sort_key(self.relative(entry), entry.is_directory)
+
     def entries(self) -> Iterator[Entry]:
         """Yield what is in the tree, sorted; nothing where it does not exist."""
         with suppress(NotFound):
             yield from self.service.scan(self.path, recursive=True)
 
 
-def plan_tree(source: Tree, destination: Tree) -> Iterator[Step]:
-    """Yield the steps that bring every file and every empty directory of ``source`` to ``destination``.
+class Plan:
+    """The steps that bring what is in one tree to another; iterate it once.
 
-    Nothing is removed. The source must exist.
+    Every file, and every empty directory where the destination knows them, of ``source`` comes to ``destination``.
+    With ``mirror`` what only the destination has is to be removed. Files that ``chosen`` does not choose are left
+    alone on both sides.
 
-    Raises:
-        NotFound, NotADirectory: about the source, at the first step.
-        StorageError: what the listings raise.
+    Args:
+        source: where from; it must exist.
+        destination: where to; it need not exist.
+        comparison: what counts as the same.
+        chosen: which files are concerned; None = all.
+        journal: what is known of earlier runs.
+        mirror: whether to name what only the destination has.
+
+    Attributes:
+        top: the directory on the destination's service.
+        files: files of the source that are concerned, so far.
+        there: files of the destination that are concerned, so far.
     """
-    for entry, existing, is_empty in _paired(source, destination):
-        target = paths.join(destination.path, source.relative(entry))
+
+    def __init__(
+        self,
+        source: Tree,
+        destination: Tree,
+        comparison: Comparison,
+        *,
+        chosen: Filter | None = None,
+        journal: Journal | None = None,
+        mirror: bool = False,
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._comparison = comparison
+        self._chosen = chosen
+        self._journal = journal
+        self._mirror = mirror
+        self.top = destination.path
+        self.files = 0
+        self.there = 0
+
+    def __iter__(self) -> Iterator[Step]:
+        """Yield the steps.
+
+        Raises:
+            NotFound, NotADirectory: about the source, at the first step.
+            StorageError: what the listings raise.
+        """
+        known = _Sought(self._journal.known() if self._journal else iter(()), _known_key)
+        others = _Sought(self._destination.entries(), self._destination.key)
+        empty: Step | None = None
+        for entry in self._source.service.scan(self._source.path, recursive=True):
+            key = self._source.key(entry)
+            if empty is not None:
+                if not key.startswith(empty.key):
+                    yield empty
+                empty = None
+            for other_key, other in others.before(key):
+                yield from self._surplus(other_key, other)
+            self._forget(known, key)
+            existing = others.at(key)
+            if entry.is_directory:
+                if existing is None:
+                    empty = self._directory(key, entry)
+            elif self._concerns(key, entry):
+                self.files += 1
+                self.there += existing is not None
+                yield self._file(key, entry, existing, known.at(key))
+        if empty is not None:
+            yield empty
+        for other_key, other in others.before(None):
+            yield from self._surplus(other_key, other)
+        self._forget(known, None)
+
+    def _concerns(self, key: bytes, entry: Entry) -> bool:
+        return self._chosen is None or self._chosen.includes(key.decode("utf-8", "surrogateescape"), entry)
+
+    def _directory(self, key: bytes, entry: Entry) -> Step | None:
+        if self._chosen is not None or not self._destination.service.capabilities.empty_directories:
+            return None
+        return Step("make_dir", key, entry, self._target(entry))
+
+    def _file(self, key: bytes, entry: Entry, existing: Entry | None, known: Known | None) -> Step:
+        target = self._target(entry)
+        if existing is None:
+            return Step("copy", key, entry, target)
+        if (
+            known is not None
+            and self._comparison.trusts_journal
+            and known.destination == mark(existing)
+            and known.source == mark(entry)
+        ):
+            return Step("skip", key, entry, target, existing, is_known=True)
+        skips = self._comparison.decide(self._source.service, entry, self._destination.service, existing)
+        return Step(_ACTIONS[skips], key, entry, target, existing)
+
+    def _surplus(self, key: bytes, entry: Entry) -> Iterator[Step]:
         if entry.is_directory:
-            if is_empty and existing is None and destination.service.capabilities.empty_directories:
-                yield Step("make_dir", entry, target)
-        else:
-            yield plan_file(source.service, entry, destination.service, target, existing)
+            if self._mirror and self._chosen is None:
+                yield Step("remove", key, entry, entry.path)
+        elif self._concerns(key, entry):
+            self.there += 1
+            if self._mirror:
+                yield Step("remove", key, entry, entry.path)
+
+    def _forget(self, known: _Sought[Known], key: bytes | None) -> None:
+        """Forget files that the source does not have any longer."""
+        if self._journal is not None and self._chosen is None:
+            for gone, _ in known.before(key):
+                self._journal.forget(gone)
+
+    def _target(self, entry: Entry) -> str:
+        return paths.join(self._destination.path, self._source.relative(entry))
 
 
-def plan_file(source: StorageABC, entry: Entry, destination: StorageABC, target: str, existing: Entry | None) -> Step:
-    """Return the step for one file: ``skip`` where ``existing`` is surely the same, else ``copy``."""
-    if existing is not None and same(source, entry, destination, existing):
-        return Step("skip", entry, target, existing)
-    return Step("copy", entry, target, existing)
+T = TypeVar("T")
 
 
-def _paired(source: Tree, destination: Tree) -> Iterator[tuple[Entry, Entry | None, bool]]:
-    """Yield each source entry with the destination's entry of the same kind and name, and whether nothing is in it."""
-    others = destination.entries()
-    other = next(others, None)
-    pending: tuple[Entry, Entry | None] | None = None
-    for entry in source.service.scan(source.path, recursive=True):
-        if pending is not None:
-            yield (*pending, not entry.path.startswith(pending[0].path + "/"))
-        key = paths.sort_key(source.relative(entry), entry.is_directory)
-        while other is not None and paths.sort_key(destination.relative(other), other.is_directory) < key:
-            other = next(others, None)
-        matches = other is not None and paths.sort_key(destination.relative(other), other.is_directory) == key
-        pending = (entry, other if matches else None)
-    if pending is not None:
-        yield (*pending, True)
+class _Sought(Generic[T]):
+    """A sorted stream in which keys are looked up that only grow."""
+
+    def __init__(self, items: Iterator[T], key: Callable[[T], bytes]) -> None:
+        self._items = items
+        self._key = key
+        self._next = next(items, None)
+        self._next_key = b"" if self._next is None else key(self._next)
+
+    def before(self, key: bytes | None) -> Iterator[tuple[bytes, T]]:
+        """Take and yield what comes before ``key``, with its own; all that is left where it is None."""
+        while self._next is not None and (key is None or self._next_key < key):
+            found = self._next_key, self._next
+            self._advance()
+            yield found
+
+    def at(self, key: bytes) -> T | None:
+        """Take and return what has this key, once all before it was taken; None where nothing has."""
+        for _ in self.before(key):
+            pass
+        if self._next is None or self._next_key != key:
+            return None
+        found = self._next
+        self._advance()
+        return found
+
+    def _advance(self) -> None:
+        self._next = next(self._items, None)
+        if self._next is not None:
+            self._next_key = self._key(self._next)
 
 
-def same(source: StorageABC, entry: Entry, destination: StorageABC, existing: Entry) -> bool:
-    """Tell whether two files surely hold the same content, by the cheapest facts that decide it.
-
-    Sizes that differ decide; then a hash that both report; then modification times, if both sides keep them, within the
-    coarser precision (a listing that does not tell them costs one `stat`). Where a side keeps none, one side's hash is
-    compared with the other's bytes; and where the destination reports none either, it counts as the same if it was
-    stored after the source was last modified, as ``aws s3 sync`` does.
-    """
-    if entry.size is None or existing.size is None or entry.size != existing.size:
-        return False
-    if not (source.capabilities.mtime_precision_ns and destination.capabilities.mtime_precision_ns):
-        known = _same_hash(source, entry, destination, existing)
-        return known if known is not None else _stored_later(entry, existing)
-    if entry.hashes and existing.hashes and not entry.hashes.keys().isdisjoint(existing.hashes):
-        return bool(_same_hash(source, entry, destination, existing))
-    mine = _with_mtime(source, entry)
-    theirs = _with_mtime(destination, existing)
-    if mine.mtime_ns is None or theirs.mtime_ns is None:
-        known = _same_hash(source, mine, destination, theirs)
-        return known if known is not None else _stored_later(mine, theirs)
-    precision = max(source.capabilities.mtime_precision_ns, destination.capabilities.mtime_precision_ns)
-    return abs(mine.mtime_ns - theirs.mtime_ns) < max(precision, 1)
-
-
-def certainly_same(source: StorageABC, entry: Entry, destination: StorageABC, existing: Entry) -> bool:
-    """Tell whether two files hold the same bytes, by hashes: reported ones, or else both are read."""
-    if entry.size != existing.size:
-        return False
-    known = _same_hash(source, entry, destination, existing)
-    if known is not None:
-        return known
-    return digest(source, entry.path) == digest(destination, existing.path)
-
-
-def _with_mtime(service: StorageABC, entry: Entry) -> Entry:
-    if entry.mtime_ns is not None or service.capabilities.scan_mtime:
-        return entry
-    try:
-        return service.stat(entry.path)
-    except NotFound:
-        return replace(entry, mtime_ns=None)
-
-
-def _stored_later(entry: Entry, existing: Entry) -> bool:
-    modified = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
-    return modified is not None and existing.changed_ns is not None and existing.changed_ns > modified
-
-
-def _same_hash(source: StorageABC, entry: Entry, destination: StorageABC, existing: Entry) -> bool | None:
-    """Compare by a hash, reading a side that does not report the other's; None where no side reports one."""
-    common = entry.hashes.keys() & existing.hashes.keys()
-    if common:
-        return all(entry.hashes[algorithm] == existing.hashes[algorithm] for algorithm in common)
-    for known, service, path in ((existing, source, entry.path), (entry, destination, existing.path)):
-        algorithm = next((name for name in _LOCAL_HASHES if name in known.hashes), None)
-        if algorithm is not None:
-            return digest(service, path, algorithm) == known.hashes[algorithm]
-    return None
+def _known_key(known: Known) -> bytes:
+    return known.key

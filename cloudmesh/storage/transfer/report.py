@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import ClassVar
 
 
@@ -17,6 +18,10 @@ class Failure:
     error: str
 
 
+_TELLING = ("skipped", "removed", "errors", "dryrun", "cost_usd", "stopped", "failures")
+"""What a table shows only where there is something to tell."""
+
+
 @dataclass(slots=True)
 class Report:
     """What a run over many files did, or with ``dryrun`` would do. False where there was nothing to do.
@@ -26,9 +31,12 @@ class Report:
         files: files done.
         bytes: their size together.
         skipped: files that were as they should be already.
+        removed: files that only the destination had.
         errors: number of files that could not be done.
         seconds: wall time.
         dryrun: nothing was changed; the counts are what would be done.
+        cost_usd: what the services are estimated to charge for it, of a dry run; None where that is not known.
+        stopped: it was ended before its time; the same command goes on.
         failures: what could not be done, and why.
     """
 
@@ -36,9 +44,12 @@ class Report:
     files: int = 0
     bytes: int = 0
     skipped: int = 0
+    removed: int = 0
     errors: int = 0
     seconds: float = 0.0
     dryrun: bool = False
+    cost_usd: Decimal | None = None
+    stopped: bool = False
     failures: list[Failure] = field(default_factory=list)
     directories: int = 0
     _last: Exception | None = field(default=None, repr=False)
@@ -47,7 +58,11 @@ class Report:
     @property
     def columns(self) -> tuple[str, ...]:
         """What a table shows."""
-        telling = [name for name in ("skipped", "errors", "dryrun", "failures") if getattr(self, name)]
+        telling = [
+            name
+            for name in ("skipped", "removed", "errors", "dryrun", "cost_usd", "stopped", "failures")
+            if getattr(self, name)
+        ]
         return ("action", "files", "bytes", "seconds", *telling)
 
     @property
@@ -58,10 +73,10 @@ class Report:
     @property
     def single(self) -> bool:
         """Whether no more than one file or empty directory is concerned: then nobody is asked."""
-        return self.files + self.errors + self.directories == 1
+        return self.files + self.removed + self.errors + self.directories == 1
 
     def __bool__(self) -> bool:
-        return bool(self.files or self.errors or self.directories)
+        return bool(self.files or self.removed or self.errors or self.directories)
 
     def done(self, size: int | None) -> None:
         """Count one file of ``size`` bytes."""

@@ -1,0 +1,89 @@
+"""Running an iterator in a thread of its own, a little ahead of whoever takes what it gives."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+T = TypeVar("T")
+
+PATIENCE_S = 0.005
+"""How long to wait for the next item before saying that it is not known yet."""
+
+_MAX_WAIT_S = 1.0
+
+
+class _End:
+    """The iterator has ended, or ended with ``error``."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+
+
+class Ahead(Generic[T]):
+    """What an iterator gives, made in a thread; a context manager that ends the thread.
+
+    Args:
+        items: iterated, and in the end closed, in the thread.
+        limit: items that may wait to be taken.
+    """
+
+    def __init__(self, items: Iterable[T], limit: int) -> None:
+        self._items = items
+        self._limit = limit
+        self._queue: SimpleQueue[T | _End] = SimpleQueue()
+        self._room = threading.Event()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped = True
+        self._room.set()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[T | None]:
+        """Yield the items, and None where the next one is not there yet; raise what the iterator raised."""
+        while True:
+            try:
+                item = self._queue.get(timeout=PATIENCE_S)
+            except Empty:
+                yield None
+                continue
+            if not self._room.is_set() and self._queue.qsize() <= self._limit // 2:
+                self._room.set()
+            if isinstance(item, _End):
+                if item.error is not None:
+                    raise item.error
+                return
+            yield item
+
+    def _run(self) -> None:
+        end = _End()
+        items = iter(self._items)
+        try:
+            for item in items:
+                self._queue.put(item)
+                while self._queue.qsize() >= self._limit and not self._stopped:
+                    self._room.clear()
+                    if self._queue.qsize() >= self._limit:  # not taken since: there will be a signal
+                        self._room.wait(_MAX_WAIT_S)
+                if self._stopped:
+                    break
+        except BaseException as error:  # goes on in the taker's thread
+            end = _End(error)
+        finally:
+            with suppress(Exception):
+                close = getattr(items, "close", None)
+                if close is not None:
+                    close()
+            self._queue.put(end)
