@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from cloudmesh.storage.abc import StorageABC
+
+COMPUTABLE = ("sha256", "sha1", "md5")
+"""The hashes that services report and that we can compute, the strongest first."""
+
+
+def strongest(reported: Container[str]) -> str | None:
+    """Return the strongest hash among those reported that we can compute; None where there is none."""
+    return next((algorithm for algorithm in COMPUTABLE if algorithm in reported), None)
 
 
 def digest_of(pieces: Iterable[bytes], algorithm: str = "sha256") -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, ServiceSettings, StorageABC, WriteMode
+from cloudmesh.storage.digest import strongest
 from cloudmesh.storage.errors import ChecksumMismatch, StorageError
 from cloudmesh.storage.local_files import translated
 from cloudmesh.storage.providers.local import LocalStorage
@@ -77,8 +79,7 @@ class Disk(LocalStorage):
                     error.subject = self.location(target)
                 raise
             with translated(self.location(target)):
-                if expected_sha256 is not None and _sha256(temporary) != expected_sha256:
-                    raise ChecksumMismatch(source.location(entry.path), "its bytes are not those of this version")
+                _check(temporary, {"sha256": expected_sha256} if expected_sha256 else got.hashes, source, entry)
                 mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else got.mtime_ns
                 if mtime_ns is not None:
                     os.utime(file, ns=(mtime_ns, mtime_ns))
@@ -86,9 +87,18 @@ class Disk(LocalStorage):
         return self.stat(target)
 
 
-def _sha256(file: str) -> str:
+def _check(file: str, expected: Mapping[str, str], source: StorageABC, entry: Entry) -> None:
+    """Compare a file with one hash that it must have, if we can compute any.
+
+    Raises:
+        ChecksumMismatch: it has another.
+    """
+    algorithm = strongest(expected)
+    if algorithm is None:
+        return
     with open(file, "rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+        if hashlib.file_digest(opened, algorithm).hexdigest() != expected[algorithm]:
+            raise ChecksumMismatch(source.location(entry.path), "its bytes are not those that they should be")
 
 
 def split_file(typed: str) -> tuple[Disk, str]:

@@ -24,35 +24,39 @@ class _End:
         self.error = error
 
 
-class Ahead(Generic[T]):
-    """What an iterator gives, made in a thread; a context manager that ends the thread.
+class Handover(Generic[T]):
+    """A bounded way from one thread to another: one puts, the other iterates.
 
     Args:
-        items: iterated, and in the end closed, in the thread.
         limit: items that may wait to be taken.
     """
 
-    def __init__(self, items: Iterable[T], limit: int) -> None:
-        self._items = items
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._queue: SimpleQueue[T | _End] = SimpleQueue()
         self._room = threading.Event()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+        self._refused = False
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+    def put(self, item: T) -> bool:
+        """Hand an item over, once there is room; return False where nobody takes any more."""
+        self._queue.put(item)
+        while self._queue.qsize() >= self._limit and not self._refused:
+            self._room.clear()
+            if self._queue.qsize() >= self._limit:  # not taken since: there will be a signal
+                self._room.wait(_MAX_WAIT_S)
+        return not self._refused
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stopped = True
+    def end(self, error: BaseException | None = None) -> None:
+        """Say that nothing more comes, or that this went wrong."""
+        self._queue.put(_End(error))
+
+    def refuse(self) -> None:
+        """Say that nothing more is taken."""
+        self._refused = True
         self._room.set()
-        self._thread.join()
 
     def __iter__(self) -> Iterator[T | None]:
-        """Yield the items, and None where the next one is not there yet; raise what the iterator raised."""
+        """Yield the items, and None where the next one is not there yet; raise what went wrong."""
         while True:
             try:
                 item = self._queue.get(timeout=PATIENCE_S)
@@ -67,23 +71,46 @@ class Ahead(Generic[T]):
                 return
             yield item
 
+
+class Ahead(Generic[T]):
+    """What an iterator gives, made in a thread; a context manager that ends the thread.
+
+    Args:
+        items: iterated, and in the end closed, in the thread.
+        limit: items that may wait to be taken.
+    """
+
+    def __init__(self, items: Iterable[T], limit: int) -> None:
+        self._items = items
+        self._handover: Handover[T] = Handover(limit)
+        self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._handover.refuse()
+        self._thread.join()
+
+    def __iter__(self) -> Iterator[T | None]:
+        """Yield the items, and None where the next one is not there yet; raise what the iterator raised."""
+        return iter(self._handover)
+
     def _run(self) -> None:
-        end = _End()
+        failure: BaseException | None = None
         items = iter(self._items)
         try:
             for item in items:
-                self._queue.put(item)
-                while self._queue.qsize() >= self._limit and not self._stopped:
-                    self._room.clear()
-                    if self._queue.qsize() >= self._limit:  # not taken since: there will be a signal
-                        self._room.wait(_MAX_WAIT_S)
-                if self._stopped:
+                if not self._handover.put(item):
                     break
         except BaseException as error:  # goes on in the taker's thread
-            end = _End(error)
+            failure = error
         finally:
             with suppress(Exception):
                 close = getattr(items, "close", None)
                 if close is not None:
                     close()
-            self._queue.put(end)
+            self._handover.end(failure)

@@ -1,14 +1,26 @@
-"""Copying one file between two services, by the best way that both can."""
+"""Copying one file: on a service's own side, to or from the local disk natively, or streaming to one or more services.
+
+What is read through this process is compared, at its end and before it is visible anywhere, with the hash that is
+expected or that the source reports; what the destination reports afterwards is compared with what was sent.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Content, Entry, Reader, StorageABC, WriteMode
+from cloudmesh.storage.digest import COMPUTABLE, strongest
 from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import ChecksumMismatch
+from cloudmesh.storage.errors import ChecksumMismatch, StorageError
+from cloudmesh.storage.transfer.ahead import Handover
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
+
+_PIECES_WAITING = 8
+"""Pieces that were read and wait to be sent to one of several services."""
 
 
 def copy_file(
@@ -21,7 +33,7 @@ def copy_file(
     expected_sha256: str | None = None,
     observer: Observer = nobody,
 ) -> Entry:
-    """Copy one file: on the service's own side, to or from the local disk natively, or streaming from one to the other.
+    """Copy one file by the best way that both services can.
 
     Args:
         source: where it is.
@@ -37,7 +49,7 @@ def copy_file(
 
     Raises:
         StorageError: as `StorageABC.open_read` and `StorageABC.write`; ChecksumMismatch if the bytes are not those
-            expected: then nothing was changed.
+            expected: then nothing was changed, or, if other bytes arrived than were sent, the file is removed.
     """
     name = source.location(entry.path)
     if source is destination and source.capabilities.server_copy:
@@ -50,8 +62,98 @@ def copy_file(
         return made
     if isinstance(source, Disk):
         return destination.write(target, _of_disk(source, entry, observer), mode=mode)
-    with _Relay(source, entry, observer, expected_sha256) as content:
-        return destination.write(target, content, mode=mode)
+    with _Relay(source, entry, observer, expected_sha256, _reported_by(destination, entry)) as relay:
+        made = destination.write(target, relay.content, mode=mode)
+        _check_arrived(destination, made, relay)
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One of the places that a file goes to at once."""
+
+    service: StorageABC
+    path: str
+    mode: WriteMode = "overwrite"
+
+
+def copy_to_many(
+    source: StorageABC,
+    entry: Entry,
+    targets: Sequence[Target],
+    *,
+    expected_sha256: str | None = None,
+    observer: Observer = nobody,
+) -> list[Entry | StorageError]:
+    """Copy one file to several services, reading it once.
+
+    A service that fails does not stop the others; the slowest sets the pace. What one service takes cannot be given to
+    it a second time, so a failure may be of a kind that trying again, alone, would mend.
+
+    Args:
+        source: where it is.
+        entry: which file; while it has an ``etag`` the file must still have the same.
+        targets: where to.
+        expected_sha256: what the bytes must be, lower-case hex.
+        observer: hears of the bytes read.
+
+    Returns:
+        for each target the new file, or why there is none.
+
+    Raises:
+        StorageError: the file cannot be opened.
+    """
+    with _Relay(source, entry, observer, expected_sha256, ()) as relay:
+        handovers: list[Handover[bytes]] = [Handover(_PIECES_WAITING) for _ in targets]
+
+        def send(place: int) -> Entry | StorageError:
+            target, handover = targets[place], handovers[place]
+            content = Content.of_stream(
+                (piece for piece in handover if piece is not None), relay.content.size, relay.content.mtime_ns
+            )
+            try:
+                return target.service.write(target.path, content, mode=target.mode)
+            except StorageError as error:
+                return error
+            finally:
+                handover.refuse()
+
+        with ThreadPoolExecutor(len(targets), thread_name_prefix="spread") as threads:
+            sending = [threads.submit(send, place) for place in range(len(targets))]
+            failure: BaseException | None = None
+            try:
+                for piece in relay.content.open():
+                    taken = [handover.put(piece) for handover in handovers]
+                    if not any(taken):
+                        break
+            except BaseException as error:
+                failure = error
+            for handover in handovers:
+                handover.end(failure)
+            if failure is not None and not isinstance(failure, StorageError):
+                raise failure
+            return [one.result() for one in sending]
+
+
+def _reported_by(destination: StorageABC, entry: Entry) -> tuple[str, ...]:
+    """Return the hash that a service will report of a file that it takes in one piece."""
+    facts = destination.capabilities
+    if entry.size is None or (facts.part_bytes is not None and entry.size > facts.part_bytes):
+        return ()
+    algorithm = strongest(facts.hashes)
+    return () if algorithm is None else (algorithm,)
+
+
+def _check_arrived(destination: StorageABC, made: Entry, relay: _Relay) -> None:
+    """Compare what the service reports of the new file with what was sent.
+
+    Raises:
+        ChecksumMismatch: it is not that; the file is removed.
+    """
+    if any(made.hashes.get(name, digest) != digest for name, digest in relay.digests().items()):
+        with suppress(StorageError):
+            destination.remove(made.path)
+        raise ChecksumMismatch(destination.location(made.path), "other bytes arrived than were sent")
 
 
 def _of_disk(source: Disk, entry: Entry, observer: Observer) -> Content:
@@ -68,27 +170,49 @@ def _of_disk(source: Disk, entry: Entry, observer: Observer) -> Content:
 
 
 class _Relay:
-    """A file being read from one service as the content of a write to another.
+    """A file being read from one service as the content of a write to others.
 
     The file is opened before the write begins, because its modification time, which a listing need not tell, comes with
     the answer; so a file costs one request on the side that is read.
+
+    Args:
+        source: where it is.
+        entry: which file.
+        observer: hears of the bytes read.
+        expected_sha256: what the bytes must be.
+        algorithms: hashes that are wanted of the bytes, beside those that the source reports.
     """
 
-    def __init__(self, source: StorageABC, entry: Entry, observer: Observer, expected_sha256: str | None) -> None:
+    def __init__(
+        self,
+        source: StorageABC,
+        entry: Entry,
+        observer: Observer,
+        expected_sha256: str | None,
+        algorithms: Sequence[str],
+    ) -> None:
         self._source = source
         self._entry = entry
         self._observer = observer
-        self._expected = expected_sha256
         self._reader: Reader | None = source.open_read(entry.path, if_match=entry.etag)
         opened = self._reader.entry
-        self._content = Content(
+        self._expected = {name: digest for name, digest in opened.hashes.items() if name in COMPUTABLE}
+        if expected_sha256 is not None:
+            self._expected = {"sha256": expected_sha256}
+        self._algorithms = {*self._expected, *algorithms}
+        self._digests: dict[str, str] = {}
+        self.content = Content(
             open=self._pieces,
             size=entry.size if entry.size is not None else opened.size,
             mtime_ns=entry.mtime_ns if entry.mtime_ns is not None else opened.mtime_ns,
         )
 
-    def __enter__(self) -> Content:
-        return self._content
+    def digests(self) -> dict[str, str]:
+        """Return the hashes of all bytes, once they were read to their end."""
+        return self._digests
+
+    def __enter__(self) -> _Relay:
+        return self
 
     def __exit__(self, *_: object) -> None:
         if self._reader is not None:
@@ -97,13 +221,14 @@ class _Relay:
     def _pieces(self) -> Iterator[bytes]:
         reader = self._reader or self._source.open_read(self._entry.path, if_match=self._entry.etag)
         self._reader = None
-        state = hashlib.sha256() if self._expected else None
+        states = {name: hashlib.new(name, usedforsecurity=False) for name in self._algorithms}
         name = self._source.location(self._entry.path)
         with reader:
             for piece in reader:
-                if state is not None:
+                for state in states.values():
                     state.update(piece)
                 yield piece
                 self._observer(Event("moved", name, len(piece)))
-        if state is not None and state.hexdigest() != self._expected:
-            raise ChecksumMismatch(name, "its bytes are not those of this version")
+        self._digests = {algorithm: state.hexdigest() for algorithm, state in states.items()}
+        if any(self._digests[algorithm] != digest for algorithm, digest in self._expected.items()):
+            raise ChecksumMismatch(name, "its bytes are not those that they should be")

@@ -35,7 +35,7 @@ from cloudmesh.storage.transfer.options import NO_OPTIONS, TransferOptions
 from cloudmesh.storage.transfer.plan import Action, Plan, Step
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.storage.transfer.same import Comparison
-from cloudmesh.storage.transfer.small import copy_small
+from cloudmesh.storage.transfer.small import SmallCopy, copy_small
 from cloudmesh.storage.transfer.surplus import Backup, check_surplus, remove_surplus
 
 _LOG = logging.getLogger(__name__)
@@ -118,8 +118,8 @@ class Run:
             stack.callback(workers.shutdown, cancel_futures=True)
             steps = stack.enter_context(Ahead(self.plan, _AHEAD))
             small = self._hand_out(steps, workers)
-            for step, result in copy_small(small, self.source, self.destination, unread=self._ended):
-                self._ended(step, result)
+            for file, _, result in copy_small(small, self.source, [self.destination], self._unread):
+                self._ended(file.context, result)
             workers.shutdown()
             if self._why_ended is not None:
                 self._report.fail("", self._why_ended)
@@ -129,7 +129,7 @@ class Run:
 
     # ---- handing out: in the thread that reads small files ----------------------------------------------------------
 
-    def _hand_out(self, steps: Iterable[Step | None], workers: ThreadPoolExecutor) -> Iterator[Step | None]:
+    def _hand_out(self, steps: Iterable[Step | None], workers: ThreadPoolExecutor) -> Iterator[SmallCopy | None]:
         """Yield the small files to copy; give everything else to the workers, or note it as it is."""
         for step in steps:
             if step is None:
@@ -142,7 +142,7 @@ class Run:
             elif step.action == "copy" and not self._may_begin(step):
                 return
             elif step.action == "copy" and self._is_for_batch(step):
-                yield step
+                yield SmallCopy(step.source, ((0, step.destination),), context=step)
             else:
                 with self._lock:
                     self._working += 1
@@ -180,6 +180,9 @@ class Run:
         if self.dryrun or self._within or step.source.size is None or step.source.size > SMALL:
             return False
         return step.replaces is None or not (self.options.immutable or self.backup)
+
+    def _unread(self, file: SmallCopy, error: StorageError) -> None:
+        self._ended(file.context, error)
 
     # ---- single files: in the workers' threads ----------------------------------------------------------------------
 

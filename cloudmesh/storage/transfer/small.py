@@ -1,66 +1,162 @@
-"""Copying many small files: read whole and written whole, many under way at once on each side."""
+"""Copying many small files: read whole, once, and written whole to one or more services, many under way at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
 
 from cloudmesh.storage.abc import Entry, Loaded, ReadRequest, StorageABC, WriteMode, WriteRequest
-from cloudmesh.storage.digest import digest_of
+from cloudmesh.storage.digest import digest_of, strongest
 from cloudmesh.storage.errors import ChecksumMismatch, StorageError
-from cloudmesh.storage.transfer.ahead import Ahead
-from cloudmesh.storage.transfer.plan import Step
+from cloudmesh.storage.transfer.ahead import Ahead, Handover
 
 _WAITING = 32
-"""Files that were read and wait to be written, at most; each of at most `SMALL` bytes."""
+"""Files that were read and wait to be written to one service, at most; each of at most `SMALL` bytes."""
 
-_CHECKABLE = ("md5", "sha256", "sha1")
+
+@dataclass(slots=True, eq=False)
+class SmallCopy:
+    """A small file and where it goes.
+
+    Attributes:
+        source: the file; while it has an ``etag`` it must still have the same.
+        paths: its path on each service that it goes to, by the service's place among the destinations.
+        mode: as `StorageABC.write`.
+        sha256: what the bytes must be, lower-case hex, where that is known.
+        context: the caller's own.
+    """
+
+    source: Entry
+    paths: Sequence[tuple[int, str]]
+    mode: WriteMode = "overwrite"
+    sha256: str | None = None
+    context: Any = None
+
+
+_Read = tuple[SmallCopy, Loaded]
+Done = tuple[SmallCopy, int, Entry | StorageError]
+"""A file, the service's place among the destinations, and the new file or the error of writing it."""
 
 
 def copy_small(
-    steps: Iterable[Step | None],
+    files: Iterable[SmallCopy | None],
     source: StorageABC,
-    destination: StorageABC,
-    *,
-    unread: Callable[[Step, StorageError], None],
-    mode: WriteMode = "overwrite",
-) -> Iterator[tuple[Step, Entry | StorageError]]:
-    """Copy small files and yield each step with the new file, or with the error of writing it, in any order.
+    destinations: Sequence[StorageABC],
+    unread: Callable[[SmallCopy, StorageError], None],
+) -> Iterator[Done]:
+    """Copy small files; yield each with each new file, or the error of writing it, in any order.
 
-    Where one of the sides waits for nobody (the local disk), all is done in the caller's thread; else reading has a
-    thread of its own, so that neither side waits for the other.
+    Every file is read once. A destination that fails does not stop the others; one that is slower than the others holds
+    them back, so that memory stays bounded. With one destination, where one of the sides waits for nobody (the local
+    disk), all is done in the caller's thread; else each side has a thread, so that none waits for another.
 
     Args:
-        steps: files of at most `SMALL` bytes; read in the caller's thread or the reading one. None = not known yet.
+        files: of at most `SMALL` bytes; read in the caller's thread or in the reading one. None = not known yet.
         source: where they are.
-        destination: where they go.
-        unread: called with each step whose file cannot be read, in the thread that reads.
-        mode: as `StorageABC.write`.
+        destinations: where they go.
+        unread: called with each file that cannot be read, in the thread that reads.
     """
 
     def wanted() -> Iterator[ReadRequest | None]:
-        for step in steps:
-            yield None if step is None else ReadRequest(step.source.path, step.source.etag, step.source.size, step)
+        for file in files:
+            yield None if file is None else ReadRequest(file.source.path, file.source.etag, file.source.size, file)
 
-    def loaded(read: Iterable[tuple[ReadRequest, Loaded | StorageError] | None]) -> Iterator[WriteRequest | None]:
+    def loaded(read: Iterable[tuple[ReadRequest, Loaded | StorageError] | None]) -> Iterator[_Read | None]:
         for item in read:
             if item is None:
                 yield None
                 continue
-            step: Step = item[0].context
-            if isinstance(item[1], StorageError):
-                unread(step, item[1])
-                continue
-            file = item[1]
-            mtime_ns = step.source.mtime_ns if step.source.mtime_ns is not None else file.entry.mtime_ns
-            yield WriteRequest(step.destination, file.data, mtime_ns, mode, step)
+            file: SmallCopy = item[0].context
+            result = item[1]
+            if isinstance(result, Loaded) and file.sha256 is not None:
+                result = _expected(source, file, result)
+            if isinstance(result, StorageError):
+                unread(file, result)
+            else:
+                yield file, result
 
     with ExitStack() as stack:
         read: Iterable[tuple[ReadRequest, Loaded | StorageError] | None] = source.read_many(wanted())
-        if not (source.capabilities.immediate or destination.capabilities.immediate):
+        if len(destinations) > 1:
+            yield from _spread(loaded(read), destinations)
+            return
+        if not (source.capabilities.immediate or destinations[0].capabilities.immediate):
             read = stack.enter_context(Ahead(read, _WAITING))
-        for request, result in destination.write_many(loaded(read)):
-            yield request.context, _checked(destination, request, result)
+        yield from _written(loaded(read), destinations[0], 0)
+
+
+def _written(files: Iterable[_Read | None], destination: StorageABC, place: int) -> Iterator[Done]:
+    """Write files to one service."""
+
+    def requests() -> Iterator[WriteRequest | None]:
+        for item in files:
+            if item is None:
+                yield None
+                continue
+            copy, file = item
+            mtime_ns = copy.source.mtime_ns if copy.source.mtime_ns is not None else file.entry.mtime_ns
+            path = next(path for at, path in copy.paths if at == place)
+            yield WriteRequest(path, file.data, mtime_ns, copy.mode, copy)
+
+    for request, result in destination.write_many(requests()):
+        yield request.context, place, _checked(destination, request, result)
+
+
+def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -> Iterator[Done]:
+    """Write files to several services, each served by a thread of its own."""
+    done: SimpleQueue[Done | BaseException | None] = SimpleQueue()
+    handovers: list[Handover[_Read]] = [Handover(_WAITING) for _ in destinations]
+
+    def serve(place: int) -> None:
+        try:
+            for one in _written(handovers[place], destinations[place], place):
+                done.put(one)
+        except BaseException as error:  # goes on in the caller's thread
+            done.put(error)
+        finally:
+            handovers[place].refuse()
+            done.put(None)
+
+    threads = [Thread(target=serve, args=(place,), name="spread", daemon=True) for place in range(len(destinations))]
+    for thread in threads:
+        thread.start()
+    serving = len(threads)
+
+    def ended(*, wait: bool) -> Iterator[Done]:
+        nonlocal serving
+        while serving and (wait or not done.empty()):
+            one = done.get()
+            if one is None:
+                serving -= 1
+            elif isinstance(one, BaseException):
+                raise one
+            else:
+                yield one
+
+    try:
+        for item in files:
+            if item is not None:
+                for place, _ in item[0].paths:
+                    handovers[place].put(item)
+            yield from ended(wait=False)
+        for handover in handovers:
+            handover.end()
+        yield from ended(wait=True)
+    finally:
+        for handover in handovers:
+            handover.end()
+        for thread in threads:
+            thread.join()
+
+
+def _expected(source: StorageABC, copy: SmallCopy, file: Loaded) -> Loaded | StorageError:
+    if digest_of((file.data,)) == copy.sha256:
+        return file
+    return ChecksumMismatch(source.location(copy.source.path), "its bytes are not those of this version")
 
 
 def _checked(destination: StorageABC, request: WriteRequest, result: Entry | StorageError) -> Entry | StorageError:
@@ -69,10 +165,7 @@ def _checked(destination: StorageABC, request: WriteRequest, result: Entry | Sto
         return result
     if result.size is not None and result.size != len(request.data):
         return ChecksumMismatch(destination.location(request.path), f"{result.size} bytes arrived")
-    for algorithm in _CHECKABLE:
-        reported = result.hashes.get(algorithm)
-        if reported is not None:
-            if digest_of((request.data,), algorithm) != reported:
-                return ChecksumMismatch(destination.location(request.path), "other bytes arrived than were sent")
-            break
+    algorithm = strongest(result.hashes)
+    if algorithm is not None and digest_of((request.data,), algorithm) != result.hashes[algorithm]:
+        return ChecksumMismatch(destination.location(request.path), "other bytes arrived than were sent")
     return result
