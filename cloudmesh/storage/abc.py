@@ -235,7 +235,6 @@ class Capabilities:
         name_max_bytes: longest name of one file or directory, UTF-8 bytes; None = only the path counts.
         path_max_bytes: longest path below the root, UTF-8 bytes; None = no limit known.
         forbidden: characters that no name may hold there (besides ``/`` and NUL).
-        immediate: whether calls are answered without waiting for anybody, so that threads do not make them faster.
         part_bytes: content longer than this is sent in parts; None where it is always one stream.
     """
 
@@ -256,7 +255,6 @@ class Capabilities:
     name_max_bytes: int | None = 255
     path_max_bytes: int | None = None
     forbidden: frozenset[str] = frozenset()
-    immediate: bool = False
     part_bytes: int | None = None
 
 
@@ -303,12 +301,14 @@ class StorageABC(ABC):
         keys: configuration key below ``credentials`` to what it means, for the guided ``config add`` and the manual.
         required: those of ``keys`` without which the service cannot be used.
         secrets: those of ``keys`` that belong into the vault and are never shown.
+        immediate: whether calls are answered without waiting for anybody, so that threads do not make them faster.
     """
 
     kind: ClassVar[str]
     keys: ClassVar[Mapping[str, str]] = {}
     required: ClassVar[frozenset[str]] = frozenset()
     secrets: ClassVar[frozenset[str]] = frozenset()
+    immediate: bool = False
 
     capabilities: Capabilities
     name: str

@@ -12,7 +12,7 @@ from cloudmesh.storage.abc import Entry, StorageABC
 from cloudmesh.storage.errors import AlreadyExists, InvalidName, IsADirectory, NotADirectory, NotFound, StorageError
 from cloudmesh.storage.services import exists
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.distribute import is_as_seen
+from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.lookup import check_path, chunks
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica

@@ -1,87 +1,26 @@
 """Bringing the content of names to services, so that whatever dies halfway, doing it again completes it.
 
 Every copy is written down as a replica in state ``copying`` before the first byte is sent, and as ``available`` after
-the service has it. A file is written in the service's create mode, unless what is there is an older version of our own:
-a file that is there already is either our own of an earlier run (then its content is right, and it is adopted) or a
-foreign one, never overwritten unasked. A file that another name uses too is never overwritten at all.
+the service has it.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
 
-from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
-from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, StorageError
+from cloudmesh.storage.errors import AlreadyExists, NotFound, StorageError
 from cloudmesh.storage.paths import Location
-from cloudmesh.storage.pool import DEFAULT_PARALLEL, run_parallel
-from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.lookup import chunks
-from cloudmesh.vdir.nodes import Node, Replica, State
+from cloudmesh.vdir.making import make_many
+from cloudmesh.vdir.nodes import Replica
 from cloudmesh.vdir.records import is_good
-from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
 
 BATCH = 500
 """Files whose intents are written in one transaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """One copy to be made.
-
-    Attributes:
-        node: the name, with the content that the copy shall have.
-        service: where to.
-        sources: where the content is, the best first.
-        known: the replica on ``service`` as the catalogue has it; None for a new one.
-        force: replace what is there, whatever it is.
-    """
-
-    node: Node
-    service: str
-    sources: Sequence[Source]
-    known: Replica | None = None
-    force: bool = False
-
-    @property
-    def name(self) -> str:
-        """The copy as a person names it."""
-        return f"/{self.node.path} on {self.service}"
-
-    @property
-    def path(self) -> str:
-        """The path on the service."""
-        return self.node.path if self.known is None else self.known.path
-
-    @property
-    def location(self) -> Location:
-        """The file that is to be written."""
-        return Location(self.service, self.path)
-
-    @property
-    def replaces(self) -> bool:
-        """Whether a file is there, as far as we know: it is readable until it is replaced, and its row stays."""
-        return self.known is not None and self.known.state in ("available", "stale")
-
-    def replica(self, state: State, version: int | None = None) -> Replica:
-        """Return the replica that this copy is before it is made, or when it failed."""
-        return Replica(
-            self.service,
-            self.path,
-            state,
-            size=self.node.size,
-            mtime_ns=self.node.mtime_ns,
-            version=self.node.version if version is None else version,
-            checked_ns=time.time_ns(),
-            entry_id=self.node.id,
-        )
 
 
 def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
@@ -96,7 +35,7 @@ def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
         shared = begin(batch, work)
         made: list[tuple[Copy, Replica]] = []
         failed: list[tuple[Copy, StorageError]] = []
-        for copy, result in run_parallel(partial(make, work=work, shared=shared), batch, _threads(batch, work)):
+        for copy, result in make_many(batch, work, shared):
             if isinstance(result, StorageError):
                 failed.append((copy, result))
             else:
@@ -112,13 +51,6 @@ def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
         for copy, error in failed:
             report.fail(copy.name, error)
             work.observer(Event("failed", copy.name, error=str(error)))
-
-
-def _threads(copies: Sequence[Copy], work: Work) -> int:
-    sources = {source.service.settings.kind for copy in copies for source in copy.sources}
-    size = sum(copy.node.size or 0 for copy in copies) / len(copies)
-    services = {copy.service for copy in copies}
-    return work.threads(services, size) if sources <= {"local"} else work.parallel or DEFAULT_PARALLEL
 
 
 def begin(copies: Sequence[Copy], work: Work) -> Collection[Location]:
@@ -145,121 +77,3 @@ def give_up(failed: Sequence[tuple[Copy, StorageError]], work: Work) -> None:
             changed.append(copy.replica("stale", 0))
     work.catalogue.update_replicas(changed)
     work.catalogue.remove_replicas(gone)
-
-
-def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
-    """Make one copy from the first source that gives it, and return the replica that is now there.
-
-    Args:
-        copy: what to make; its intent is written down already.
-        work: for the service.
-        shared: files that other names use too.
-
-    Raises:
-        AlreadyExists: a foreign file, or that of another name, is in the way.
-        StorageError: no source could be read, or the service could not be written to; the last failure.
-    """
-    work.observer(Event("started", copy.name, copy.node.size or 0))
-    service = work.open(copy.service)
-    if copy.location in shared:
-        return _adopted(copy, service, "another name has its file there", "cms vdir search finds it")
-    mode = _mode(copy, service)
-
-    def write(source: Source) -> Entry | None:
-        try:
-            made = copy_file(
-                source.service,
-                source.entry,
-                service,
-                copy.path,
-                mode=mode,
-                expected_sha256=copy.node.sha256,
-                observer=work.observer,
-            )
-        except AlreadyExists:
-            return None
-        if _has_changed(source):
-            if mode == "create":  # what was sent is neither the old content nor the new
-                with suppress(StorageError):
-                    service.remove(copy.path)
-            raise SourceChanged(source.service.location(source.entry.path))
-        return made
-
-    made = use_first(copy.node, copy.sources, write)
-    if made is not None:
-        return _available(copy, service, made)
-    return _adopted(copy, service, "a file that is not ours is in the way", "--force replaces it")
-
-
-def _mode(copy: Copy, service: StorageABC) -> WriteMode:
-    """Return ``overwrite`` where that is asked for, or where what is there is surely our own older version."""
-    if copy.force:
-        return "overwrite"
-    if copy.known is None or not copy.replaces or copy.known.version == 0:
-        return "create"
-    try:
-        there = service.stat(copy.path)
-    except NotFound:
-        return "create"
-    return "overwrite" if is_as_seen(copy.known, there) else "create"
-
-
-def is_as_seen(replica: Replica, there: Entry) -> bool:
-    """Tell whether a file is the one that we saw last, by its token, or else by size and time."""
-    if there.is_directory or (there.size is not None and replica.size is not None and there.size != replica.size):
-        return False
-    if replica.etag is not None and there.etag is not None:
-        return replica.etag == there.etag
-    if replica.mtime_ns is None or there.mtime_ns is None:
-        return False
-    return abs(replica.mtime_ns - there.mtime_ns) < max(replica.mtime_precision_ns or 1, 1)
-
-
-def _has_changed(source: Source) -> bool:
-    """Tell whether a local file was changed, or removed, since it was hashed."""
-    if not isinstance(source.service, Disk):
-        return False
-    try:
-        return source.service.stat(source.entry.path).etag != source.entry.etag
-    except NotFound:
-        return True
-
-
-def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:
-    """Return the replica that the file there is, if it has the right content.
-
-    Raises:
-        AlreadyExists: it has not.
-    """
-    try:
-        there = service.stat(copy.path)
-        if _holds(service, there, copy):
-            return _available(copy, service, there)
-    except NotFound:  # another name's file, and gone
-        pass
-    raise AlreadyExists(service.location(copy.path), why, hint)
-
-
-def _holds(service: StorageABC, there: Entry, copy: Copy) -> bool:
-    if there.is_directory or there.size != copy.node.size:
-        return False
-    wanted = copy.node.sha256 or use_first(copy.node, copy.sources, sha256_of)
-    return sha256_of(Source(service, there)) == wanted
-
-
-def _available(copy: Copy, service: StorageABC, entry: Entry) -> Replica:
-    """Return the replica that a finished copy is."""
-    return Replica(
-        copy.service,
-        copy.path,
-        "available",
-        size=entry.size if entry.size is not None else copy.node.size,
-        mtime_ns=entry.mtime_ns if entry.mtime_ns is not None else copy.node.mtime_ns,
-        mtime_precision_ns=service.capabilities.mtime_precision_ns,
-        etag=entry.etag,
-        hashes=entry.hashes,
-        sha256=copy.node.sha256,
-        version=copy.node.version,
-        checked_ns=time.time_ns(),
-        entry_id=copy.node.id,
-    )

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry, WriteMode
+from cloudmesh.storage.abc import SMALL, Entry, WriteMode
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, NotFound, StorageError
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.storage.transfer.small import SmallCopy, copy_small
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, only
@@ -62,32 +63,71 @@ def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, 
     Other files that are in the way are replaced only with ``force``.
     """
 
-    def fetch(file: Download) -> bool:
+    mode: WriteMode = "overwrite" if force else "create"
+
+    def fetched(file: Download) -> bool:
+        """Fetch one file by itself; tell whether there was anything to do."""
         if _is_same(disk, file):
             return False
         if not dryrun:
             work.observer(Event("started", f"/{file.node.path}", file.node.size or 0))
-            _fetch(disk, file, work, "overwrite" if force else "create")
+            _fetch(disk, file, work, mode)
         elif not file.sources:
             raise unreadable(file.node)
         return True
 
+    def count(file: Download, result: bool | StorageError) -> None:
+        name = f"/{file.node.path}"
+        if isinstance(result, StorageError):
+            report.fail(name, result)
+            work.observer(Event("failed", name, error=str(result)))
+        elif result:
+            report.done(file.node.size)
+            work.observer(Event("done", name, file.node.size or 0))
+        else:
+            report.skipped += 1
+            work.observer(Event("skipped", name, file.node.size or 0))
+
     for batch in chunks(files, BATCH):
         for file in batch:
             work.observer(Event("planned", f"/{file.node.path}", file.node.size or 0))
-        read_from = {file.sources[0].service.name for file in batch if file.sources}
-        threads = work.threads(read_from, sum(file.node.size or 0 for file in batch) / len(batch))
-        for file, result in run_parallel(fetch, batch, threads):
-            name = f"/{file.node.path}"
-            if isinstance(result, StorageError):
-                report.fail(name, result)
-                work.observer(Event("failed", name, error=str(result)))
-            elif result:
-                report.done(file.node.size)
-                work.observer(Event("done", name, file.node.size or 0))
+        singly = list(batch)
+        if not dryrun:
+            singly = [file for file in batch if not _is_small(file)]
+            for file, result in _fetch_small([file for file in batch if _is_small(file)], disk, mode, singly):
+                count(file, result)
+        read_from = {file.sources[0].service.name for file in singly if file.sources}
+        threads = work.threads(read_from, sum(file.node.size or 0 for file in singly) / max(1, len(singly)))
+        for file, result in run_parallel(fetched, singly, threads):
+            count(file, result)
+
+
+def _is_small(file: Download) -> bool:
+    return bool(file.sources) and file.node.size is not None and file.node.size <= SMALL
+
+
+def _fetch_small(
+    files: Sequence[Download], disk: Disk, mode: WriteMode, singly: list[Download]
+) -> Iterator[tuple[Download, bool | StorageError]]:
+    """Fetch small files, many at once; those that their best source does not give are added to ``singly``."""
+    by_source: dict[int, list[Download]] = {}
+    for file in files:
+        if _is_same(disk, file):
+            yield file, False
+        else:
+            by_source.setdefault(id(file.sources[0].service), []).append(file)
+
+    def unread(copy: SmallCopy, error: StorageError) -> None:
+        singly.append(copy.context)
+
+    for group in by_source.values():
+        copies = (SmallCopy(file.sources[0].entry, ((0, file.target),), mode, file.node.sha256, file) for file in group)
+        for copy, _, result in copy_small(copies, group[0].sources[0].service, [disk], unread):
+            file = copy.context
+            if isinstance(result, AlreadyExists):
+                yield file, _in_the_way(disk, file)
             else:
-                report.skipped += 1
-                work.observer(Event("skipped", name, file.node.size or 0))
+                yield file, result if isinstance(result, StorageError) else True
 
 
 def _fetch(disk: Disk, file: Download, work: Work, mode: WriteMode) -> None:
@@ -99,9 +139,12 @@ def _fetch(disk: Disk, file: Download, work: Work, mode: WriteMode) -> None:
     try:
         got = use_first(file.node, file.sources, fetched)
     except AlreadyExists:
-        where = disk.location(file.target)
-        raise AlreadyExists(where, "a file with other content is there", "--force replaces it") from None
+        raise _in_the_way(disk, file) from None
     work.observer(Event("moved", f"/{file.node.path}", got.size or 0))
+
+
+def _in_the_way(disk: Disk, file: Download) -> AlreadyExists:
+    return AlreadyExists(disk.location(file.target), "a file with other content is there", "--force replaces it")
 
 
 def _is_same(disk: Disk, file: Download) -> bool:

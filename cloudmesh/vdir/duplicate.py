@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.distribute import Copy, distribute
+from cloudmesh.vdir.copies import Copy
+from cloudmesh.vdir.distribute import distribute
 from cloudmesh.vdir.nodes import Files
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import unreadable

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.distribute import BATCH, Copy, distribute
+from cloudmesh.vdir.copies import Copy
+from cloudmesh.vdir.distribute import BATCH, distribute
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import is_good

@@ -19,7 +19,7 @@ from cloudmesh.storage.errors import (
     Unavailable,
 )
 from cloudmesh.storage.pool import run_parallel
-from cloudmesh.vdir.distribute import is_as_seen
+from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of
 from cloudmesh.vdir.work import Work

@@ -12,7 +12,8 @@ from cloudmesh.storage.errors import AlreadyExists, InvalidName, IsADirectory, N
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.distribute import BATCH, Copy, begin, distribute, give_up, make
+from cloudmesh.vdir.copies import Copy, make
+from cloudmesh.vdir.distribute import BATCH, begin, distribute, give_up
 from cloudmesh.vdir.lookup import check_path, chunks
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica

@@ -25,6 +25,7 @@ class Layer(StorageABC):
     def __init__(self, inner: StorageABC) -> None:
         super().__init__(inner.settings)
         self.inner = inner
+        self.immediate = inner.immediate
 
     @property
     def capabilities(self) -> Capabilities:

@@ -84,7 +84,7 @@ def copy_small(
         if len(destinations) > 1:
             yield from _spread(loaded(read), destinations)
             return
-        if not (source.capabilities.immediate or destinations[0].capabilities.immediate):
+        if not (source.immediate or destinations[0].immediate):
             read = stack.enter_context(Ahead(read, _WAITING))
         yield from _written(loaded(read), destinations[0], 0)
 
@@ -107,9 +107,15 @@ def _written(files: Iterable[_Read | None], destination: StorageABC, place: int)
 
 
 def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -> Iterator[Done]:
-    """Write files to several services, each served by a thread of its own."""
+    """Write files to several services; each that has to be waited for is served by a thread of its own."""
     done: SimpleQueue[Done | BaseException | None] = SimpleQueue()
-    handovers: list[Handover[_Read]] = [Handover(_WAITING) for _ in destinations]
+    handovers: dict[int, Handover[_Read]] = {}
+    here: dict[int, list[_Read]] = {}
+    for place, destination in enumerate(destinations):
+        if destination.immediate:
+            here[place] = []
+        else:
+            handovers[place] = Handover(_WAITING)
 
     def serve(place: int) -> None:
         try:
@@ -121,7 +127,7 @@ def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -
             handovers[place].refuse()
             done.put(None)
 
-    threads = [Thread(target=serve, args=(place,), name="spread", daemon=True) for place in range(len(destinations))]
+    threads = [Thread(target=serve, args=(place,), name="spread", daemon=True) for place in handovers]
     for thread in threads:
         thread.start()
     serving = len(threads)
@@ -141,13 +147,21 @@ def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -
         for item in files:
             if item is not None:
                 for place, _ in item[0].paths:
-                    handovers[place].put(item)
+                    if place in handovers:
+                        handovers[place].put(item)
+                    else:
+                        here[place].append(item)
+                        if len(here[place]) >= _WAITING:
+                            yield from _written(here[place], destinations[place], place)
+                            here[place].clear()
             yield from ended(wait=False)
-        for handover in handovers:
+        for handover in handovers.values():
             handover.end()
+        for place, items in here.items():
+            yield from _written(items, destinations[place], place)
         yield from ended(wait=True)
     finally:
-        for handover in handovers:
+        for handover in handovers.values():
             handover.end()
         for thread in threads:
             thread.join()
