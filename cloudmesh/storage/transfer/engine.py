@@ -97,6 +97,7 @@ class Run:
         self._working = 0
         self._begun_bytes = 0
         self._why_ended: StorageError | None = None
+        self._plan_error: StorageError | None = None
         self._surplus = 0
         self._surplus_keys: list[bytes] = []
         self._within = self.source is self.destination and self.source.capabilities.server_copy
@@ -110,37 +111,56 @@ class Run:
             StorageError: a listing failed, so that the plan itself could not go on; what was begun is done.
             Refused: too much would be removed; everything else is done.
         """
-        threads = self.parallel or threads_for((self.source.settings.kind, self.destination.settings.kind), _LARGE)
         with ExitStack() as stack:
             if self.journal is not None:
                 stack.enter_context(self.journal)
-            workers = ThreadPoolExecutor(threads, thread_name_prefix="transfer")
-            stack.callback(workers.shutdown, cancel_futures=True)
-            steps = stack.enter_context(Ahead(self.plan, _AHEAD))
-            small = self._hand_out(steps, workers)
-            for file, _, result in copy_small(small, self.source, [self.destination], self._unread):
-                self._ended(file.context, result)
-            workers.shutdown()
+            self._do(self._to_do(stack.enter_context(Ahead(self.plan, _AHEAD))))
+            if self._plan_error is not None:
+                raise self._plan_error
             if self._why_ended is not None:
                 self._report.fail("", self._why_ended)
             if self.options.delete and isinstance(self.plan, Plan) and self.journal is not None:
                 self._remove_surplus(self.plan, self.journal)
         return self._report
 
+    def _to_do(self, steps: Iterable[Step | None]) -> Iterator[Step | None]:
+        """Yield the steps that cost anything, and count the others; end where the run must end."""
+        try:
+            for step in steps:
+                if step is None:
+                    yield None
+                    continue
+                if self._must_end():
+                    return
+                if step.action in _NOTHING_TO_DO:
+                    self._ended(step, _NOTHING_TO_DO[step.action])
+                elif step.action != "copy" or self._may_begin(step):
+                    yield step
+                else:
+                    return
+        except StorageError as error:  # what is under way is not to be lost for it
+            self._plan_error = error
+        self.observer(Event("planned_all", ""))
+
+    def _do(self, steps: Iterator[Step | None]) -> None:
+        """Do the steps, each of which is then `_ended`."""
+        threads = self.parallel or threads_for((self.source.settings.kind, self.destination.settings.kind), _LARGE)
+        workers = ThreadPoolExecutor(threads, thread_name_prefix="transfer")
+        try:
+            small = self._small(steps, workers)
+            for file, _, result in copy_small(small, self.source, [self.destination], self._unread):
+                self._ended(file.context, result)
+            workers.shutdown()
+        finally:
+            workers.shutdown(cancel_futures=True)
+
     # ---- handing out: in the thread that reads small files ----------------------------------------------------------
 
-    def _hand_out(self, steps: Iterable[Step | None], workers: ThreadPoolExecutor) -> Iterator[SmallCopy | None]:
-        """Yield the small files to copy; give everything else to the workers, or note it as it is."""
+    def _small(self, steps: Iterable[Step | None], workers: ThreadPoolExecutor) -> Iterator[SmallCopy | None]:
+        """Yield the small files to copy; give everything else to the workers."""
         for step in steps:
             if step is None:
                 yield None
-                continue
-            if self._must_end():
-                return
-            if step.action in _NOTHING_TO_DO:
-                self._ended(step, _NOTHING_TO_DO[step.action])
-            elif step.action == "copy" and not self._may_begin(step):
-                return
             elif step.action == "copy" and self._is_for_batch(step):
                 yield SmallCopy(step.source, ((0, step.destination),), context=step)
             else:
@@ -150,7 +170,6 @@ class Run:
                 while self._working > _AHEAD:
                     yield None
                     time.sleep(PATIENCE_S)
-        self.observer(Event("planned_all", ""))
 
     def _must_end(self) -> bool:
         if self._breaker.tripped is not None:
