@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -78,11 +79,13 @@ class Ahead(Generic[T]):
     Args:
         items: iterated, and in the end closed, in the thread.
         limit: items that may wait to be taken.
+        bundle: items handed over together, where they come fast enough: waking a thread costs more than making an item.
     """
 
-    def __init__(self, items: Iterable[T], limit: int) -> None:
+    def __init__(self, items: Iterable[T], limit: int, bundle: int = 1) -> None:
         self._items = items
-        self._handover: Handover[T] = Handover(limit)
+        self._bundle = bundle
+        self._handover: Handover[list[T]] = Handover(max(1, limit // bundle))
         self._thread = threading.Thread(target=self._run, name="ahead", daemon=True)
 
     def __enter__(self) -> Self:
@@ -97,18 +100,30 @@ class Ahead(Generic[T]):
 
     def __iter__(self) -> Iterator[T | None]:
         """Yield the items, and None where the next one is not there yet; raise what the iterator raised."""
-        return iter(self._handover)
+        for bundle in self._handover:
+            if bundle is None:
+                yield None
+            else:
+                yield from bundle
 
     def _run(self) -> None:
         failure: BaseException | None = None
         items = iter(self._items)
+        bundle: list[T] = []
         try:
+            began = time.monotonic()
             for item in items:
-                if not self._handover.put(item):
-                    break
+                bundle.append(item)
+                if len(bundle) >= self._bundle or time.monotonic() - began > PATIENCE_S:
+                    if not self._handover.put(bundle):
+                        break
+                    bundle = []
+                    began = time.monotonic()
         except BaseException as error:  # goes on in the taker's thread
             failure = error
         finally:
+            if bundle:
+                self._handover.put(bundle)
             with suppress(Exception):
                 close = getattr(items, "close", None)
                 if close is not None:

@@ -47,6 +47,7 @@ _LARGE = 64 * SMALL
 _LARGE_AT_ONCE = 4
 _FRESH_NS = 20_000_000
 _BATCH = 500
+_BUNDLE = 100
 _NOTHING_TO_DO: dict[Action, Literal["skipped", "surplus"]] = {"skip": "skipped", "remove": "surplus"}
 
 End = Entry | StorageError | Literal["copy", "skipped", "made", "surplus"]
@@ -114,7 +115,7 @@ class Run:
         with ExitStack() as stack:
             if self.journal is not None:
                 stack.enter_context(self.journal)
-            self._do(self._to_do(stack.enter_context(Ahead(self.plan, _AHEAD))))
+            self._do(self._to_do(stack.enter_context(Ahead(self.plan, _AHEAD, _BUNDLE))))
             if self._plan_error is not None:
                 raise self._plan_error
             if self._why_ended is not None:
@@ -259,7 +260,7 @@ class Run:
 
     def _ended(self, step: Step, end: End) -> None:
         size = step.source.size or 0
-        name = self.source.location(step.source.path)
+        name = "" if self.observer is nobody and end == "skipped" else self.source.location(step.source.path)
         with self._lock:
             if isinstance(end, Entry):
                 self._breaker.succeeded()
