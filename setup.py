@@ -8,7 +8,7 @@ here = Path(__file__).parent
 readme = here / "README.md"
 
 families = {
-    "s3": ["boto3>=1.40", "botocore>=1.40", "obstore>=0.12"],
+    "s3": ["boto3>=1.40", "botocore>=1.40", "obstore>=0.12", "pycurl>=7.45.3"],
     "webdav": ["pycurl>=7.45.3"],
     "sftp": ["ssh-python>=1.1"],
 }
@@ -76,6 +76,7 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.112",
+            "pyte>=0.8.2",
             "keyrings.alt>=5",
             "mypy>=1.14",
             "pyrage-stubs",

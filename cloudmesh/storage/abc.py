@@ -178,10 +178,17 @@ class ReadRequest:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A small file, wholly in memory, with the entry that the bytes belong to."""
+    """A small file, wholly in memory.
+
+    Attributes:
+        entry: what the bytes belong to.
+        data: its bytes.
+        permissions: its permission bits (0o777 at most), where it has some that a local copy of it should take.
+    """
 
     entry: Entry
     data: bytes
+    permissions: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -194,6 +201,8 @@ class WriteRequest:
         mtime_ns: the modification time to store with it.
         mode: as `StorageABC.write`.
         context: the caller's own, handed back untouched.
+        permissions: permission bits of a new file before the umask, as `Loaded` gives them; None where the service
+            decides. Services other than the local disk take no notice.
     """
 
     path: str
@@ -201,6 +210,7 @@ class WriteRequest:
     mtime_ns: int | None = None
     mode: WriteMode = "overwrite"
     context: Any = None
+    permissions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

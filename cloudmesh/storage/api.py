@@ -454,9 +454,9 @@ class Storage:
         entry = origin.service.stat(origin.path)
         if entry.is_directory and not recursive:
             raise IsADirectory(str(origin), hint="--recursive takes all that is in it")
-        if entry.is_directory and isinstance(origin.service, Disk) and origin.path:
-            # a root of its own: links are then followed inside the directory alone
-            origin = Side(Disk(str(origin)), "", True)
+        if entry.is_directory and isinstance(origin.service, Disk):
+            # a root of its own: links are then followed inside the directory alone, or as the options say
+            origin = Side(Disk(str(origin), options.links), "", True)
         there = target.stat()
         if entry.is_directory:
             if there is not None and not there.is_directory:

@@ -4,7 +4,8 @@
 the attribute of that name gives; imported only for its own commands) leads into that class. The remaining words, joined
 by ``_``, name the method, and each argument and option the parameter of the same name in lower case; an option that the
 method does not take is given to the API class's constructor. A name that Python keeps for itself gets a trailing
-underscore (``import_``, ``from_``). The annotations say how texts are converted.
+underscore (``import_``, ``from_``). The annotations say how texts are converted. A parameter whose annotation is a
+dataclass is made from the options that its fields name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -120,13 +121,18 @@ def _at_least_one(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The method that an operation is bound to: through which groups, and which parameter takes which element."""
+    """The method that an operation is bound to: through which groups, and which parameter takes which element.
+
+    ``to_record`` gives elements to the fields of a dataclass that the parameter ``record`` takes.
+    """
 
     groups: tuple[str, ...]
     name: str
     method: Callable[..., Any]
     to_method: dict[str, inspect.Parameter]
     to_class: dict[str, inspect.Parameter]
+    record: inspect.Parameter | None
+    to_record: dict[str, inspect.Parameter]
     returns: Any
 
 
@@ -147,13 +153,24 @@ def bind(match: Match, api: type) -> Call:
         LookupError: the usage line is not bound (a mistake of ours that `check` finds).
     """
     target = find(match.operation, api)
-    values: tuple[dict[str, Any], dict[str, Any]] = {}, {}
-    for parameters, result in zip((target.to_class, target.to_method), values, strict=True):
-        for element, parameter in parameters.items():
-            value = match.values.get(element)
-            if value not in (None, [], False):
-                result[parameter.name] = convert(element, value, parameter.annotation)
-    return Call(target, *values)
+    class_values, method_values, record_values = (
+        _converted(match, parameters) for parameters in (target.to_class, target.to_method, target.to_record)
+    )
+    if target.record is not None and record_values:
+        try:
+            method_values[target.record.name] = _plain(target.record.annotation)(**record_values)
+        except ValueError as error:
+            raise UsageError(" ".join(match.operation.words), str(error)) from None
+    return Call(target, class_values, method_values)
+
+
+def _converted(match: Match, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """The values that were typed, by the names of the parameters that take them."""
+    return {
+        parameter.name: convert(element, value, parameter.annotation)
+        for element, parameter in parameters.items()
+        if (value := match.values.get(element)) not in (None, [], False)
+    }
 
 
 def find(operation: Operation, api: type) -> Target:
@@ -172,14 +189,19 @@ def find(operation: Operation, api: type) -> Target:
     method_name, method = _method(owner, _names("_".join(words)))
     parameters = _parameters(method)
     class_parameters = constructor_parameters(api)
+    record = next((one for one in parameters.values() if is_dataclass(_plain(one.annotation))), None)
+    record_fields = _fields(record) if record is not None else {}
     to_method: dict[str, inspect.Parameter] = {}
     to_class: dict[str, inspect.Parameter] = {}
+    to_record: dict[str, inspect.Parameter] = {}
     for element in operation.elements:
         if element.name in MACHINERY:
             continue
         candidates = _names(element.name.lstrip("-").strip("<>").lower())
         if name := next((one for one in candidates if one in parameters), ""):
             to_method[element.name] = parameters[name]
+        elif isinstance(element, Option) and (name := next((one for one in candidates if one in record_fields), "")):
+            to_record[element.name] = record_fields[name]
         elif isinstance(element, Option) and (name := next((one for one in candidates if one in class_parameters), "")):
             to_class[element.name] = class_parameters[name]
         else:
@@ -191,7 +213,7 @@ def find(operation: Operation, api: type) -> Target:
                 f"{operation.line}: {owner.__name__}.{method_name} needs {name!r}, which no argument gives"
             )
     returns = typing.get_type_hints(method, include_extras=True).get("return")
-    return Target(tuple(groups), method_name, method, to_method, to_class, returns)
+    return Target(tuple(groups), method_name, method, to_method, to_class, record, to_record, returns)
 
 
 def convert(element: str, value: Value, annotation: Any) -> Any:
@@ -209,7 +231,8 @@ def convert(element: str, value: Value, annotation: Any) -> Any:
         readers = [one for one in inner[1:] if isinstance(one, Reads)]
         return _read(element, value, readers[0]) if readers else convert(element, value, inner[0])
     if origin is not None and issubclass(origin if isinstance(origin, type) else object, Iterable):
-        return [convert(element, one, inner[0]) for one in (value if isinstance(value, list) else [str(value)])]
+        texts = (convert(element, one, inner[0]) for one in (value if isinstance(value, list) else [str(value)]))
+        return tuple(texts) if origin is tuple else list(texts)
     if origin is Literal:
         return _read(element, value, Reads(_choice(inner), f"one of {', '.join(map(str, inner))}"))
     return _read(element, value, _PLAIN[annotation])
@@ -252,6 +275,7 @@ def check(usage: Usage, api: type) -> list[str]:
             continue
         reached.add((target.groups, target.name))
         faults += _check_types(operation, target)
+        faults += _check_record(operation, target)
         if is_destructive(target.method):
             if "dryrun" not in inspect.signature(target.method).parameters:
                 faults.append(f"{operation.line}: {target.name} is destructive and has no parameter 'dryrun'")
@@ -281,7 +305,7 @@ def _check_line(operation: Operation) -> Iterator[str]:
 
 def _check_types(operation: Operation, target: Target) -> Iterator[str]:
     elements = {one.name: one for one in operation.elements}
-    for name, parameter in (target.to_method | target.to_class).items():
+    for name, parameter in (target.to_method | target.to_class | target.to_record).items():
         element = elements[name]
         where = f"{operation.line}: {name}"
         flag = isinstance(element, Option) and not element.takes_value
@@ -292,8 +316,17 @@ def _check_types(operation: Operation, target: Target) -> Iterator[str]:
                 yield f"{where}: no text can be read as {fault}"
             elif element.repeated and not _is_list(parameter.annotation):
                 yield f"{where} may be repeated, its parameter is no list"
-        if not element.required and target.to_method.get(name) is parameter and parameter.default is parameter.empty:
+        is_needed = parameter.default is parameter.empty and target.to_class.get(name) is not parameter
+        if not element.required and is_needed:
             yield f"{where} may be left out, but its parameter has no default"
+
+
+def _check_record(operation: Operation, target: Target) -> Iterator[str]:
+    """Every field of a dataclass that a method takes has its option."""
+    if target.record is not None:
+        given = {parameter.name for parameter in target.to_record.values()}
+        for name in sorted(_fields(target.record).keys() - given):
+            yield f"{operation.line}: no option gives {name!r} of {_plain(target.record.annotation).__name__}"
 
 
 def _plain(annotation: Any) -> Any:
@@ -365,6 +398,14 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())[1:]
     return {one.name: one.replace(annotation=hints.get(one.name, one.annotation)) for one in parameters}
+
+
+def _fields(record: inspect.Parameter) -> dict[str, inspect.Parameter]:
+    """The fields of the dataclass that a parameter takes, as though they were parameters themselves."""
+    kind = _plain(record.annotation)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    signature = inspect.signature(kind)
+    return {one.name: signature.parameters[one.name].replace(annotation=hints[one.name]) for one in fields(kind)}
 
 
 def _classes(owner: type, groups: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], type]]:

@@ -12,7 +12,7 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, ServiceSettings, StorageABC, WriteMode
 from cloudmesh.storage.digest import strongest
 from cloudmesh.storage.errors import ChecksumMismatch, StorageError
-from cloudmesh.storage.local_files import translated
+from cloudmesh.storage.local_files import Links, translated
 from cloudmesh.storage.providers.local import LocalStorage
 
 _log = logging.getLogger(__name__)
@@ -23,12 +23,13 @@ class Disk(LocalStorage):
 
     Args:
         directory: the root, as typed; ``~`` is the home directory, an empty text the current one.
+        links: which symbolic links below it are followed.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, links: Links = "inside") -> None:
         self._typed = directory
         real = os.path.abspath(os.path.expanduser(directory))
-        super().__init__(ServiceSettings(name="", kind=self.kind, root=real))
+        super().__init__(ServiceSettings(name="", kind=self.kind, root=real), links)
 
     def location(self, path: str) -> str:
         """Return ``path`` as the user would type it: below the directory as it was typed."""

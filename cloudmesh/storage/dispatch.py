@@ -11,11 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cloudmesh.storage.errors import Refused, StorageError, UsageError
 from cloudmesh.storage.output import Format, NobodyReads, Output, Printed, visible, write
-from cloudmesh.storage.usage import Match, Operation, Usage
+from cloudmesh.storage.usage import Match, Operation, Usage, Value
+
+if TYPE_CHECKING:
+    from cloudmesh.storage.progress import Display
+    from cloudmesh.storage.transfer.events import Event, Observer
 
 INTERRUPTED = 130
 NOBODY_READS = 141
@@ -66,7 +70,7 @@ class Command:
             return self._complain(error, self.usage.related(argv), program)
         try:
             form = _format(match)
-            return self._call(match, form)
+            return self._call(match, form, _display(match, form))
         except UsageError as error:
             return self._complain(error, (match.operation,), program)
 
@@ -83,7 +87,7 @@ class Command:
         _say(f"see: {program} help {self.name}")
         return error.exit_code
 
-    def _call(self, match: Match, form: Format) -> int:
+    def _call(self, match: Match, form: Format, display: Callable[[], Display] | None) -> int:
         from cloudmesh.storage.binding import bind, constructor_parameters, is_destructive
 
         api_class = self.api_class()
@@ -91,8 +95,8 @@ class Command:
         with ExitStack() as stack:
             stack.enter_context(_warnings())
             class_values = dict(call.class_values)
-            progress = stack.enter_context(_Progress())
-            if "observer" in constructor_parameters(api_class) and _shows_progress(match, form):
+            progress = stack.enter_context(_Progress(display))
+            if "observer" in constructor_parameters(api_class) and display is not None:
                 class_values["observer"] = progress
             output = Output(sys.stdout, progress.close)
             api: Any = api_class(**class_values)
@@ -187,40 +191,76 @@ def _confirmed(operation: Operation) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _shows_progress(match: Match, form: Format) -> bool:
-    """Nothing is shown in a pipe, with ``--quiet``, or where a program reads the output."""
-    return form == "table" and not match.values.get("--quiet") and sys.stderr.isatty()
+def _display(match: Match, form: Format) -> Callable[[], Display] | None:
+    """How the progress is told: not at all with ``--quiet``, and unasked only on a terminal, to a person."""
+    every = _seconds(match.values.get("--progress"))
+    if match.values.get("--quiet"):
+        return None
+
+    def lines() -> Display:
+        from cloudmesh.storage.progress.lines import Lines
+
+        return Lines(every, _say, as_json=form == "json")
+
+    def bars() -> Display:
+        from cloudmesh.storage.progress.bars import Bars
+
+        return Bars()
+
+    if every:
+        return lines
+    return bars if form == "table" and sys.stderr.isatty() else None
+
+
+def _seconds(typed: Value) -> float:
+    """What was typed for ``--progress``; 0 where nothing was."""
+    if typed is None:
+        return 0
+    from cloudmesh.storage.binding import Duration, convert
+
+    every: float = convert("--progress", typed, Duration)
+    if not 0 < every <= threading.TIMEOUT_MAX:
+        raise UsageError("--progress", f"{typed!r} is not allowed", "allowed is a duration such as 10s or 1m, above 0")
+    return every
 
 
 class _Progress:
-    """An observer that draws from the first event on (only then rich is imported), until something is printed."""
+    """An observer that tells of the progress from the first event on, until something is printed.
 
-    def __init__(self) -> None:
+    Args:
+        display: begins to tell; None where nothing is told.
+    """
+
+    def __init__(self, display: Callable[[], Display] | None) -> None:
         self._lock = threading.Lock()
-        self._drawn = ExitStack()
-        self._observe: Callable[[Any], None] | None = None
-        self._closed = False
+        self._begin = display
+        self._display: Display | None = None
+        self._observe: Observer | None = None
 
-    def __call__(self, event: Any) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            if self._observe is None:
-                from cloudmesh.storage.progress import terminal_observer
-
-                self._observe = self._drawn.enter_context(terminal_observer())
-            self._observe(event)
+    def __call__(self, event: Event) -> None:
+        if (observe := self._observe) is None:
+            with self._lock:
+                if self._begin is None:
+                    return
+                if self._display is None:
+                    self._display = self._begin()
+                observe = self._observe = self._display.observe
+        observe(event)
 
     def pause(self) -> None:
-        """Take it off the terminal until the next event."""
-        with self._lock:
-            self._drawn.close()
-            self._observe = None
+        """Leave the screen to others until the next event."""
+        self._stop(final=False)
 
     def close(self) -> None:
-        """Take it off the terminal for good."""
-        self._closed = True
-        self.pause()
+        """Leave the screen to others for good."""
+        self._begin = None
+        self._stop(final=True)
+
+    def _stop(self, *, final: bool) -> None:
+        with self._lock:
+            display, self._display, self._observe = self._display, None, None
+        if display is not None:
+            display.close(final=final)
 
     def __enter__(self) -> Self:
         return self

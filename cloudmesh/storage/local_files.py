@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -23,6 +24,9 @@ from cloudmesh.storage.errors import (
     Unsupported,
 )
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
+
+Links = Literal["inside", "follow", "skip"]
+"""Which symbolic links are taken for what they lead to: those that stay in the tree, all, or none."""
 
 _BY_ERRNO: dict[int, type[StorageError]] = {
     errno.ENOENT: NotFound,

@@ -12,14 +12,14 @@ STORAGE = Command(
 
   Usage:
     storage [--storage=SERVICE] [--parallel=N] create dir DIRECTORY
-    storage [--storage=SERVICE] [--parallel=N] get SOURCE DESTINATION [--recursive] [--dryrun]
-    storage [--storage=SERVICE] [--parallel=N] put SOURCE DESTINATION [--recursive] [--dryrun]
+    storage [--storage=SERVICE] [--parallel=N] get SOURCE DESTINATION [--recursive] [--dryrun] [options]
+    storage [--storage=SERVICE] [--parallel=N] put SOURCE DESTINATION [--recursive] [--dryrun] [options]
     storage [--storage=SERVICE] [--parallel=N] list [SOURCE] [--recursive] [--dir-only] [--output=OUTPUT]
     storage [--storage=SERVICE] [--parallel=N] delete SOURCE [--recursive] [--dryrun] [--yes]
     storage [--storage=SERVICE] search DIRECTORY FILENAME [--recursive] [--output=OUTPUT]
-    storage [--storage=SERVICE] [--parallel=N] sync SOURCE DESTINATION [--name=NAME] [--async] [--dryrun]
+    storage [--storage=SERVICE] [--parallel=N] sync SOURCE DESTINATION [--name=NAME] [--async] [--dryrun] [options]
     storage [--storage=SERVICE] sync status [--name=NAME]
-    storage [--storage=SERVICE] [--parallel=N] copy SOURCE DESTINATION [--recursive] [--dryrun]
+    storage [--storage=SERVICE] [--parallel=N] copy SOURCE DESTINATION [--recursive] [--dryrun] [options]
     storage [--storage=SERVICE] [--parallel=N] move SOURCE DESTINATION [--recursive] [--force] [--dryrun] [--yes]
     storage [--storage=SERVICE] stat SOURCE
     storage [--storage=SERVICE] cat SOURCE
@@ -78,7 +78,34 @@ STORAGE = Command(
     --to=FILE            a new file; - is standard output
     --output=OUTPUT      table, json, yaml or csv
 
-  Every command also takes --output=FORMAT, --quiet (no progress bar) and --traceback.
+  Transfer options:
+    --include=PATTERN...    only files that a pattern fits; may be repeated
+    --exclude=PATTERN...    no files that a pattern fits; may be repeated
+    --filter-from=FILE      rules, one a line: + PATTERN or - PATTERN; the first that fits decides, ! forgets those above
+    --max-size=SIZE         only files of at most so much, such as 100K, 10M or 1.5GiB
+    --min-size=SIZE         only files of at least so much
+    --newer=TIME            only files modified since, such as 2026-01-31, 2026-01-31T18:00, 36h or 7d
+    --checksum              compare files by content, not by size and time
+    --size-only             compare files by size alone
+    --update                leave files alone that are newer at DESTINATION
+    --delete                remove at DESTINATION what SOURCE does not have
+    --max-delete=LIMIT      with --delete: remove nothing if it would be more than this, such as 1000 or 10% (else 50%)
+    --bwlimit=SPEED         bytes a second, such as 10M; by time of day "08:00,1M 19:00,off"
+    --transactions=NUMBER   requests a second to each service
+    --max-transfer=SIZE     begin no further file after so many bytes
+    --immutable             never replace a file that differs, but report it
+    --backup-dir=DIRECTORY  on DESTINATION's service: where files go instead of being replaced or removed
+    --links=WHICH           symbolic links of this computer: inside (those that stay in the tree), follow or skip
+
+  A PATTERN fits the end of a path; with a slash before it, the whole path below SOURCE. * and ? stop at a slash, ** does
+  not, [a-z] is one of these characters, {jpg,png} one of these texts, {{...}} a regular expression, and a slash at the
+  end means a directory with all that is in it. These are the rules of rclone:
+    without temporary files and any directory called cache:  --exclude='*.tmp' --exclude='cache/'
+    pictures alone, wherever they are:                       --include='*.{jpg,png}'
+    only what is in the directory 2026 at the top:           --include='/2026/**'
+
+  Every command also takes --output=FORMAT, --traceback, --quiet (no progress) and --progress=SECONDS: in place of bars
+  a line of progress on standard error so often (with --output=json a JSON object), on a terminal and elsewhere.
   A name that begins with a dash goes after --, as in: storage delete -- -odd-name
 
   Examples:

@@ -189,7 +189,7 @@ class _Watched:
 
 def _write_scalar(result: Any, form: Format, stream: Output) -> Printed:
     if form == "json":
-        stream.write(_json(result) + "\n")
+        stream.write(json_text(result) + "\n")
     elif form == "yaml":
         _yaml(result, stream)
     else:
@@ -243,7 +243,8 @@ def _escape(found: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
+    """Return a value as JSON in one line, safe for a terminal."""
     import json
 
     text = json.dumps(_plain(value), ensure_ascii=False)
@@ -254,14 +255,14 @@ def _json(value: Any) -> str:
 
 
 def _json_object(value: Any, stream: Output) -> None:
-    stream.write(_json(value) + "\n")
+    stream.write(json_text(value) + "\n")
 
 
 def _json_list(rows: Iterable[Any], stream: Output) -> None:
     """One array, a row a line. After an error in the middle it stays open, so that nobody takes it for the whole."""
     opening = "["
     for row in rows:
-        stream.write(f"{opening}\n{_json(row)}")
+        stream.write(f"{opening}\n{json_text(row)}")
         opening = ","
     stream.write("[]\n" if opening == "[" else "\n]\n")
 
@@ -304,7 +305,7 @@ def _yaml_list(rows: Iterable[Any], stream: Output) -> None:
 
 def _csv_cell(value: Any) -> Any:
     plain = _plain(value)
-    return _json(plain) if isinstance(plain, (dict, list)) else "" if plain is None else plain
+    return json_text(plain) if isinstance(plain, (dict, list)) else "" if plain is None else plain
 
 
 def _csv(rows: Iterable[Any], stream: Output, row_type: Any = None) -> None:
@@ -364,7 +365,7 @@ def _cell(column: str, value: Any) -> str:
     plain = _plain(value)
     if isinstance(plain, list) and all(isinstance(one, str) for one in plain):
         return visible(", ".join(plain))
-    return _json(plain) if isinstance(plain, (dict, list)) else visible(str(plain))
+    return json_text(plain) if isinstance(plain, (dict, list)) else visible(str(plain))
 
 
 def human_size(size: int) -> str:

@@ -2,6 +2,8 @@
 
 docopt parses the usage and matches the arguments; here stands only what it does not do: it is asked line by line, so
 that options of one line do not hide those of another, ``--`` ends the options on every line, and a mistake is named.
+``[options]`` in a line stands for all options that the manual's section `SHARED_SECTION` describes; there
+``--name=VALUE...`` is one that may be repeated.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from cloudmesh.storage.errors import UsageError
@@ -20,8 +23,12 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import docopt  # type: ignore[import-untyped]
 
-COMMON_OPTIONS = ("--output=FORMAT", "--traceback", "--quiet")
+COMMON_OPTIONS = ("--output=FORMAT", "--traceback", "--quiet", "--progress=SECONDS")
 """Every line takes these, whether it lists them or not; the dispatcher acts on them."""
+
+SHARED_SECTION = "Transfer options:"
+SHORTCUT = "[options]"
+_SHARED_OPTION = re.compile(r"\s*(?P<option>--[\w-]+(?:=[\w-]+)?)(?P<more>(?:\.\.\.)?)(?:\s|$)")
 
 CMS_OPTIONS = frozenset({"--debug", "--echo", "--file", "--help", "--nosplash", "-i"})
 """The `cms` shell takes these wherever they stand, so no usage may list them."""
@@ -55,9 +62,10 @@ class Operation:
     """One usage line.
 
     Attributes:
-        line: the line as written, beginning with the command's name; without the common options that it does not list.
+        line: the line as written, beginning with the command's name; without the common options that it does not list,
+            and with ``[options]`` where it says so.
         words: the literal words after the name, such as ``("create", "dir")``.
-        pattern: the docopt pattern after the name, common options included.
+        pattern: the docopt pattern after the name, common options and those of ``[options]`` included.
     """
 
     line: str
@@ -99,6 +107,7 @@ class Usage:
         self.name = name
         self.manual = textwrap.dedent(manual)
         self._described: list[Any] = docopt.parse_defaults(self.manual)
+        self._shared = _shared_options(self.manual)
         self.operations = tuple(self._operation(line) for line in _lines(name, self.manual))
 
     def match(self, argv: Sequence[str]) -> Match:
@@ -129,6 +138,10 @@ class Usage:
 
     def _operation(self, line: str) -> Operation:
         pattern = line.removeprefix(self.name)
+        if SHORTCUT in pattern:
+            if not self._shared:
+                raise ValueError(f"{line}: {SHORTCUT} needs a section {SHARED_SECTION!r}")
+            pattern = pattern.replace(SHORTCUT, self._shared)
         for option in COMMON_OPTIONS:
             if not re.search(rf"(?<![\w-]){option.partition('=')[0]}(?![\w-])", pattern):
                 pattern += f" [{option}]"
@@ -147,13 +160,11 @@ class Usage:
             elif type(leaf) is docopt.Argument:
                 again = leaf.name in arguments
                 arguments[leaf.name] = Argument(leaf.name, required, repeated or again)
-            elif type(leaf) is docopt.Option:
+            else:
                 again = leaf.name in options
                 options[leaf.name] = Option(
                     leaf.name, leaf.short if leaf.long else None, leaf.argcount == 1, required, repeated or again
                 )
-            else:
-                raise ValueError(f"{line}: [options] is not supported, list them")
         return Operation(line, tuple(words), tuple(arguments.values()), tuple(options.values()), pattern)
 
     def _options_of(self, pattern: str) -> list[Any]:
@@ -275,9 +286,20 @@ def _lines(name: str, manual: str) -> Iterator[str]:
     return (" ".join(tokens) for tokens in lines)
 
 
+def _shared_options(manual: str) -> str:
+    """The options of the shared section as a usage line would list them; empty where there is no such section."""
+    lines = iter(manual.splitlines())
+    listed = []
+    if any(line.strip() == SHARED_SECTION for line in lines):
+        for line in takewhile(str.strip, lines):
+            if found := _SHARED_OPTION.match(line):
+                listed.append(f"[{found['option']}]{found['more']}")
+    return " ".join(listed)
+
+
 def _leaves(node: Any, required: bool, repeated: bool) -> Iterator[tuple[Any, bool, bool]]:
     """The words, arguments and options of a docopt pattern, each with whether it must be there and may repeat."""
-    if not hasattr(node, "children") or type(node) is docopt.AnyOptions:
+    if not hasattr(node, "children"):
         yield node, required, repeated
         return
     for child in node.children:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloudmesh.storage.binding import bind, check, destructive, parse_duration, parse_size
+from cloudmesh.storage.binding import Size, bind, check, destructive, parse_duration, parse_size
 from cloudmesh.storage.errors import UsageError
 from cloudmesh.storage.manual import STORAGE
 from cloudmesh.storage.usage import Usage
@@ -246,10 +247,89 @@ def test_check_refuses_options_of_cms_and_destruction_without_a_question() -> No
     ]
 
 
-@pytest.mark.parametrize("line", ["x [a]", "x (a|b)", "x a...", "x [options] a", "x (a", "y a"])
+@pytest.mark.parametrize("line", ["x [a]", "x (a|b)", "x a...", "x (a", "y a"])
 def test_usage_that_the_machinery_does_not_support_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"[xy] "):
         Usage("x", f"::\n\n  Usage:\n    {line}\n")
+
+
+SHARED = """::
+
+  Usage:
+    x get SOURCE [options] [--deep]
+    x put SOURCE
+    x list
+
+  Options:
+    --deep  all of it
+
+  Transfer options:
+    --include=PATTERN...  may be
+                          repeated
+    --max-size=SIZE       bytes [default: 1K]
+    --checksum            read all
+    --links=WHICH         links
+
+  Not an option: --other=X
+"""
+
+
+@dataclass(frozen=True)
+class Shared:
+    include: tuple[str, ...] = ()
+    max_size: Size | None = None
+    checksum: bool = False
+    links: Literal["inside", "skip"] = "inside"
+
+    def __post_init__(self) -> None:
+        if self.checksum and self.links == "skip":
+            raise ValueError("these contradict each other")
+
+
+class SharedApi:
+    def get(self, source: str, options: Shared = Shared(), deep: bool = False) -> None: ...
+    def put(self, source: str) -> None: ...
+    def list(self) -> None: ...
+
+
+def test_options_of_the_shared_section_fill_a_dataclass() -> None:
+    usage = Usage("x", SHARED)
+    assert check(usage, SharedApi) == []
+    operation = usage.operations[0]
+    assert operation.line == "x get SOURCE [options] [--deep]"
+    assert {one.name for one in operation.options} >= {"--include", "--max-size", "--checksum", "--links", "--deep"}
+    assert not usage.operations[1].takes("--include")
+    typed = "get a --include=b --links skip --deep --include c --max-size=2K"
+    values = bind(usage.match(typed.split()), SharedApi).method_values
+    assert values == {"source": "a", "deep": True, "options": Shared(("b", "c"), 2048, False, "skip")}
+    assert bind(usage.match(["get", "a"]), SharedApi).method_values == {"source": "a", "options": Shared(max_size=1024)}
+    for wrong, message in (
+        ("get a --max-size=x", "--max-size: 'x' is not allowed (allowed is a size such as 4096, 10M or 1.5GiB)"),
+        ("get a --links=all", "--links: 'all' is not allowed (allowed is one of inside, skip)"),
+        ("get a --links=skip --checksum", "get: these contradict each other"),
+        ("get a --checksum --checksum", "x get: option --checksum is given more than once"),
+        ("put a --checksum", "x put: unknown option --checksum"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            bind(usage.match(wrong.split()), SharedApi)
+        assert str(caught.value) == message
+
+
+def test_check_compares_a_dataclass_with_the_shared_section_both_ways() -> None:
+    missing = SHARED.replace("    --checksum            read all\n", "")
+    assert check(Usage("x", missing), SharedApi) == [
+        "x get SOURCE [options] [--deep]: no option gives 'checksum' of Shared"
+    ]
+    surplus = SHARED.replace("--checksum ", "--checksums ")
+    assert "x get SOURCE [options] [--deep]: SharedApi.get has no parameter for --checksums" in check(
+        Usage("x", surplus), SharedApi
+    )
+    wrong = SHARED.replace("--checksum   ", "--checksum=X ").replace("PATTERN...", "PATTERN   ")
+    assert check(Usage("x", wrong), SharedApi) == [
+        "x get SOURCE [options] [--deep]: --checksum takes a value, its parameter is <class 'bool'>"
+    ]
+    with pytest.raises(ValueError, match=r"needs a section 'Transfer options:'"):
+        Usage("x", SHARED.replace("Transfer options:", "Other options:"))
 
 
 def test_wrapped_line_is_one_line() -> None:

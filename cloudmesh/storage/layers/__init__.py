@@ -19,6 +19,7 @@ from cloudmesh.storage.layers.base import Layer, find_layer
 from cloudmesh.storage.layers.limit import Limit, TokenBucket
 from cloudmesh.storage.layers.meter import Count, Meter, Snapshot
 from cloudmesh.storage.layers.retry import Retry, RetryPolicy
+from cloudmesh.storage.rate import Schedule
 
 __all__ = [
     "Count",
@@ -31,6 +32,7 @@ __all__ = [
     "TokenBucket",
     "find_layer",
     "layered",
+    "limited",
 ]
 
 
@@ -39,7 +41,7 @@ def layered(
     *,
     retry: RetryPolicy | None = None,
     requests_per_second: float | None = None,
-    bytes_per_second: float | None = None,
+    bytes_per_second: float | Schedule | None = None,
     stop: threading.Event | None = None,
 ) -> StorageABC:
     """Return ``provider`` with the standard layers around it.
@@ -48,7 +50,8 @@ def layered(
         provider: whose ``settings.parallel`` is the number of calls let through at once.
         retry: how often and how long; the defaults of `RetryPolicy` when None.
         requests_per_second: no more calls than that; None = no limit.
-        bytes_per_second: no more bytes read and written than that, together; None = no limit.
+        bytes_per_second: no more bytes read and written than that, together, also by time of the week; None =
+            no limit.
         stop: when set, a call that waits for its next attempt gives up at once with its last error.
 
     The `Meter` among them is found with ``find_layer(storage, Meter)``.
@@ -61,3 +64,23 @@ def layered(
     )
     sleep = stop.wait if stop is not None else threading.Event().wait
     return Retry(limit, retry or RetryPolicy(), sleep=sleep)
+
+
+def limited(
+    service: StorageABC, bytes_bucket: TokenBucket | None = None, requests_per_second: float | None = None
+) -> StorageABC:
+    """Return a service with the limits of one run around it: its layers, connections and own limits stay as they are.
+
+    What a run may move is counted in bytes of the files transferred, once each: so the bucket goes around one side, the
+    source or the destination, and the same bucket around that side of each service that the run concerns. What is
+    copied on a service's own side costs nothing; what a broken write sends again is counted again.
+
+    Args:
+        service: layered, or the local disk of a `put` or a `get`.
+        bytes_bucket: shared by the run.
+        requests_per_second: calls to this service. Repetitions of the layers inside are not among them: they wait
+            longer by themselves.
+    """
+    if bytes_bucket is None and requests_per_second is None:
+        return service
+    return Limit(service, requests_per_second=requests_per_second, bytes_per_second=bytes_bucket)

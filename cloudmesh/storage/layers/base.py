@@ -6,7 +6,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from cloudmesh.storage.abc import Capabilities, Content, Entry, Reader, StorageABC, Usage, WriteMode
+from cloudmesh.storage.abc import (
+    Capabilities,
+    Content,
+    Entry,
+    Loaded,
+    Reader,
+    ReadRequest,
+    StorageABC,
+    Usage,
+    WriteMode,
+    WriteRequest,
+)
 from cloudmesh.storage.errors import StorageError
 
 T = TypeVar("T")
@@ -17,7 +28,8 @@ class Layer(StorageABC):
     """A storage around another one.
 
     A layer overrides `around`, through which every call goes that gives its answer at once, and those of ``scan``,
-    ``open_read``, ``write``, ``download`` and ``remove_many`` whose streams it has to do with.
+    ``open_read``, ``write``, ``download``, ``read_many``, ``write_many`` and ``remove_many`` whose streams it has to do
+    with.
     """
 
     kind = ""
@@ -59,6 +71,14 @@ class Layer(StorageABC):
         self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
     ) -> Entry:
         return self.around("write", path, lambda: self.inner.write(path, content, mode=mode, if_match=if_match))
+
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        return self.inner.read_many(requests)
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        return self.inner.write_many(requests)
 
     def remove(self, path: str) -> None:
         self.around("remove", path, lambda: self.inner.remove(path))
@@ -119,3 +139,10 @@ def find_layer(storage: StorageABC, kind: type[L]) -> L | None:
             return storage
         storage = storage.inner
     return None
+
+
+def end(steps: Iterator[object]) -> None:
+    """Give an iterator up before its end, so that what it has under way is ended now."""
+    close = getattr(steps, "close", None)
+    if close is not None:
+        close()

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from cloudmesh.storage.abc import CHUNK, Content, Entry, Reader, StorageABC, WriteMode
+from cloudmesh.storage.abc import (
+    CHUNK,
+    Content,
+    Entry,
+    Loaded,
+    Reader,
+    ReadRequest,
+    StorageABC,
+    WriteMode,
+    WriteRequest,
+)
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.layers.base import Layer
+from cloudmesh.storage.rate import Schedule
 
 T = TypeVar("T")
 
@@ -20,37 +33,65 @@ T = TypeVar("T")
 class TokenBucket:
     """Lets ``rate`` units a second through, and a second's worth at once after a pause.
 
+    Where the rate is a schedule, those who wait follow a change of it within a second.
+
     Args:
-        rate: units a second, more than 0.
+        rate: units a second, more than 0; or by time of the week.
         clock: gives seconds.
         sleep: waits for seconds.
+        now: gives the local time.
     """
 
     def __init__(
         self,
-        rate: float,
+        rate: float | Schedule,
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
+        now: Callable[[], datetime] = datetime.now,
     ) -> None:
-        if rate <= 0:
+        self._schedule = rate if isinstance(rate, Schedule) else Schedule.constant(rate)
+        if any(one is not None and one <= 0 for one in self._schedule.rates):
             raise ValueError("a rate must be more than 0")
-        self._rate = rate
+        self._longest_sleep = 1.0 if len(self._schedule.rates) > 1 else math.inf
         self._clock = clock
         self._sleep = sleep
+        self._now = now
         self._lock = threading.Lock()
-        self._tokens = max(rate, 1.0)
+        self._rate = self._schedule.at(now())
+        self._wanted = 0.0  # units asked for so far
+        self._allowed = max(self._rate or 0.0, 1.0)  # units that may have passed so far
         self._seen = clock()
 
     def take(self, amount: float) -> None:
         """Wait until ``amount`` units may pass; more than a second's worth passes at once, and is waited for."""
         with self._lock:
-            now = self._clock()
-            self._tokens = min(max(self._rate, 1.0), self._tokens + (now - self._seen) * self._rate) - amount
-            self._seen = now
-            wait = -self._tokens / self._rate
-        if wait > 0:
-            self._sleep(wait)
+            self._go_on()
+            self._wanted += amount
+            mine = self._wanted
+            wait = self._wait_for(mine)
+        while wait > 0:
+            self._sleep(min(wait, self._longest_sleep))
+            if wait <= self._longest_sleep:
+                return
+            with self._lock:
+                self._go_on()
+                wait = self._wait_for(mine)
+
+    def _go_on(self) -> None:
+        """Allow what the time since the last call allows."""
+        now = self._clock()
+        passed, self._seen = now - self._seen, now
+        if self._rate is None:
+            self._allowed = max(self._allowed, self._wanted)
+        else:
+            most = self._wanted + max(self._rate, 1.0)
+            self._allowed = min(most, self._allowed + passed * self._rate)
+        if len(self._schedule.rates) > 1:
+            self._rate = self._schedule.at(self._now())
+
+    def _wait_for(self, wanted: float) -> float:
+        return 0.0 if self._rate is None else (wanted - self._allowed) / self._rate
 
 
 class _Slots:
@@ -90,13 +131,16 @@ class Limit(Layer):
     """Bounds the calls at once, the calls a second, and the bytes a second in both directions together.
 
     A stream that is being read counts as a call until it is closed or at its end. A scan takes its turn in the request
-    rate but no slot: it lasts as long as its reader wants, who may be waiting for calls that need the slots.
+    rate but no slot: it lasts as long as its reader wants, who may be waiting for calls that need the slots. For the
+    same reason a batch of small files takes none: it bounds itself to ``settings.parallel`` under way. Where a rate is
+    limited, the files of a batch are calls like any other, on threads that may wait.
 
     Args:
         inner: the storage to protect.
         concurrency: threads in calls at once; None = any number.
         requests_per_second: calls; None = any number.
-        bytes_per_second: content; None = as fast as it goes. With a limit, files are streamed, never sent natively.
+        bytes_per_second: content, also by time of the week; None = as fast as it goes. With a limit, files are
+            streamed, never sent natively. A bucket is shared with whoever else has it.
         clock: gives seconds.
         sleep: waits for seconds.
     """
@@ -107,14 +151,19 @@ class Limit(Layer):
         *,
         concurrency: int | None = None,
         requests_per_second: float | None = None,
-        bytes_per_second: float | None = None,
+        bytes_per_second: float | Schedule | TokenBucket | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         super().__init__(inner)
         self._slots = _Slots(concurrency) if concurrency else None
         self._requests = TokenBucket(requests_per_second, clock=clock, sleep=sleep) if requests_per_second else None
-        self._bytes = TokenBucket(bytes_per_second, clock=clock, sleep=sleep) if bytes_per_second else None
+        if isinstance(bytes_per_second, TokenBucket):
+            self._bytes: TokenBucket | None = bytes_per_second
+        else:
+            self._bytes = TokenBucket(bytes_per_second, clock=clock, sleep=sleep) if bytes_per_second else None
+        if self._requests is not None or self._bytes is not None:
+            self.immediate = False
 
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
         release = self._enter()
@@ -165,6 +214,18 @@ class Limit(Layer):
             given = content
             content = replace(given, open=lambda: self._slowly(given.open()), path=None)
         return super().write(path, content, mode=mode, if_match=if_match)
+
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        if self._requests is None and self._bytes is None:
+            return self.inner.read_many(requests)
+        return StorageABC.read_many(self, requests)
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        if self._requests is None and self._bytes is None:
+            return self.inner.write_many(requests)
+        return StorageABC.write_many(self, requests)
 
     def _take_turn(self) -> None:
         if self._requests is not None:

@@ -10,11 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from cloudmesh.storage.abc import Content, Entry, Reader, StorageABC, WriteMode
+from cloudmesh.storage.abc import Content, Entry, Loaded, Reader, ReadRequest, StorageABC, WriteMode, WriteRequest
 from cloudmesh.storage.errors import StorageError
-from cloudmesh.storage.layers.base import Layer
+from cloudmesh.storage.layers.base import Layer, end
 
 T = TypeVar("T")
+Request = TypeVar("Request", ReadRequest, WriteRequest)
+Answer = TypeVar("Answer", Loaded, Entry)
+
+_ADD_AFTER = 256
+"""Files of a batch that are counted before the count is made known: the lock costs more than the counting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,8 @@ class Count:
     Attributes:
         requests: calls begun.
         errors: calls that ended with an error.
-        seconds: in the calls and their streams, without what the caller did between two pieces.
+        seconds: in the calls and their streams, without what the caller did between two pieces. Of a batch
+            (``read_many``, ``write_many``) they are for many files at once.
         bytes_in: content read from the service.
         bytes_out: content sent to the service.
     """
@@ -115,6 +121,58 @@ class Meter(Layer):
         if not streamed:  # a provider that takes the local file natively does not ask us for pieces
             self._add("write", Count(bytes_out=content.size or 0))
         return entry
+
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        return self._batch("read_many", requests, self.inner.read_many)
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        return self._batch("write_many", requests, self.inner.write_many)
+
+    def _batch(
+        self,
+        primitive: str,
+        requests: Iterable[Request | None],
+        call: Callable[[Iterable[Request | None]], Iterator[tuple[Request, Answer | StorageError]]],
+    ) -> Iterator[tuple[Request, Answer | StorageError]]:
+        """Pass a batch on, counting the time inside it without what the caller does to give the next request."""
+        clock = self._clock
+        done = errors = read = written = 0
+        seconds = 0.0
+
+        def watched() -> Iterator[Request | None]:
+            nonlocal seconds
+            begin = clock()
+            for request in requests:
+                seconds -= clock() - begin
+                yield request
+                begin = clock()
+            seconds -= clock() - begin
+
+        steps = call(watched())
+        begin = clock()
+        try:
+            for step in steps:
+                seconds += clock() - begin
+                request, answer = step
+                done += 1
+                if isinstance(answer, StorageError):
+                    errors += 1
+                elif isinstance(answer, Loaded):
+                    read += len(answer.data)
+                elif isinstance(request, WriteRequest):
+                    written += len(request.data)
+                if done == _ADD_AFTER:
+                    self._add(primitive, Count(done, errors, seconds, read, written))
+                    done = errors = read = written = 0
+                    seconds = 0.0
+                yield step
+                begin = clock()
+            seconds += clock() - begin
+        finally:
+            end(steps)
+            self._add(primitive, Count(done, errors, max(0.0, seconds), read, written))
 
     def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
         self._add("remove_many", Count(requests=1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
-from cloudmesh.storage.abc import Content, Entry, Reader, StorageABC, WriteMode
+from cloudmesh.storage.abc import Content, Entry, Loaded, Reader, ReadRequest, StorageABC, WriteMode, WriteRequest
 from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -21,9 +21,12 @@ from cloudmesh.storage.errors import (
     RateLimited,
     StorageError,
 )
-from cloudmesh.storage.layers.base import Layer
+from cloudmesh.storage.layers.base import Layer, end
+from cloudmesh.storage.pool import run_parallel
 
 T = TypeVar("T")
+Request = TypeVar("Request", ReadRequest, WriteRequest)
+Answer = TypeVar("Answer", Loaded, Entry)
 _LOG = logging.getLogger(__name__)
 _BATCH = 1000
 _HASHES = ("sha256", "sha1", "md5")
@@ -85,6 +88,7 @@ class Retry(Layer):
 
     * A read that breaks is taken up at the byte where it broke, of the same version, or ends with PreconditionFailed.
     * A scan that breaks is begun again, without the entries already given; the order of scans makes that possible.
+    * Files of a batch that failed are repeated one by one, several at a time, while the batch pauses.
     * A write is repeated if its content can be given again, or was not touched yet.
     * Where the answer to an earlier attempt was lost, "already there", "changed meanwhile" and "not there" may be our
       own doing: a write is then compared with what is there now, and a removal counts as done.
@@ -137,7 +141,11 @@ class Retry(Layer):
     def write(
         self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
     ) -> Entry:
-        attempts = _Attempts(self, "write")
+        return self._write(_Attempts(self, "write"), path, content, mode, if_match)
+
+    def _write(
+        self, attempts: _Attempts, path: str, content: Content, mode: WriteMode, if_match: str | None = None
+    ) -> Entry:
         opened = False
 
         def pieces() -> Iterable[bytes]:
@@ -157,6 +165,73 @@ class Retry(Layer):
                 if opened and not content.replayable:
                     raise
                 attempts.failed(error)
+
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        def read(request: ReadRequest) -> Loaded:
+            with self.inner.open_read(request.path, if_match=request.if_match) as reader:
+                return Loaded(reader.entry, reader.read())
+
+        def again(task: tuple[ReadRequest, StorageError]) -> Loaded:
+            request, error = task
+            attempts = _Attempts(self, "read_many")
+            attempts.failed(error)
+            return self._repeat(attempts, lambda: read(request))
+
+        return self._batch(requests, self.inner.read_many, again)
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        def again(task: tuple[WriteRequest, StorageError]) -> Entry:
+            request, error = task
+            attempts = _Attempts(self, "write_many")
+            attempts.failed(error)
+            content = Content.of_bytes(request.data, request.mtime_ns)
+            return self._write(attempts, request.path, content, request.mode)
+
+        return self._batch(requests, self.inner.write_many, again)
+
+    def _batch(
+        self,
+        requests: Iterable[Request | None],
+        call: Callable[[Iterable[Request | None]], Iterator[tuple[Request, Answer | StorageError]]],
+        again: Callable[[tuple[Request, StorageError]], Answer],
+    ) -> Iterator[tuple[Request, Answer | StorageError]]:
+        """Yield the answers of a batch, with those that failed for a passing reason asked for again.
+
+        Whenever as many have failed as are under way at once, the batch is brought to an end, so that no connection
+        waits with them, and taken up again afterwards. Also when the caller does not know the next request: it may wait
+        for the answers that are missing.
+        """
+        remaining = iter(requests)
+        failed: list[tuple[Request, StorageError]] = []
+        most = self.settings.parallel
+        exhausted = False
+
+        def some() -> Iterator[Request | None]:
+            nonlocal exhausted
+            for request in remaining:
+                if failed and request is None:
+                    return
+                yield request
+                if len(failed) >= most:
+                    return
+            exhausted = True
+
+        while not exhausted:
+            steps = call(some())
+            try:
+                for step in steps:
+                    answer = step[1]
+                    if isinstance(answer, StorageError) and answer.retryable:
+                        failed.append((step[0], answer))
+                    else:
+                        yield step
+            finally:
+                end(steps)
+            waiting, failed[:] = list(failed), ()
+            for (request, _), outcome in run_parallel(again, waiting, most):
+                yield request, outcome
 
     def remove(self, path: str) -> None:
         self._remove("remove", lambda: self.inner.remove(path))

@@ -10,7 +10,7 @@ import shutil
 import stat as modes
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -21,11 +21,14 @@ from cloudmesh.storage.abc import (
     Capabilities,
     Content,
     Entry,
+    Loaded,
     Reader,
+    ReadRequest,
     ServiceSettings,
     StorageABC,
     Usage,
     WriteMode,
+    WriteRequest,
 )
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -42,13 +45,15 @@ from cloudmesh.storage.errors import (
     StorageError,
     Unsupported,
 )
-from cloudmesh.storage.local_files import temporary_beside, translate, translated
+from cloudmesh.storage.local_files import Links, temporary_beside, translate, translated
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 
 _PATH_MAX = 4096
 _NAME_MAX = 255
 # A FIFO must not block us when it is opened by mistake; on a regular file this flag does nothing.
 _READ = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0)
+# What is a link is left to the calls that know links.
+_READ_NO_LINK = _READ | getattr(os, "O_NOFOLLOW", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK}
 _NO_NATIVE_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY, errno.EBADF, errno.EPERM}
@@ -72,15 +77,22 @@ class LocalStorage(StorageABC):
     """
 
     kind = "local"
+    immediate = True
     keys = {"directory": "the directory that is the root; ~ is your home directory"}  # noqa: RUF012 - ClassVar in the base
 
-    def __init__(self, settings: ServiceSettings) -> None:
+    def __init__(self, settings: ServiceSettings, links: Links = "inside") -> None:
         """Take the settings.
+
+        Args:
+            settings: of the service.
+            links: which symbolic links below the root count; ``follow`` lets paths lead out of it, and links that
+                ``skip`` leaves out of scans are still followed where they are named.
 
         Raises:
             ConfigError: no directory is given, or a relative one alone.
         """
         super().__init__(settings)
+        self._links = links
         base = str(settings.credentials.get("directory") or "")
         below = settings.root
         if base and (os.path.isabs(below) or below.startswith("~")):
@@ -187,6 +199,82 @@ class LocalStorage(StorageABC):
                     self._replaceable(path, target, mode, if_match)
                 self._publish(temporary, target, mode)
                 return _entry(path, os.fstat(file))
+
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        """See `StorageABC.read_many`. One after the other: nobody is waited for, and threads would only cost."""
+        checked = _Directory(self._inside)
+        for request in requests:
+            if request is None:
+                checked.forget()
+                continue
+            try:
+                yield request, self._load(request, checked)
+            except StorageError as error:
+                yield request, error
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        """See `StorageABC.write_many`. One after the other, as `read_many`."""
+        checked = _Directory(self._inside)
+        name = temporary_beside(Path(self._root)).name  # one for all: it is free again before the next file begins
+        for request in requests:
+            if request is None:
+                checked.forget()
+                continue
+            try:
+                yield request, self._store(request, checked, name)
+            except StorageError as error:
+                yield request, error
+
+    def _load(self, request: ReadRequest, checked: _Directory) -> Loaded:
+        """Read one file whole; what is not plainly a file in a directory is left to `open_read`."""
+        path = request.path
+        file = None
+        if paths.normalize(path) == path and hasattr(os, "O_NOFOLLOW"):
+            with suppress(OSError):
+                file = os.open(f"{checked.place(paths.parent(path))}/{paths.basename(path)}", _READ_NO_LINK)
+        if file is not None:
+            try:
+                before = os.fstat(file)
+                if modes.S_ISREG(before.st_mode) and before.st_size <= CHUNK:
+                    if request.if_match is not None and _etag(before) != request.if_match:
+                        raise PreconditionFailed(self.location(path))
+                    with translated(self.location(path)):
+                        data = os.read(file, before.st_size + 1)
+                    if len(data) != before.st_size or _etag(os.fstat(file)) != _etag(before):
+                        raise SourceChanged(self.location(path))
+                    return Loaded(_entry(path, before), data, modes.S_IMODE(before.st_mode) & 0o777)
+            finally:
+                os.close(file)
+        with self.open_read(path, if_match=request.if_match) as reader:
+            return Loaded(reader.entry, reader.read())
+
+    def _store(self, request: WriteRequest, checked: _Directory, name: str) -> Entry:
+        """Write one new file; where something is there already, or in the way, it is left to `write`."""
+        path = request.path
+        self.check_path(path)
+        directory = checked.place(paths.parent(path))
+        target = f"{directory}/{paths.basename(path)}"
+        if os.path.lexists(target):
+            return self.write(path, Content.of_bytes(request.data, request.mtime_ns), mode=request.mode)
+        temporary = f"{directory}/{name}"
+        with translated(self.location(path)):
+            file = self._open_new(path, temporary, 0o666 if request.permissions is None else request.permissions)
+            try:
+                view = memoryview(request.data)
+                while view:
+                    view = view[os.write(file, view) :]
+                if request.mtime_ns is not None:
+                    os.utime(file, ns=(request.mtime_ns, request.mtime_ns))
+                self._publish(temporary, target, request.mode)
+                return _entry(path, os.fstat(file))
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
+            finally:
+                os.close(file)
 
     def remove(self, path: str) -> None:
         if not path or modes.S_ISDIR(self._status(path).st_mode):
@@ -321,7 +409,7 @@ class LocalStorage(StorageABC):
         return real
 
     def _holds(self, real: str) -> bool:
-        return real == self._root or real.startswith(self._root.rstrip("/") + "/")
+        return self._links == "follow" or real == self._root or real.startswith(self._root.rstrip("/") + "/")
 
     def _status(self, path: str) -> os.stat_result:
         """Return the status of the file or directory that is at ``path``."""
@@ -387,19 +475,25 @@ class LocalStorage(StorageABC):
         """Give the path and descriptor of a new file beside ``target``; what is still there afterwards is removed."""
         temporary = str(temporary_beside(Path(target)))
         with translated(self.location(path)):
-            for _ in range(_ATTEMPTS):
-                with suppress(FileNotFoundError):
-                    file = os.open(temporary, _NEW, permissions)
-                    break
-                self._make_dirs(paths.parent(path), os.path.dirname(target))
-            else:
-                file = os.open(temporary, _NEW, permissions)
+            file = self._open_new(path, temporary, permissions)
         try:
             yield temporary, file
         finally:
             os.close(file)
             with suppress(OSError):  # after a rename it is not there; a second failure must not hide the first
                 os.unlink(temporary)
+
+    def _open_new(self, path: str, temporary: str, permissions: int) -> int:
+        """Return the descriptor of the new file ``temporary``, whose missing directories, those of ``path``, are made.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        for _ in range(_ATTEMPTS):
+            with suppress(FileNotFoundError):
+                return os.open(temporary, _NEW, permissions)
+            self._make_dirs(paths.parent(path), os.path.dirname(temporary))
+        return os.open(temporary, _NEW, permissions)
 
     @staticmethod
     def _publish(temporary: str, target: str, mode: WriteMode) -> None:
@@ -427,9 +521,12 @@ class LocalStorage(StorageABC):
                         continue
                     place = item.path
                     if item.is_symlink():
+                        if self._links == "skip":
+                            continue
                         place = os.path.realpath(place)
                         if not self._holds(place) or not os.path.exists(place):
-                            self._leave_out(paths.join(path, item.name), "a link that leads outside or nowhere")
+                            where = "nowhere" if self._links == "follow" else "outside or nowhere"
+                            self._leave_out(paths.join(path, item.name), f"a link that leads {where}")
                             continue
                     found.append((paths.sort_key(item.name, item.is_dir()), item, place))
         except FileNotFoundError:  # removed since its parent was listed
@@ -451,6 +548,30 @@ class LocalStorage(StorageABC):
 
     def _leave_out(self, path: str, why: str) -> None:
         """Hear of something that a scan leaves out."""
+
+
+class _Directory:
+    """The directory that a batch is in, looked at once for all files of it that follow each other.
+
+    That saves a look at every part of every path. It is as safe as the look itself, which does not guard against a
+    process that swaps directories for links either; it ends with the directory and with each pause.
+    """
+
+    def __init__(self, look: Callable[[str], str]) -> None:
+        self._look = look
+        self._path: str | None = None
+        self._place = ""
+
+    def place(self, path: str) -> str:
+        """Return the real place of the directory ``path``; raises as `LocalStorage._inside`."""
+        if path != self._path:
+            self._place = self._look(path)
+            self._path = path
+        return self._place
+
+    def forget(self) -> None:
+        """Look again the next time."""
+        self._path = None
 
 
 def _is_ours(status: os.stat_result) -> bool:

@@ -270,7 +270,7 @@ class Run:
             elif isinstance(end, StorageError):
                 self._breaker.failed(end)
                 self._report.fail(name, end)
-                self.observer(Event("failed", name, error=str(end)))
+                self.observer(Event("failed", name, size, str(end)))
             elif end == "copy":
                 self._report.done(size)
             elif end == "made":
@@ -279,6 +279,7 @@ class Run:
                 self._keep_surplus(step)
             else:
                 self._report.skipped += 1
+                self.observer(Event("planned", name, size))
                 self.observer(Event("skipped", name, size))
                 if step.replaces is not None and not step.is_known and self._skips_what_is_same:
                     self._know(step, step.replaces)

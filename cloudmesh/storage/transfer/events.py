@@ -1,7 +1,7 @@
 """What happens during long work, told to whoever listens: progress bars, jobs, any program.
 
-A file of the work is ``planned`` once and ends once, as ``done``, ``skipped`` or ``failed``; one over a mebibyte is also
-``started`` before its first ``moved``, again where it begins anew. All events of a file carry the same name. When
+A file of the work is ``planned`` once and ends once, as ``done``, ``skipped`` or ``failed``; one over a mebibyte is
+also ``started`` before its first ``moved``, again where it begins anew. All events of a file carry the same name. When
 nothing more will be planned ``planned_all`` comes. Files removed by a mirror are not planned; each is ``removed``.
 `cloudmesh.storage.transfer.totals` counts events.
 """

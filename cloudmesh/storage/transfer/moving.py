@@ -113,7 +113,7 @@ def _good(
         if isinstance(result, StorageError):
             name = source.location(step.source.path)
             report.fail(name, result)
-            observer(Event("failed", name, error=str(result)))
+            observer(Event("failed", name, step.source.size or 0, str(result)))
         else:
             yield step
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.binding import Size, parse_duration
 from cloudmesh.storage.errors import InvalidName, UsageError
-
-Links = Literal["inside", "follow", "skip"]
+from cloudmesh.storage.local_files import Links
+from cloudmesh.storage.rate import Schedule
 
 _MAX_DELETE = "50%"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -130,6 +130,11 @@ class TransferOptions:
             raise UsageError("--checksum", "contradicts --size-only")
         if self.transactions is not None and not self.transactions > 0:
             raise UsageError("--transactions", f"{self.transactions:g} a second is no speed")
+        if self.bwlimit is not None:
+            try:
+                Schedule.parse(self.bwlimit)
+            except ValueError as error:
+                raise UsageError("--bwlimit", str(error)) from None
         if self.links not in get_args(Links):
             raise UsageError("--links", f"{self.links!r} is not allowed", "allowed is one of inside, follow, skip")
         self._check_deletions()

@@ -100,7 +100,7 @@ def _written(files: Iterable[_Read | None], destination: StorageABC, place: int)
             copy, file = item
             mtime_ns = copy.source.mtime_ns if copy.source.mtime_ns is not None else file.entry.mtime_ns
             path = next(path for at, path in copy.paths if at == place)
-            yield WriteRequest(path, file.data, mtime_ns, copy.mode, copy)
+            yield WriteRequest(path, file.data, mtime_ns, copy.mode, copy, file.permissions)
 
     for request, result in destination.write_many(requests()):
         yield request.context, place, _checked(destination, request, result)

@@ -56,7 +56,7 @@ def check_surplus(plan: Plan, destination: StorageABC, surplus: int, most: Delet
     """
     if not surplus:
         return
-    where = destination.location("")
+    where = destination.location(plan.top)
     if not plan.files:
         raise Refused(where, f"the source has no files, so {surplus} would be removed here", "look at the source")
     if not most.allows(surplus, plan.there):

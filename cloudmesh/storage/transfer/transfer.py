@@ -6,13 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Entry, StorageABC
+from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import NotFound, UsageError
+from cloudmesh.storage.layers import TokenBucket, limited
+from cloudmesh.storage.rate import Schedule
 from cloudmesh.storage.transfer.engine import Run
 from cloudmesh.storage.transfer.events import Observer, nobody
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.journal import Journal
 from cloudmesh.storage.transfer.options import NO_OPTIONS, TransferOptions
 from cloudmesh.storage.transfer.plan import Plan, Step, Tree
+from cloudmesh.storage.transfer.prices import estimate
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.storage.transfer.same import Comparison
 from cloudmesh.storage.transfer.surplus import Backup
@@ -69,7 +73,7 @@ class Transfer:
         Raises:
             StorageError: it could not begin, a listing failed, or it was but one file and that failed.
         """
-        source, destination = self.origin.service, self.target.service
+        source, destination = self._limited()
         journal: Journal | None = None
         plan: Plan | list[Step]
         if self.entry.is_directory:
@@ -97,7 +101,27 @@ class Transfer:
             observer=self.observer,
             stop=self.stop,
         ).execute()
+        if self.dryrun:
+            report.cost_usd = estimate(source, destination, report.files, report.bytes, report.removed)
         return report.ended()
+
+    def _limited(self) -> tuple[StorageABC, StorageABC]:
+        """Return both services, with the limits of this run around them.
+
+        Bytes are counted once, on the way to the destination, or to this computer's disk from the source. The disk
+        itself is never wrapped: files go to and from it natively.
+        """
+        options, source, destination = self.options, self.origin.service, self.target.service
+        if options.bwlimit is None and options.transactions is None:
+            return source, destination
+        speed = None if options.bwlimit is None else TokenBucket(Schedule.parse(options.bwlimit))
+        to_disk = isinstance(destination, Disk)
+        if not isinstance(source, Disk):
+            source = limited(source, speed if to_disk else None, options.transactions)
+        if not to_disk:
+            same = self.origin.service is self.target.service  # as one object, so that it copies on its own side
+            destination = source if same else limited(destination, speed, options.transactions)
+        return source, destination
 
     def _step(self) -> Step:
         """Return the step for one file: what is named by itself is copied, as cp does, unless a rule is given."""
