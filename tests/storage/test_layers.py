@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from cloudmesh.storage.abc import CHUNK, Content, Entry, Reader, ServiceSettings, StorageABC, WriteMode
+from cloudmesh.storage.abc import (
+    CHUNK,
+    Content,
+    Entry,
+    Loaded,
+    Reader,
+    ReadRequest,
+    ServiceSettings,
+    StorageABC,
+    WriteMode,
+    WriteRequest,
+)
 from cloudmesh.storage.errors import (
     AlreadyExists,
     ChecksumMismatch,
@@ -20,8 +32,19 @@ from cloudmesh.storage.errors import (
     StorageError,
     Unavailable,
 )
-from cloudmesh.storage.layers import Layer, Limit, Meter, Retry, RetryPolicy, TokenBucket, find_layer, layered
+from cloudmesh.storage.layers import (
+    Layer,
+    Limit,
+    Meter,
+    Retry,
+    RetryPolicy,
+    TokenBucket,
+    find_layer,
+    layered,
+    limited,
+)
 from cloudmesh.storage.providers.local import LocalStorage
+from cloudmesh.storage.rate import Schedule
 
 T = TypeVar("T")
 
@@ -50,6 +73,7 @@ class Faulty(Layer):
         self.before: list[tuple[str, StorageError]] = []
         self.after: list[tuple[str, StorageError]] = []
         self.in_stream: list[tuple[int, StorageError]] = []
+        self.in_batch: dict[str, list[StorageError]] = {}
         self.calls: list[str] = []
 
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
@@ -85,6 +109,20 @@ class Faulty(Layer):
     def open_read(self, path: str, *, start: int = 0, length: int | None = None, if_match: str | None = None) -> Reader:
         reader = super().open_read(path, start=start, length=length, if_match=if_match)
         return Reader(reader.entry, self._break(iter(reader), len), close=reader.close)
+
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        self.calls.append("read_many")
+        for request, answer in self.inner.read_many(requests):
+            errors = self.in_batch.get(request.path)
+            yield request, errors.pop(0) if errors else answer
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        self.calls.append("write_many")
+        for request, answer in self.inner.write_many(requests):
+            errors = self.in_batch.get(request.path)
+            yield request, errors.pop(0) if errors else answer
 
     def _break(self, steps: Iterator[T], size: Callable[[T], int]) -> Iterator[T]:
         if not self.in_stream:
@@ -365,6 +403,86 @@ def test_remove_many_tells_what_cannot_be_removed(faulty: Faulty, clock: Clock) 
     assert failures["g"].retryable
 
 
+# ---- retry: batches
+
+
+def test_batch_repeats_what_failed(retry: Retry, faulty: Faulty) -> None:
+    names = [f"f{number}" for number in range(50)]
+    faulty.in_batch = {"f3": [Unavailable("f3")], "f9": [RateLimited("f9")], "f49": [ChecksumMismatch("f49")]}
+    faulty.before = [("write", Unavailable("f"))]
+    requests = [WriteRequest(name, name.encode()) for name in names]
+    answers = list(retry.write_many(requests))
+    assert {id(request) for request, _ in answers} == {id(request) for request in requests}
+    assert len(answers) == 50
+    assert all(isinstance(answer, Entry) for _, answer in answers)
+    assert faulty.calls.count("write") == 4
+
+    faulty.in_batch = {name: [ChecksumMismatch(name)] for name in names[::2]}
+    faulty.in_stream = [(1, Unavailable("f")), (0, ChecksumMismatch("f"))]
+    found = {request.path: answer for request, answer in retry.read_many(ReadRequest(name) for name in names)}
+    assert {name: answer.data for name, answer in found.items() if isinstance(answer, Loaded)} == {
+        name: name.encode() for name in names
+    }
+
+
+def test_batch_tells_what_does_not_pass(faulty: Faulty, clock: Clock) -> None:
+    put(faulty, "f")
+    faulty.in_batch = {"f": [Unavailable("f", "first")]}
+    faulty.before = [("open_read", Unavailable("f", "second")), ("open_read", Unavailable("f", "third"))]
+    storage = patient(faulty, clock, RetryPolicy(attempts=3))
+    answers = {request.path: answer for request, answer in storage.read_many([ReadRequest("f"), ReadRequest("g")])}
+    assert isinstance(answers["f"], Unavailable)
+    assert answers["f"].why == "third"
+    assert isinstance(answers["g"], NotFound)
+    assert faulty.calls.count("open_read") == 2
+
+
+def test_batch_pauses_while_many_wait(retry: Retry, faulty: Faulty) -> None:
+    names = [f"f{number}" for number in range(40)]
+    faulty.in_batch = {name: [Unavailable(name)] for name in names}
+    asked = answered = 0
+
+    def requests() -> Iterator[WriteRequest]:
+        nonlocal asked
+        for name in names:
+            asked += 1
+            assert asked - answered <= 2 * retry.settings.parallel
+            yield WriteRequest(name, b"here")
+
+    for _, answer in retry.write_many(requests()):
+        assert isinstance(answer, Entry)
+        answered += 1
+    assert answered == 40
+
+
+def test_batch_repeats_while_the_next_request_is_unknown(retry: Retry, faulty: Faulty) -> None:
+    faulty.in_batch = {"f": [Unavailable("f")]}
+    answered: list[str] = []
+
+    def requests() -> Iterator[WriteRequest | None]:
+        yield WriteRequest("f", b"here")
+        for _ in range(1000):
+            if answered:
+                break
+            yield None
+        assert answered == ["f"]
+        yield WriteRequest("g", b"here")
+
+    for request, _ in retry.write_many(requests()):
+        answered.append(request.path)
+    assert answered == ["f", "g"]
+
+
+def test_batch_recognises_its_own_lost_write(retry: Retry, faulty: Faulty) -> None:
+    put(faulty, "foreign", b"four")
+    faulty.in_batch = {"own": [Unavailable("own")], "foreign": [Unavailable("foreign")]}
+    requests = [WriteRequest("own", b"here", mode="create"), WriteRequest("foreign", b"here", mode="create")]
+    answers = {request.path: answer for request, answer in retry.write_many(requests)}
+    assert isinstance(answers["own"], Entry)
+    assert isinstance(answers["foreign"], AlreadyExists)
+    assert (bytes_of(faulty, "own"), bytes_of(faulty, "foreign")) == (b"here", b"four")
+
+
 # ---- limits
 
 
@@ -404,6 +522,83 @@ def test_bytes_per_second(disk: LocalStorage, clock: Clock, tmp_path: Path) -> N
     assert clock.now == pytest.approx(14.0)
     put(slow, "g", bytes(3 * CHUNK))  # one piece, passed on in several
     assert clock.now == pytest.approx(17.0)
+
+
+def test_bytes_follow_the_time_of_day(disk: LocalStorage, clock: Clock) -> None:
+    begin = datetime(2026, 11, 24, 7, 59, 55)
+    bucket = TokenBucket(
+        Schedule.parse("00:00,1M 08:00,4M 08:01,off"),
+        clock=clock,
+        sleep=clock.sleep,
+        now=lambda: begin + timedelta(seconds=clock.now),
+    )
+    storage = limited(disk, bucket)
+    put(storage, "f", bytes(10 * CHUNK))  # one file: a second's worth at once, 5 in 5 s, the last 4 in 1 s
+    assert 5.5 <= clock.now <= 7.0
+    assert max(clock.waits) <= 1.0
+    clock.now = 70.0
+    put(storage, "f", bytes(100 * CHUNK))
+    assert clock.now == 70.0
+
+
+def test_those_who_wait_follow_a_change(clock: Clock) -> None:
+    begin = datetime(2026, 11, 24, 18, 59, 50)
+    bucket = TokenBucket(
+        Schedule.parse("08:00,1B 19:00,off"),
+        clock=clock,
+        sleep=clock.sleep,
+        now=lambda: begin + timedelta(seconds=clock.now),
+    )
+    bucket.take(1_000_000)
+    assert 10.0 <= clock.now <= 11.0
+
+
+def test_a_run_has_one_bucket(disk: LocalStorage, clock: Clock, tmp_path: Path) -> None:
+    other = LocalStorage(ServiceSettings("other", "local", root=str(tmp_path / "other")))
+    bucket = TokenBucket(CHUNK, clock=clock, sleep=clock.sleep)
+    put(limited(disk, bucket), "f", bytes(2 * CHUNK))
+    put(limited(other, bucket), "f", bytes(2 * CHUNK))
+    assert clock.now == pytest.approx(3.0)
+    assert limited(disk) is disk
+    assert disk.immediate
+    assert not limited(disk, bucket).immediate
+
+
+@pytest.mark.parametrize("limit", ["requests", "bytes"])
+def test_batches_are_limited(disk: LocalStorage, clock: Clock, limit: str) -> None:
+    slow = Limit(
+        disk,
+        concurrency=2,
+        requests_per_second=10 if limit == "requests" else None,
+        bytes_per_second=1000 if limit == "bytes" else None,
+        clock=clock,
+        sleep=lambda seconds: None,
+    )
+    bucket = slow._requests if limit == "requests" else slow._bytes
+    assert bucket is not None
+    before = bucket._wanted
+    assert all(
+        isinstance(answer, Entry) for _, answer in slow.write_many(WriteRequest(f"f{n}", bytes(100)) for n in range(20))
+    )
+    assert bucket._wanted - before == (20 if limit == "requests" else 2000)
+
+
+def test_a_batch_holds_no_slot(disk: LocalStorage) -> None:
+    storage = Limit(disk, concurrency=1)
+    put(storage, "f", b"here")
+    done = threading.Event()
+
+    def other() -> None:
+        storage.stat("f")
+        done.set()
+
+    reading = storage.read_many(ReadRequest("f") for _ in range(3))
+    next(reading)
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert done.wait(10)
+    thread.join()
+    assert len(list(reading)) == 2
 
 
 class Counting(Layer):
@@ -517,6 +712,40 @@ def test_meter_leaves_out_the_readers_own_time(disk: LocalStorage) -> None:
     assert meter.snapshot().by_primitive["open_read"].seconds == 0
 
 
+def test_meter_counts_batches(disk: LocalStorage) -> None:
+    meter = Meter(disk)
+    list(meter.write_many(WriteRequest(f"f{number}", bytes(10)) for number in range(600)))
+    list(meter.write_many([WriteRequest("f1/x", b"below a file")]))
+    reads = [*(ReadRequest(f"f{number}") for number in range(600)), None, ReadRequest("nothing")]
+    reading = meter.read_many(reads)
+    for _ in range(300):
+        next(reading)
+    assert meter.snapshot().by_primitive["read_many"].requests >= 256 - 1  # told while it runs
+    list(reading)
+    wrote, read = (meter.snapshot().by_primitive[name] for name in ("write_many", "read_many"))
+    assert (wrote.requests, wrote.errors, wrote.bytes_out, wrote.bytes_in) == (601, 1, 6000, 0)
+    assert (read.requests, read.errors, read.bytes_in, read.bytes_out) == (601, 1, 6000, 0)
+    assert wrote.seconds > 0
+    given_up = meter.read_many([ReadRequest("f1"), ReadRequest("f2")])
+    next(given_up)
+    given_up.close()  # type: ignore[attr-defined]
+    assert meter.snapshot().by_primitive["read_many"].requests == 602
+
+
+def test_meter_leaves_out_what_the_caller_of_a_batch_does(disk: LocalStorage) -> None:
+    clock = Clock()
+    meter = Meter(disk, clock=clock)
+
+    def requests() -> Iterator[WriteRequest]:
+        for number in range(5):
+            clock.now += 10
+            yield WriteRequest(f"f{number}", b"here")
+
+    for _ in meter.write_many(requests()):
+        clock.now += 100
+    assert meter.snapshot().by_primitive["write_many"].seconds == 0
+
+
 def test_meter_counts_from_many_threads(disk: LocalStorage) -> None:
     meter = Meter(disk)
     threads = [threading.Thread(target=lambda: [meter.stat("") for _ in range(200)]) for _ in range(8)]
@@ -540,6 +769,7 @@ def test_layered(disk: LocalStorage, tmp_path: Path) -> None:
     storage.set_mtime("e/g", 5)
     assert [entry.path for entry in storage.scan(recursive=True)] == ["d", "d/f", "e", "e/g"]
     assert storage.capabilities == disk.capabilities
+    assert storage.immediate == disk.immediate
     assert storage.location("f") == "disk:f"
     assert (storage.usage().total or 0) > 0
     storage.probe()
@@ -553,7 +783,7 @@ def test_layered(disk: LocalStorage, tmp_path: Path) -> None:
 
 def test_a_layer_passes_everything_on() -> None:
     public = {name for name in vars(StorageABC) if not name.startswith("_")}
-    assert public - set(vars(Layer)) == {"keys", "required", "secrets"}
+    assert public - set(vars(Layer)) == {"keys", "required", "secrets", "immediate"}  # the last is each object's own
 
 
 def test_attempts_are_metered_one_by_one(disk: LocalStorage, clock: Clock) -> None:

@@ -10,6 +10,7 @@ From the wire up:
 * `pool` keeps connections and `sessions` lends them, with `faults` turning what goes wrong into our errors;
 * `root` knows names and links, `entries` what SFTP tells of a file; `listing`, `reading`, `writing`, `renaming` and
   `directories` do the work;
+* `flows` does many small files at once over one session, each as `small_files` says;
 * `storage` is the provider.
 """
 

@@ -7,7 +7,8 @@ method that waits for the answer to that number::
     status = sftp.lstat(b"a.txt")
     handle, attributes = sftp.handle(opened), sftp.attributes(status)
 
-Sent requests are collected and leave together when an answer is waited for. Names are bytes, as they are on the wire.
+Sent requests are collected and leave together when an answer has to be waited for. Names are bytes, as they are on the
+wire.
 """
 
 from __future__ import annotations
@@ -303,7 +304,6 @@ class Sftp:
 
     def _answer(self, number: int) -> tuple[int, bytes]:
         """Wait for one answer; those that overtake it are kept for who asks for them."""
-        self.flush()
         while number not in self._early:
             kind, body = self._packet()
             got = int.from_bytes(body[:4], "big")
@@ -318,11 +318,13 @@ class Sftp:
     def _packet(self) -> tuple[int, bytes]:
         received = self._received
         while len(received) < 5:
+            self.flush()
             received += self._channel.receive()
         length = int.from_bytes(received[:4], "big")
         if not 5 <= length <= _LONGEST:
             raise ProtocolError("the server does not speak SFTP; its shell may print something at login")
         while len(received) < length + 4:
+            self.flush()
             received += self._channel.receive()
         with memoryview(received) as view:
             kind, body = view[4], bytes(view[5 : length + 4])

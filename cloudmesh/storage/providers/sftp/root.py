@@ -58,10 +58,9 @@ class Root:
         Raises:
             PermissionDenied: it leads out.
         """
-        parent = paths.parent(path)
-        now = time.monotonic()
-        if not parent or self._inside.get(parent, 0.0) > now:
+        if self.is_believed(path):
             return
+        parent = paths.parent(path)
         try:
             real = sftp.path(sftp.realpath(self.remote(parent)))
         except Status as error:
@@ -70,10 +69,23 @@ class Root:
             # Its own parent decides, then.
             self.guard(sftp, parent)
             return
+        self.believe(sftp, path, real)
+
+    def is_believed(self, path: str) -> bool:
+        """Tell whether no parent of ``path`` leads out of the root, as was seen a short while ago."""
+        parent = paths.parent(path)
+        return not parent or self._inside.get(parent, 0.0) > time.monotonic()
+
+    def believe(self, sftp: Sftp, path: str, real: bytes) -> None:
+        """Remember for a while that the parent of ``path`` is inside; its real path is ``real``.
+
+        Raises:
+            PermissionDenied: it leads out.
+        """
         self.refuse_outside(sftp, path, real)
         if len(self._inside) >= _REMEMBERED:
             self._inside.clear()
-        self._inside[parent] = now + _BELIEVED_SECONDS
+        self._inside[paths.parent(path)] = time.monotonic() + _BELIEVED_SECONDS
 
     def follow(self, sftp: Sftp, path: str) -> tuple[bytes, Attributes]:
         """Return where the link at ``path`` ends and what is there; raises as `look`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -10,11 +10,14 @@ from cloudmesh.storage.abc import (
     Capabilities,
     Content,
     Entry,
+    Loaded,
     Reader,
+    ReadRequest,
     ServiceSettings,
     StorageABC,
     Usage,
     WriteMode,
+    WriteRequest,
 )
 from cloudmesh.storage.errors import (
     InvalidName,
@@ -27,10 +30,11 @@ from cloudmesh.storage.errors import (
     Unsupported,
 )
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
-from cloudmesh.storage.providers.sftp import directories, listing, reading, renaming
+from cloudmesh.storage.providers.sftp import directories, listing, reading, renaming, small_files
 from cloudmesh.storage.providers.sftp.entries import SECOND, to_entry, to_seconds
+from cloudmesh.storage.providers.sftp.flows import Flows, Line
 from cloudmesh.storage.providers.sftp.pool import Pool
-from cloudmesh.storage.providers.sftp.protocol import Status
+from cloudmesh.storage.providers.sftp.protocol import BLOCK, Status
 from cloudmesh.storage.providers.sftp.root import Root
 from cloudmesh.storage.providers.sftp.sessions import Session, lend
 from cloudmesh.storage.providers.sftp.settings import read_login, read_root
@@ -38,6 +42,8 @@ from cloudmesh.storage.providers.sftp.writing import Writer, content_of, copy_of
 
 _BATCH = 64
 """Small requests under way at once."""
+_FEW = 4
+"""With fewer connections than this a batch does not keep one to itself, for others would wait for it to end."""
 _COPY, _ROOM = b"copy-data", b"statvfs@openssh.com"
 
 
@@ -145,6 +151,45 @@ class SftpStorage(StorageABC):
         """See `StorageABC.write`. ``if_match`` is looked at just before the rename, so a moment is left for a race."""
         self.check_path(path)
         return self._writer.store(path, content_of(self._root, path, content), mode, if_match)
+
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        """See `StorageABC.read_many`. Holds one connection until it ends."""
+        if self.settings.parallel < _FEW:
+            return super().read_many(requests)
+
+        def begin(line: Line, request: ReadRequest) -> Generator[None, None, Loaded]:
+            self.check_path(request.path)
+            return (yield from small_files.load(line, self._root, request))
+
+        def alone(request: ReadRequest) -> Loaded:
+            with self.open_read(request.path, if_match=request.if_match) as reader:
+                return Loaded(reader.entry, reader.read())
+
+        return Flows(self._pool, begin, alone, _size_wanted, lambda request: self.location(request.path)).run(requests)
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        """See `StorageABC.write_many`. Holds one connection until it ends."""
+        if self.settings.parallel < _FEW:
+            yield from super().write_many(requests)
+            return
+        made: set[bytes] = set()
+
+        def begin(line: Line, request: WriteRequest) -> Generator[None, None, Entry]:
+            self.check_path(request.path)
+            return (yield from small_files.store(line, self._root, request, made, self._writer.leave))
+
+        def alone(request: WriteRequest) -> Entry:
+            return self.write(request.path, Content.of_bytes(request.data, request.mtime_ns), mode=request.mode)
+
+        flows = Flows(
+            self._pool, begin, alone, lambda request: len(request.data), lambda request: self.location(request.path)
+        )
+        try:
+            yield from flows.run(requests)
+        finally:
+            self._writer.remove_left()
 
     def copy_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> Entry:
         """See `StorageABC.copy_within`. Needs OpenSSH 9.0 or newer on the server (Unsupported otherwise)."""
@@ -267,3 +312,7 @@ class SftpStorage(StorageABC):
     def close(self) -> None:
         """See `StorageABC.close`."""
         self._pool.close()
+
+
+def _size_wanted(request: ReadRequest) -> int:
+    return BLOCK if request.size is None else request.size

@@ -127,6 +127,28 @@ class Writer:
             # Also where it is not there: the server may still be about to make it.
             self._left.append(temporary)
 
+    def leave(self, temporary: bytes) -> None:
+        """Remember a temporary file that could not be removed."""
+        self._left.append(temporary)
+
+    def remove_left(self) -> None:
+        """Remove now what could not be removed, if a connection can be had."""
+        if self._left:
+            with suppress(StorageError), lend(self._pool, self._root.location("")) as sftp:
+                left, numbers = [], []
+                while self._left:
+                    left.append(self._left.popleft())
+                    numbers.append(sftp.remove(left[-1]))
+                try:
+                    for temporary, number in zip(left, numbers, strict=True):
+                        try:
+                            sftp.done(number)
+                        except Status:  # not there: the server may still be about to make it
+                            self._left.append(temporary)
+                except (ConnectionLost, ProtocolError):
+                    self._left.extend(left)
+                    raise
+
     def _tidy(self, sftp: Sftp) -> None:
         while self._left:
             with suppress(IndexError):  # another thread may be tidying up too
