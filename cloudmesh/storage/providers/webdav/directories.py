@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import suppress
 
 from cloudmesh.storage import paths
@@ -20,6 +21,11 @@ class Directories:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._seen: set[str] = set()
+        self._making: dict[str, threading.Lock] = {}
+
+    def knows(self, path: str) -> bool:
+        """Tell whether a directory was seen, so that nothing need be asked."""
+        return path in self._seen
 
     def make(self, path: str) -> None:
         """Make a directory and its parents. Raises as `StorageABC.make_dir`."""
@@ -38,10 +44,19 @@ class Directories:
         """Make the directories above ``path``; ``again``: though they were seen, for others may have removed them."""
         parent = paths.parent(path)
         if again or parent not in self._seen:
-            self._make(parent)
+            self._make(parent, again=again)
 
-    def _make(self, path: str) -> bool:
+    def _make(self, path: str, *, again: bool = True) -> bool:
         """Make a directory and its parents; False where something is there already."""
+        try:
+            # Some servers refuse the second of two requests for one directory (423). A directory's lock is taken before
+            # its parent's, never after, so none waits in a circle.
+            with self._making.setdefault(path, threading.Lock()):
+                return (again or path not in self._seen) and self._make_alone(path)
+        finally:
+            self._making.pop(path, None)
+
+    def _make_alone(self, path: str) -> bool:
         if not path:
             made = self._make_root()
         else:

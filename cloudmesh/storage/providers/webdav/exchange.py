@@ -23,6 +23,7 @@ _CAUSES = {
     pycurl.E_GOT_NOTHING: "the service closed the connection without an answer",
     pycurl.E_PARTIAL_FILE: "the connection broke before all bytes had come",
     pycurl.E_SEND_ERROR: "the connection broke while sending",
+    pycurl.E_SEND_FAIL_REWIND: "the connection broke while sending",
     pycurl.E_RECV_ERROR: "the connection broke while receiving",
 }
 
@@ -43,13 +44,19 @@ class Source:
     Attributes:
         error: why it could not go on, to be raised once libcurl has given up.
         asked: set whenever libcurl asks for bytes, which it does while the service takes them.
+        answered: whether an answer has come since it asked last, or it never asked.
+
+    With ``once`` it is not sent again because the connection broke: a server may still be at work on what it got, and
+    what comes second would be overwritten by that.
     """
 
-    def __init__(self, body: Body, subject: str) -> None:
+    def __init__(self, body: Body, subject: str, *, once: bool) -> None:
         self.body = body
         self.subject = subject
         self.error: BaseException | None = None
         self.asked = False
+        self.answered = True
+        self._once = once
         self._opened = False
 
     def _restart(self) -> None:
@@ -70,6 +77,7 @@ class Source:
     def read(self, limit: int) -> bytes | int:
         """Return up to ``limit`` bytes, as libcurl asks for them."""
         self.asked = True
+        self.answered = False
         try:
             if not self._opened:
                 self._restart()
@@ -97,6 +105,8 @@ class Source:
     def seek(self, offset: int, origin: int) -> int:
         """Begin again, when libcurl has to send the body once more (a Digest nonce ran out, a stale connection)."""
         try:
+            if self._once and not self.answered:
+                raise Unavailable(self.subject, "the connection broke while sending")
             if offset or origin:
                 return int(pycurl.SEEKFUNC_CANTSEEK)
             if self._opened:
@@ -148,6 +158,8 @@ class Exchange:
 
     def _on_header(self, raw: bytes) -> None:
         self._progress = True
+        if self._source is not None:
+            self._source.answered = True
         line = raw.decode(_HEADER_LINE).strip()
         if line.startswith("HTTP/"):
             self.status = int(line.split(None, 2)[1])
@@ -181,7 +193,7 @@ class Exchange:
             if self._progress:
                 last = now
             elif now - last > self._patience and easy.getinfo(pycurl.PRETRANSFER_TIME) > 0:
-                raise Unavailable(self._subject, f"the service sent nothing for {self._patience:g} s")
+                raise silence(self._subject, self._patience)
             multi.select(min(1.0, self._patience / 4))
 
     def _finish(self) -> None:
@@ -191,7 +203,7 @@ class Exchange:
             raise self._source.error
         for _, code, message in failed:
             verified = self._connection.easy.getinfo(pycurl.SSL_VERIFYRESULT)
-            raise _translate(code, message, verified, self._subject)
+            raise translate(code, message, verified, self._subject)
 
     def begin(self) -> None:
         """Wait for the status and headers.
@@ -219,7 +231,12 @@ class Exchange:
         self._connection.multi.remove_handle(self._connection.easy)
 
 
-def _translate(code: int, message: str, verified: int, subject: str) -> StorageError:
+def silence(subject: str, seconds: float) -> StorageError:
+    """Return what it means that no byte moved for so long."""
+    return Unavailable(subject, f"the service sent nothing for {seconds:g} s")
+
+
+def translate(code: int, message: str, verified: int, subject: str) -> StorageError:
     """Return what a failure of libcurl means.
 
     Args:

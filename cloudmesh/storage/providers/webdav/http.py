@@ -15,8 +15,9 @@ from typing import Any
 import pycurl
 
 from cloudmesh.storage.abc import Timeouts
-from cloudmesh.storage.errors import Unavailable
-from cloudmesh.storage.providers.webdav.exchange import Connection, Exchange, Source
+from cloudmesh.storage.errors import StorageError, Unavailable
+from cloudmesh.storage.http_multi import Failure, HttpMulti, Transfer
+from cloudmesh.storage.providers.webdav.exchange import Connection, Exchange, Source, silence, translate
 from cloudmesh.storage.providers.webdav.messages import Answer, Body
 
 _BUFFER = 256 * 1024
@@ -28,6 +29,9 @@ class Client:
 
     Up to ``keep`` idle connections are kept. A thread that needs one never waits for another thread's: a copy within
     one service reads and writes at once, so waiting could lock all threads. Callers bound their own number.
+
+    Attributes:
+        multi: makes many requests at once in one thread, with connections of its own; `transfer` makes them.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class Client:
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
         self._closed = False
+        self.multi = HttpMulti(timeouts, keep)
         self._auth = pycurl.HTTPAUTH_BASIC | pycurl.HTTPAUTH_DIGEST
         self._auth_known = username is None
         places = ssl.get_default_verify_paths()
@@ -125,6 +130,28 @@ class Client:
             self._auth = pycurl.HTTPAUTH_DIGEST if digest else pycurl.HTTPAUTH_BASIC
             self._auth_known = True
         return answer
+
+    def transfer(
+        self, method: str, url: str, headers: Sequence[tuple[str, str]] = (), body: bytes | None = None
+    ) -> Transfer:
+        """Return a request for `multi`, with what proves who we are; made after `negotiate`.
+
+        What a PUT sends is not sent again by itself: see `Source`.
+        """
+        once = method == "PUT"
+        if self._token is not None:
+            headers = [*headers, ("Authorization", f"Bearer {self._token}")]
+        if self._username is None:
+            return Transfer(method, url, headers, body, once=once)
+        username, password = self._username.encode(), (self._password or "").encode()
+        options = ((pycurl.HTTPAUTH, self._auth), (pycurl.USERNAME, username), (pycurl.PASSWORD, password))
+        return Transfer(method, url, headers, body, once=once, options=options)
+
+    def error_of(self, failure: Failure, subject: str) -> StorageError:
+        """Return what it means that a request of `multi` got no answer; ``subject`` is what was asked for."""
+        if failure.stalled:
+            return silence(subject, self._timeouts.read)
+        return translate(failure.code, failure.message, failure.verified, subject)
 
     def request(
         self,
@@ -211,7 +238,7 @@ class Client:
         body: Body | None,
         patience: float | None,
     ) -> tuple[Connection, Exchange]:
-        source = None if body is None else Source(body, subject)
+        source = None if body is None else Source(body, subject, once=method == "PUT")
         if source is not None:
             source.check_empty()
         connection = self._take()
@@ -237,3 +264,4 @@ class Client:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
+        self.multi.close()

@@ -39,12 +39,19 @@ class Mover:
         Raises:
             StorageError: it cannot be tried.
         """
-        root = unquote(self._service.addresses.root)
-        if self._service.server.family != "other" or not _CUT.intersection(root + path):
-            return True
-        if self._faithful is None:
+        faithful = self.knows_faithful(path)
+        if faithful is None:
             # In the root, so that a target that is cut is the source itself and nothing else is touched.
-            self._faithful = not _CUT.intersection(root) and self._try_destination(path)
+            root = unquote(self._service.addresses.root)
+            faithful = self._faithful = not _CUT.intersection(root) and self._try_destination(path)
+        return faithful
+
+    def knows_faithful(self, path: str) -> bool | None:
+        """Answer as `is_faithful` without asking the service; None where it has to be tried."""
+        if self._service.server.family != "other":
+            return True
+        if not _CUT.intersection(path) and not _CUT.intersection(unquote(self._service.addresses.root)):
+            return True
         return self._faithful
 
     def _try_destination(self, path: str) -> bool:

@@ -8,7 +8,7 @@ import uuid
 from dataclasses import replace
 
 from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.errors import PermissionDenied, Unavailable
+from cloudmesh.storage.errors import PermissionDenied, StorageError, Unavailable
 from cloudmesh.storage.providers.webdav.answers import epoch_of
 from cloudmesh.storage.providers.webdav.messages import Answer
 from cloudmesh.storage.providers.webdav.properties import (
@@ -34,6 +34,11 @@ def stored_within(begun: float, answer: Answer) -> Window:
     took = int(time.monotonic() - begun) + 2
     moment = epoch_of(answer.headers.get("date")) or int(time.time())
     return moment - took, moment + took
+
+
+def not_kept(subject: str) -> StorageError:
+    """Return what it means that a service that keeps properties refuses one."""
+    return Unavailable(subject, "the service did not keep the modification time")
 
 
 class ModificationTimes:
@@ -75,16 +80,29 @@ class ModificationTimes:
         self._service.proppatch(url, "<v:probe/>", subject, remove=True)
         return kept
 
+    @property
+    def is_known(self) -> bool:
+        """Whether `in_property` answers without asking the service."""
+        return self._service.is_known and (
+            self._service.server.own_mtime or self._service.server.family == "apache" or self._in_property is not None
+        )
+
     def after_put(self, entry: Entry, url: str, mtime_ns: int | None, window: Window) -> Entry:
         """Keep the modification time of the file just stored at ``url`` where its PUT did not; return its entry."""
+        entry, missing = self.kept_by_put(entry, mtime_ns, window)
+        if missing is not None:
+            self._set(url, entry.path, missing)
+        return entry
+
+    def kept_by_put(self, entry: Entry, mtime_ns: int | None, window: Window) -> tuple[Entry, str | None]:
+        """Return the entry of the file just stored, and the property, as XML, that it has to be given for that."""
         if mtime_ns is None:
-            return entry
+            return entry, None
         if self._service.server.own_mtime:
-            return replace(entry, mtime_ns=mtime_ns // SECOND * SECOND)
+            return replace(entry, mtime_ns=mtime_ns // SECOND * SECOND), None
         if not self.in_property:
-            return entry
-        self._set_property(url, entry.path, mtime_ns, entry.size or 0, window)
-        return replace(entry, mtime_ns=mtime_ns)
+            return entry, None
+        return replace(entry, mtime_ns=mtime_ns), mtime_property(mtime_ns, entry.size or 0, window)
 
     def after_copy(self, original: Entry, url: str, window: Window) -> None:
         """Give the fresh copy at ``url`` its original's modification time where the service did not."""
@@ -112,6 +130,9 @@ class ModificationTimes:
         return self._service.proppatch(url, f"<d:lastmodified>{mtime_ns // SECOND}</d:lastmodified>", subject)
 
     def _set_property(self, url: str, path: str, mtime_ns: int, size: int, window: Window) -> None:
+        self._set(url, path, mtime_property(mtime_ns, size, window))
+
+    def _set(self, url: str, path: str, prop: str) -> None:
         subject = self._service.location(path)
-        if not self._service.proppatch(url, mtime_property(mtime_ns, size, window), subject):
-            raise Unavailable(subject, "the service did not keep the modification time")
+        if not self._service.proppatch(url, prop, subject):
+            raise not_kept(subject)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -18,11 +18,14 @@ from cloudmesh.storage.abc import (
     Capabilities,
     Content,
     Entry,
+    Loaded,
     Reader,
+    ReadRequest,
     ServiceSettings,
     StorageABC,
     Usage,
     WriteMode,
+    WriteRequest,
 )
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -31,6 +34,7 @@ from cloudmesh.storage.errors import (
     IsADirectory,
     MissingExtra,
     Refused,
+    StorageError,
     Unsupported,
 )
 from cloudmesh.storage.providers.webdav.address import Addresses, configured_url, encoded
@@ -168,6 +172,11 @@ class WebdavStorage(StorageABC):
         self.check_path(path)
         return open_file(self._service, path, start, length, if_match)
 
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        from cloudmesh.storage.providers.webdav.batches import BatchReader
+
+        return BatchReader(self, self._service).run(requests)
+
     # ---- changing ---------------------------------------------------------------------------------------------------
 
     def write(
@@ -177,6 +186,14 @@ class WebdavStorage(StorageABC):
         if not path:
             raise IsADirectory(self.location(path))
         return self._writer.write(path, content, mode, if_match)
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        from cloudmesh.storage.providers.webdav.batches import BatchWriter
+
+        batch = BatchWriter(self, self._service, self._directories, self._mover, self._mtimes, self._writer)
+        return batch.run(requests)
 
     def remove(self, path: str) -> None:
         # A DELETE takes a directory with all that it holds, so look first. A directory that takes a file's place

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 
-from cloudmesh.storage.abc import Reader
+from cloudmesh.storage.abc import Entry, Reader
 from cloudmesh.storage.errors import IsADirectory, PreconditionFailed, StorageError, Unavailable, Unsupported
 from cloudmesh.storage.providers.webdav.answers import CLIENT_REFUSALS, REDIRECTS, bare_etag
 from cloudmesh.storage.providers.webdav.messages import Answer
@@ -17,7 +17,7 @@ from cloudmesh.storage.providers.webdav.service import Service
 def open_file(service: Service, path: str, start: int, length: int | None, if_match: str | None) -> Reader:
     """Open a file for reading; arguments and errors as of `StorageABC.open_read`."""
     subject = service.location(path)
-    own_mtime = service.server.own_mtime
+    service.server  # noqa: B018 - a wrong url or password is told by the first request that this makes
     if length == 0:
         return _nothing_of(service, path, if_match)
     url = service.addresses.of(path)
@@ -30,24 +30,40 @@ def open_file(service: Service, path: str, start: int, length: int | None, if_ma
         if status not in (200, 206):
             answer = Answer(status, headers, b"".join(islice(exchange, 4)))
             end()
-            raise _refusal(service, path, answer)
-        etag = bare_etag(headers.get("etag"))
-        # Some servers answer with a page that lists a directory.
-        if etag is None and "last-modified" not in headers and service.stat(path).is_directory:
-            raise IsADirectory(subject)
-        if if_match is not None and (etag or service.stat(path).etag) != bare_etag(if_match):
-            raise PreconditionFailed(subject)
+            raise refusal_of(service, path, answer)
         size, first = _extent(status, headers, start, subject)
+        entry = entry_of_answer(service, path, headers, size, if_match)
         skip = 0
         if first is None:  # all of the file comes
             if start < 0 and size is None:
                 raise Unsupported(subject, "the service neither reads from the end nor tells the size")
             skip = start if start >= 0 else max(0, (size or 0) + start)
-        entry = entry_of_headers(path, headers, size, own_mtime=own_mtime)
         return Reader(entry, _cut(exchange, skip, length, end), end)
     except BaseException:
         end()
         raise
+
+
+def needs_look(headers: Mapping[str, str], if_match: str | None) -> bool:
+    """Tell whether `entry_of_answer` has to ask the service again."""
+    return bare_etag(headers.get("etag")) is None and (if_match is not None or "last-modified" not in headers)
+
+
+def entry_of_answer(
+    service: Service, path: str, headers: Mapping[str, str], size: int | None, if_match: str | None
+) -> Entry:
+    """Return the entry of the file that a GET is answered with.
+
+    Raises:
+        IsADirectory, PreconditionFailed: it is not what was wanted.
+    """
+    etag = bare_etag(headers.get("etag"))
+    # Some servers answer with a page that lists a directory.
+    if etag is None and "last-modified" not in headers and service.stat(path).is_directory:
+        raise IsADirectory(service.location(path))
+    if if_match is not None and (etag or service.stat(path).etag) != bare_etag(if_match):
+        raise PreconditionFailed(service.location(path))
+    return entry_of_headers(path, headers, size, own_mtime=service.server.own_mtime)
 
 
 def _nothing_of(service: Service, path: str, if_match: str | None) -> Reader:
@@ -59,7 +75,7 @@ def _nothing_of(service: Service, path: str, if_match: str | None) -> Reader:
     return Reader(entry, iter(()))
 
 
-def _refusal(service: Service, path: str, answer: Answer) -> StorageError:
+def refusal_of(service: Service, path: str, answer: Answer) -> StorageError:
     """Return what a refused GET means; a directory is refused in many ways."""
     if answer.status in CLIENT_REFUSALS or answer.status in REDIRECTS or answer.status == 501:
         if service.stat(path).is_directory:

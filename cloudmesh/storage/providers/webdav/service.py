@@ -57,6 +57,11 @@ class Service:
         # No lock: threads that ask at once find the same, and none waits through another's failure to connect.
         return self._server or self.connect()
 
+    @property
+    def is_known(self) -> bool:
+        """Whether `server` answers without asking the service."""
+        return self._server is not None
+
     def connect(self) -> Server:
         """Find out, again if need be, what kind of server it is. Raises as `server`."""
         self._server = detect(self.client, self.addresses, self.uploads, self.location(""))
@@ -146,17 +151,28 @@ class Service:
         Raises:
             StorageError: the service cannot be asked, or refuses for a reason that has nothing to do with the property.
         """
-        verb = "remove" if remove else "set"
-        xml = (
-            f'{XML}<d:propertyupdate xmlns:d="DAV:" xmlns:v="{OURS}"><d:{verb}><d:prop>{prop}</d:prop>'
-            f"</d:{verb}></d:propertyupdate>"
-        )
-        answer = self.client.request("PROPPATCH", url, subject, headers=[XML_TYPE], body=Body.of_bytes(xml.encode()))
-        if answer.status == 207:
-            found = read_multistatus(answer.body, subject)
-            return all(r.status in (None, 200) and not r.refused for r in found)
-        if answer.status in (403, 404, 405, 409, 501):
-            return False
-        if 200 <= answer.status < 300:
-            return True
-        raise error_for(answer.status, answer.headers, answer.body, subject)
+        body = Body.of_bytes(proppatch_body(prop, remove=remove))
+        answer = self.client.request("PROPPATCH", url, subject, headers=[XML_TYPE], body=body)
+        return is_patched(answer, subject)
+
+
+def proppatch_body(prop: str, *, remove: bool = False) -> bytes:
+    """Return the document that sets (or removes) the property ``prop``, given as XML."""
+    verb = "remove" if remove else "set"
+    xml = (
+        f'{XML}<d:propertyupdate xmlns:d="DAV:" xmlns:v="{OURS}"><d:{verb}><d:prop>{prop}</d:prop>'
+        f"</d:{verb}></d:propertyupdate>"
+    )
+    return xml.encode()
+
+
+def is_patched(answer: Answer, subject: str) -> bool:
+    """Tell from the answer to a PROPPATCH whether it was done. Raises as `Service.proppatch`."""
+    if answer.status == 207:
+        found = read_multistatus(answer.body, subject)
+        return all(r.status in (None, 200) and not r.refused for r in found)
+    if answer.status in (403, 404, 405, 409, 501):
+        return False
+    if 200 <= answer.status < 300:
+        return True
+    raise error_for(answer.status, answer.headers, answer.body, subject)

@@ -72,7 +72,7 @@ class Writer:
         answer, size, window = self._put(path, url, content, headers)
         if answer.status == 412:
             refuse_condition(self._service, path, mode)
-        entry = Entry(path, size=size, etag=_etag_of(answer))
+        entry = Entry(path, size=size, etag=etag_of(answer))
         return self._mtimes.after_put(entry, url, content.mtime_ns, window)
 
     def _write_beside(self, path: str, content: Content, mode: WriteMode, if_match: str | None) -> Entry:
@@ -126,7 +126,7 @@ class Writer:
             raise
         mtime_ns = None if content.mtime_ns is None else content.mtime_ns // SECOND * SECOND
         hashes = {"sha1": upload.sha1}
-        return Entry(path, size=upload.size, mtime_ns=mtime_ns, etag=_etag_of(answer), hashes=hashes)
+        return Entry(path, size=upload.size, mtime_ns=mtime_ns, etag=etag_of(answer), hashes=hashes)
 
     def _put(
         self, path: str, url: str, content: Content, headers: Sequence[tuple[str, str]]
@@ -161,7 +161,8 @@ class Writer:
         return answer, sent, stored_within(begun, answer)
 
 
-def _etag_of(answer: Answer) -> str | None:
+def etag_of(answer: Answer) -> str | None:
+    """Return the entity tag of the file that an answer says it has made."""
     return bare_etag(answer.headers.get("oc-etag") or answer.headers.get("etag"))
 
 
