@@ -14,8 +14,12 @@ directory brings what is in it to the destination, as ``aws s3 cp --recursive`` 
 
 from __future__ import annotations
 
+import builtins
 import os
+import socket
+import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import TracebackType
@@ -25,8 +29,18 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.binding import Count, Duration, destructive
 from cloudmesh.storage.disk import Disk, split_file
-from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, Refused, Unsupported
-from cloudmesh.storage.records import Difference, FileInfo, Job, Room, TreeLine, VersionInfo, file_info, tree_line
+from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, Refused, StorageError, Unsupported
+from cloudmesh.storage.records import (
+    Difference,
+    FileInfo,
+    Job,
+    JobEnd,
+    Room,
+    TreeLine,
+    VersionInfo,
+    file_info,
+    tree_line,
+)
 from cloudmesh.storage.removal import remove_tree
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.compare import differences
@@ -41,7 +55,8 @@ from cloudmesh.storage.transfer.transfer import Side, Transfer
 if TYPE_CHECKING:  # imported when they are used: most commands need none of them
     from cloudmesh.storage.config_api import ConfigApi
     from cloudmesh.storage.database import Database
-    from cloudmesh.storage.jobs import Jobs
+    from cloudmesh.storage.jobs.commands import Jobs
+    from cloudmesh.storage.jobs.running import Running
     from cloudmesh.storage.vault_api import VaultApi
 
 
@@ -60,7 +75,7 @@ class Storage:
     usage_groups: ClassVar[Mapping[str, str]] = {
         "config": "cloudmesh.storage.config_api:ConfigApi",
         "vault": "cloudmesh.storage.vault_api:VaultApi",
-        "jobs": "cloudmesh.storage.jobs:Jobs",
+        "jobs": "cloudmesh.storage.jobs.commands:Jobs",
     }
 
     def __init__(
@@ -271,7 +286,7 @@ class Storage:
         Args:
             source: a directory or a file.
             destination: a directory.
-            name: of the job; by it `sync_status` finds it again.
+            name: of the job; without one, the same source and destination are the same job.
             async_: return at once, and let a process of its own do it.
             dryrun: only count, and estimate what the services charge for it.
             options: which files, what counts as the same, how fast.
@@ -280,34 +295,58 @@ class Storage:
             the counts; with ``async_`` the job as it was begun.
 
         Raises:
-            AlreadyExists: a job of this name is running.
+            AlreadyExists: the same job is running, here or elsewhere.
             NotFound: SOURCE is not there.
         """
         origin, target = self._sync_sides(source, destination)
         entry = origin.service.stat(origin.path)
         if dryrun:
             return self._transfer("sync", origin, target, True, dryrun, options)
+        concerns_files_here = True
         if not self._services.is_location(source):
             source = os.path.abspath(os.path.expanduser(source))
         elif not self._services.is_location(destination):
             destination = os.path.abspath(os.path.expanduser(destination))
+        else:
+            concerns_files_here = False
         if entry.is_directory is False and target.is_directory:
             destination = destination.rstrip("/") + "/"
-        storage = self._storage or self._services.default()
-        job = self.jobs.create("sync", name, {"source": source, "destination": destination, "storage": storage})
-        return self.jobs.start_detached(job) if async_ else self.run_sync(job)
+        arguments = {
+            "source": source,
+            "destination": destination,
+            "storage": self._storage or self._services.default(),
+            "computer": socket.gethostname() if concerns_files_here else "",
+            "options": options.as_dict(),
+            "parallel": self._parallel,
+        }
+        lease = self.jobs.begin("sync", name, arguments, detached=async_)
+        if async_:
+            return self.jobs.start_detached(lease)
+        from cloudmesh.storage.jobs.running import Running
 
-    def run_sync(self, job: Job) -> Report:
+        return self.run_sync(Running(lease, self._observer))
+
+    def run_sync(self, running: Running) -> Report:
         """Do a sync that is written down as a job, and write into its row how it ends.
 
         Raises:
-            as `sync`, but AlreadyExists.
+            as `sync`; Refused where another process has taken the job over.
         """
-        with self.jobs.running(job, self._observer) as (observer, ended):
-            origin, target, entry = self._resolved(*self._sync_sides(job.source, job.destination), True)
-            report = Transfer("sync", origin, target, entry, parallel=self._parallel, observer=observer).run()
-            ended(report)
-        return report
+        job = running.lease.job
+        with running.kept():
+            options = TransferOptions.from_dict(job.options)
+            origin, target, entry = self._resolved(*self._sync_sides(job.source, job.destination), True, options)
+            running.report = Transfer(
+                "sync",
+                origin,
+                target,
+                entry,
+                options,
+                parallel=self._parallel,
+                observer=running.observe,
+                stop=running.stop,
+            ).run()
+        return running.report
 
     def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
         """Yield the syncs, the newest first; with ``name`` that one.
@@ -319,6 +358,62 @@ class Storage:
             yield self.jobs.show(name)
             return
         yield from (job for job in self.jobs.list() if job.kind == "sync")
+
+    def run(self, name: str | None = None) -> Iterator[JobEnd]:
+        """Do jobs that were interrupted, one after the other, in this process; yield how each ended.
+
+        Args:
+            name: one job, which may also be paused, cancelled or failed; without it all that were interrupted.
+
+        Raises:
+            NotFound: there is no job of this name.
+            AlreadyExists: it is running.
+            Refused: it is done, or concerns the files of another computer.
+        """
+        from cloudmesh.storage.jobs.running import Running
+
+        for one in [name] if name is not None else self.jobs.interrupted():
+            try:
+                running = Running(self.jobs.begin_again(one), self._observer)
+            except AlreadyExists:
+                if name is not None:
+                    raise
+                continue  # another process was faster
+            job = running.lease.job
+            # how it failed stands in its row
+            with suppress(StorageError), Storage(job.storage or None, job.parallel) as bound:
+                bound.run_sync(running)
+            job = self.jobs.show(one)
+            yield JobEnd(one, job.state, job.files_done, job.bytes_done, job.errors, job.message)
+
+    def monitor(self, name: str | None = None, *, interval: Duration = 1.0) -> Iterator[bytes]:
+        """Show jobs until all have ended: a table on a terminal, else a line whenever something has changed.
+
+        Args:
+            name: that job alone.
+            interval: seconds from one look to the next.
+
+        Raises:
+            NotFound: there is no job of this name.
+        """
+        from cloudmesh.storage.jobs import monitor
+
+        def look() -> builtins.list[Job]:
+            return [self.jobs.show(name)] if name is not None else [*self.jobs.list()]
+
+        if sys.stdout.isatty():
+            monitor.draw(look, interval)
+        else:
+            yield from monitor.lines(look, interval)
+
+    def clean(self, *, older: Duration = 0.0, dryrun: bool = False) -> Iterator[Job]:
+        """Forget the jobs that are done, failed or cancelled, with their logs, and yield them.
+
+        Args:
+            older: only those that ended at least so many seconds ago.
+            dryrun: only yield them.
+        """
+        yield from self.jobs.clean(older, dryrun=dryrun)
 
     def check(self, source: str, destination: str, *, deep: bool = False) -> Iterator[Difference]:
         """Yield where two directories, or two files, differ; nothing where they are the same.
@@ -401,7 +496,7 @@ class Storage:
     @cached_property
     def jobs(self) -> Jobs:
         """The jobs: ``storage jobs …``."""
-        from cloudmesh.storage.jobs import Jobs
+        from cloudmesh.storage.jobs.commands import Jobs
 
         return Jobs(lambda: self._database)
 

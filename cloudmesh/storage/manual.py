@@ -28,9 +28,16 @@ STORAGE = Command(
     storage [--storage=SERVICE] versions SOURCE
     storage [--storage=SERVICE] usage [DIRECTORY]
     storage [--storage=SERVICE] check SOURCE DESTINATION [--deep]
+    storage run [NAME]
+    storage monitor [NAME] [--interval=DURATION]
+    storage clean [--older=DURATION] [--dryrun]
     storage jobs list
     storage jobs show NAME
+    storage jobs pause NAME
+    storage jobs resume [NAME]
+    storage jobs cancel NAME
     storage jobs remove NAME
+    storage jobs log NAME [--follow]
     storage config list [--output=OUTPUT]
     storage config show NAME
     storage config add NAME [--kind=KIND] [--preset=PRESET] [--set=ASSIGNMENT]... [--secret=ASSIGNMENT]... [--no-test]
@@ -54,6 +61,10 @@ STORAGE = Command(
   so is SOURCE of sync where it names no service, and DESTINATION of sync where only SOURCE names one. Copying a
   directory brings what is in it to DESTINATION. Files that are the same already are skipped.
 
+  A sync is a job: it cannot run twice at once, on whatever computers. After a restart `storage jobs resume` lets all
+  interrupted jobs go on in the background, and `storage run` in the foreground; with NAME they also take up a job that
+  was paused or cancelled, or has failed. What was done is not done again. `storage clean` forgets jobs that have ended.
+
   Options:
     --storage=SERVICE    the service that a path without one is on
     --parallel=N         files under way at once
@@ -64,6 +75,9 @@ STORAGE = Command(
     --force              replace a file that is in the way
     --name=NAME          of the job
     --async              return at once; the work goes on in a process of its own
+    --interval=DURATION  from one look at the jobs to the next, such as 5s
+    --older=DURATION     only jobs that ended so long ago, such as 7d
+    --follow             go on with what is added until the job ends
     --expires=DURATION   how long the URL is good, such as 30m, 12h or 7d
     --method=METHOD      GET to read the file, PUT to write it
     --deep               read and compare every byte

@@ -81,6 +81,7 @@ class Output:
         for piece in pieces:
             with _failures(self._stream):
                 self.binary().write(piece)
+                self.binary().flush()  # a log that is followed is read as it comes
         self.flush()
 
     def binary(self) -> BinaryIO:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.paths import basename
+from cloudmesh.storage.transfer.report import Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +138,32 @@ class Room:
     free_bytes: int | None
 
 
-JobState = Literal["waiting", "running", "done", "failed", "interrupted"]
+JobState = Literal["waiting", "running", "paused", "cancelled", "done", "failed", "interrupted"]
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job as it is in the database.
+    """A job as it is in the database; `cloudmesh.storage.jobs` draws how its states follow each other.
 
     Attributes:
-        name: chosen by the user, or made from the time.
+        name: chosen by the user, or made from source and destination.
         kind: the command, such as ``sync``.
-        state: ``waiting`` (its process has not begun), ``running``, ``done``, ``failed``, or ``interrupted`` (the
-            process is gone without having ended it; running the same command again completes it).
-        source, destination: as typed.
-        files_done, bytes_done: so far.
+        source, destination: as typed, paths of a computer absolute.
+        storage: the service that a path without one is on.
+        computer: the one whose own files are concerned, where any are; only there it can go on.
+        options: the transfer's options, as `TransferOptions.as_dict` gives them.
+        parallel: files under way at once; None is the measured default.
+        files_total, bytes_total: found so far, those skipped included.
+        files_done, bytes_done: by the last run, so far.
+        files_skipped: were the same already.
+        files_removed: removed at the destination.
         errors: files that could not be done.
-        message: the last error.
+        bytes_per_s: speed of the last seconds.
+        created_ns, started_ns, finished_ns: by the database's clock.
+        pid, host: the process that does it, or did it last.
+        requested: ``pause`` or ``cancel`` where the process is still to do so.
+        log: the file of its log, on ``host``.
+        message: the last error, or why it ended.
     """
 
     columns: ClassVar[tuple[str, ...]] = (
@@ -162,6 +173,7 @@ class Job:
         "source",
         "destination",
         "files_done",
+        "files_total",
         "bytes_done",
         "errors",
         "created_ns",
@@ -174,14 +186,54 @@ class Job:
     source: str
     destination: str
     storage: str
+    computer: str
+    options: dict[str, Any]
+    parallel: int | None
     files_total: int
     files_done: int
+    files_skipped: int
+    files_removed: int
     bytes_total: int
     bytes_done: int
     errors: int
+    bytes_per_s: float
     created_ns: int
     started_ns: int | None
     finished_ns: int | None
     pid: int | None
     host: str | None
+    requested: str
+    log: str
     message: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetails(Job):
+    """A job with all that is known of it, and the first files that it could not do."""
+
+    columns: ClassVar[tuple[str, ...]] = (
+        *("name", "kind", "state", "requested", "source", "destination", "storage", "computer", "options", "parallel"),
+        *("files_total", "files_done", "files_skipped", "files_removed", "bytes_total", "bytes_done", "bytes_per_s"),
+        *("errors", "created_ns", "started_ns", "finished_ns", "host", "pid", "log", "message", "failures"),
+    )
+
+    failures: list[Failure]
+
+
+@dataclass(frozen=True, slots=True)
+class JobEnd:
+    """How a job ended that was done in the foreground."""
+
+    columns: ClassVar[tuple[str, ...]] = ("name", "state", "files", "bytes", "errors", "message")
+
+    name: str
+    state: JobState
+    files: int
+    bytes: int
+    errors: int
+    message: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command's exit code is 1."""
+        return self.state in ("failed", "interrupted")

@@ -5,7 +5,7 @@ A later floor adds its own tables to `metadata`; the database is brought to this
 
 from __future__ import annotations
 
-from sqlalchemy.schema import CheckConstraint, Column, MetaData, Table
+from sqlalchemy.schema import CheckConstraint, Column, ForeignKey, MetaData, Table
 from sqlalchemy.types import BigInteger, Double, Integer, String
 
 metadata = MetaData(
@@ -54,5 +54,26 @@ job = Table(
     Column("bytes_done", Count, nullable=False, server_default="0"),
     Column("errors", Count, nullable=False, server_default="0"),
     Column("message", Text, nullable=False, server_default=""),
+    Column("files_skipped", Count, nullable=False, server_default="0"),
+    Column("files_removed", Count, nullable=False, server_default="0"),
+    Column("bytes_per_s", Double, nullable=False, server_default="0"),
+    Column("requested", Text, nullable=False, server_default=""),
+    Column("holder", Text),
+    Column("fence", Count, nullable=False, server_default="0"),
+    Column("expires_ns", Count),
+    Column("log", Text, nullable=False, server_default=""),
 )
-"""Durable lists of transfers; ``arguments`` is a JSON object."""
+"""Jobs. ``arguments`` is a JSON object; ``requested`` is empty, ``pause`` or ``cancel``; ``log`` a file on ``host``.
+
+``holder``, ``fence`` and ``expires_ns`` are the lease, as `cloudmesh.storage.jobs.lease` explains.
+"""
+
+job_failure = Table(
+    "job_failure",
+    metadata,
+    Column("job_id", Count, ForeignKey("job.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("number", Count, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("error", Text, nullable=False),
+)
+"""The first files that a job could not do, and why."""

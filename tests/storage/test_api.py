@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
-from cloudmesh.storage.database import Database
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -27,12 +25,9 @@ from cloudmesh.storage.errors import (
     Unsupported,
 )
 from cloudmesh.storage.providers.local import LocalStorage
-from cloudmesh.storage.records import Job
-from cloudmesh.storage.tables import job as table
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.storage.transfer.transfer import Side, Transfer
 from deploy.servers import SeaweedFS, Wsgidav
-from tests.faults import FaultProxy
 from tests.places import configure, local, read_tree, write_tree
 
 FILES = {"a.txt": b"alpha", "b/c.bin": bytes(range(256)) * 40, "b/d e/ü #%?.txt": b"names", "empty": b""}
@@ -323,71 +318,6 @@ def test_sync_down_to_this_computer(storage: Storage, source: Path, tmp_path: Pa
     storage.put(str(source), "aws:tree", recursive=True)
     storage.sync("aws:tree", str(tmp_path / "down"))
     assert read_tree(tmp_path / "down") == FILES
-
-
-def wait_for(storage: Storage, name: str) -> Job:
-    deadline = time.monotonic() + 60
-    while (job := storage.jobs.show(name)).state in ("waiting", "running"):
-        assert time.monotonic() < deadline, job
-        time.sleep(0.05)
-    return job
-
-
-def test_an_asynchronous_sync_goes_on_by_itself(storage: Storage, source: Path, disks: dict[str, Path]) -> None:
-    job = storage.sync(str(source), "aws:tree", name="far", async_=True)
-    assert isinstance(job, Job)
-    assert wait_for(storage, "far").state == "done"
-    assert sorted(names(storage, "aws:tree")) == sorted(FILES)
-
-
-def test_a_job_from_before_the_last_start_of_the_computer_is_interrupted(storage: Storage) -> None:
-    job = storage.jobs.create("sync", "old", {"source": "a", "destination": "b"})
-    with Database() as database, database.write() as connection:
-        values = {"state": "running", "pid": os.getpid(), "host": socket.gethostname(), "started_ns": 1}
-        connection.execute(table.update().where(table.c.name == job.name).values(**values))
-    assert storage.jobs.show("old").state == "interrupted"
-    assert storage.jobs.remove("old").name == "old"
-
-
-def test_a_job_that_fails_or_dies_says_so_and_a_second_of_its_name_is_refused(
-    storage: Storage,
-    source: Path,
-    home: Path,
-    tmp_path: Path,
-    wsgidav: Wsgidav,
-    fault_proxy: Callable[[int], FaultProxy],
-) -> None:
-    proxy = fault_proxy(wsgidav.port)
-    configure(home, [wsgidav.settings("dav", root=f"run-{time.time_ns()}", port=proxy.port)])
-    proxy.slow(bytes_per_second=200)
-    with Storage("dav") as slow:
-        slow.sync(str(source), "tree", name="far", async_=True)
-        deadline = time.monotonic() + 60
-        while (job := slow.jobs.show("far")).state != "running":
-            assert time.monotonic() < deadline, job
-            time.sleep(0.05)
-        with pytest.raises(AlreadyExists, match="still running"):
-            slow.sync(str(source), "tree", name="far")
-        with pytest.raises(Refused, match="running"):
-            slow.jobs.remove("far")
-        assert job.pid is not None
-        os.kill(job.pid, 9)
-        assert wait_for(slow, "far").state == "interrupted"
-        proxy.heal()
-        report = slow.sync(str(source), "tree", name="far")
-        assert isinstance(report, Report)
-        assert not report.failed
-        assert sorted(names(slow, "tree")) == sorted(FILES)
-        with pytest.raises(NotFound):
-            slow.sync(str(tmp_path / "nothing"), "tree", name="nothing")
-
-
-def test_a_detached_job_that_cannot_begin_says_why(storage: Storage) -> None:
-    job = storage.jobs.create("sync", "far", {"source": "gone:x", "destination": "two:x", "storage": "one"})
-    storage.jobs.start_detached(job)
-    ended = wait_for(storage, "far")
-    assert ended.state == "failed"
-    assert ended.message.startswith("gone: there is no such service")
 
 
 # ---- plan ----------------------------------------------------------------------------------------------------------

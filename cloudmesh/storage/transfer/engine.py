@@ -207,9 +207,9 @@ class Run:
     # ---- single files: in the workers' threads ----------------------------------------------------------------------
 
     def _work(self, step: Step) -> None:
-        end: End
+        end: End | None
         try:
-            end = self._by_itself(step)
+            end = None if self._must_end() else self._by_itself(step)
         except StorageError as error:
             end = error
         except BaseException as error:  # told, not lost in the thread
@@ -217,7 +217,8 @@ class Run:
             end.__cause__ = error
         with self._lock:
             self._working -= 1
-            self._ended(step, end)
+            if end is not None:
+                self._ended(step, end)
 
     def _by_itself(self, step: Step) -> End:
         if step.action == "make_dir":

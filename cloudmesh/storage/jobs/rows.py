@@ -1,0 +1,64 @@
+"""Jobs as they are read from the database."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from sqlalchemy.engine import Connection, Row
+from sqlalchemy.sql import text
+
+from cloudmesh.storage.errors import NotFound
+from cloudmesh.storage.records import Job, JobState
+from cloudmesh.storage.tables import job as table
+
+WHEN_GONE: dict[str, JobState] = {"": "interrupted", "pause": "paused", "cancel": "cancelled"}
+"""The state of a job whose process is gone, by what was requested of it."""
+
+_NOW = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000000 AS bigint)")
+_KEPT = ("id", "arguments", "state", "holder", "fence", "expires_ns", "files_total", "bytes_total")
+_ARGUMENTS: dict[str, Any] = {
+    "source": "",
+    "destination": "",
+    "storage": "",
+    "computer": "",
+    "options": {},
+    "parallel": None,
+}
+
+
+def clock_ns(connection: Connection) -> int:
+    """Return the database's time in ns since the epoch: the server's, or for SQLite this computer's."""
+    if connection.dialect.name == "sqlite":
+        return time.time_ns()
+    # not now(), which is when the transaction began: it may have waited a minute for the other writers
+    return int(connection.execute(_NOW).scalar_one())
+
+
+def find(connection: Connection, name: str) -> Row[Any]:
+    """Return the row of a job.
+
+    Raises:
+        NotFound: there is none of this name.
+    """
+    row = connection.execute(table.select().where(table.c.name == name)).first()
+    if row is None:
+        raise NotFound(name, "there is no such job", "cms storage jobs list names those there are")
+    return row
+
+
+def is_held(row: Row[Any], now_ns: int) -> bool:
+    """Tell whether somebody holds the job's lease."""
+    return row.holder is not None and row.expires_ns is not None and row.expires_ns > now_ns
+
+
+def job(row: Row[Any], now_ns: int) -> Job:
+    """Return the job that a row holds, as it stands at a moment of `clock_ns`."""
+    values = {name: value for name, value in row._mapping.items() if name not in _KEPT}
+    arguments = json.loads(row.arguments)
+    values |= {name: arguments.get(name) or absent for name, absent in _ARGUMENTS.items()}
+    state = row.state
+    if state in ("waiting", "running") and not is_held(row, now_ns):
+        state, values["requested"] = WHEN_GONE[row.requested], ""
+    return Job(state=state, files_total=row.files_total or 0, bytes_total=row.bytes_total or 0, **values)
