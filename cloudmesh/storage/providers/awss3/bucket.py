@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import NO_HASHES, Capabilities, Entry, ServiceSettings
@@ -22,16 +22,15 @@ from cloudmesh.storage.errors import (
     RateLimited,
     StorageError,
     Unavailable,
+    Unsupported,
 )
 from cloudmesh.storage.providers.awss3 import listing, metadata, multipart
 from cloudmesh.storage.providers.awss3.connection import Connection
-from cloudmesh.storage.providers.awss3.faults import BUSY, INTERNAL, retry_after, translated
+from cloudmesh.storage.providers.awss3.faults import BUSY, INTERNAL, translated
 from cloudmesh.storage.providers.awss3.unfinished import UnfinishedUploads
 
-if TYPE_CHECKING:
-    from obstore import ObjectMeta
-
 # What XML cannot hold or obstore does not send. S3 itself would take most of them.
+_ALGORITHM = re.compile(rb"<SSEAlgorithm>\s*([^<\s]*)")
 _FORBIDDEN = frozenset(map(chr, (*range(1, 32), 127, 0xFFFE, 0xFFFF)))
 
 
@@ -109,10 +108,6 @@ class Bucket:
         """Return the path of a key below the root."""
         return key[len(self.root) + 1 :] if self.root else key
 
-    def target(self, path: str) -> dict[str, str]:
-        """Return the file ``path`` as boto3's calls want it."""
-        return {"Bucket": self.name, "Key": self.key(path)}
-
     # ---- errors -----------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -129,7 +124,7 @@ class Bucket:
     def _pause(self) -> float | None:
         """Return for how many seconds the service wants no requests; None where it does not say.
 
-        obstore does not hand on the Retry-After header, so boto3 asks once more, at most once a second.
+        obstore does not hand on the Retry-After header, so one more request asks, at most once a second.
         """
         with self._lock:
             now = time.monotonic()
@@ -139,12 +134,11 @@ class Bucket:
                 return None
             self._pause_asked = now
         try:
-            self.connection.client.head_bucket(Bucket=self.name)
-        except Exception as error:
-            seconds = retry_after(error)
-            if seconds is not None:
-                self._pause_until = now + seconds
-            return seconds
+            self.connection.http.request(self.location(""), "HEAD")
+        except StorageError as error:
+            if error.retry_after is not None:
+                self._pause_until = now + error.retry_after
+            return error.retry_after
         return None
 
     def explain(self, path: str, error: StorageError) -> None:
@@ -163,18 +157,16 @@ class Bucket:
 
     def head(self, path: str) -> Entry:
         """Return the file at ``path``; NotFound also where a directory is."""
-        import obstore
-
-        store = self.connection.store
+        http = self.connection.http
+        subject = self.location(path)
         try:
-            with self.translated(path):
-                result = obstore.get(store, self.key(path), options={"head": True})
-        except PermissionDenied:
-            # The answer to a HEAD has no text: ask again for one byte to learn whether the credentials are wrong.
-            with self.translated(path):
-                obstore.get(store, self.key(path), options={"range": (0, 1)})
+            answer = http.request(subject, "HEAD", self.key(path))
+        except StorageError as error:
+            # The answer to a HEAD has no text, so what is wrong is not told: ask again for one byte.
+            if isinstance(error, (PermissionDenied, Unsupported)):
+                http.request(subject, "GET", self.key(path), headers={"Range": "bytes=0-0"})
             raise
-        return self.entry(path, result.meta, result.attributes)
+        return self.entry(path, answer.headers)
 
     def file(self, path: str) -> Entry:
         """Return the file at ``path``.
@@ -202,9 +194,9 @@ class Bucket:
     def first_keys(self, path: str) -> list[listing.Listed]:
         """Return the first two keys in the directory ``path``, its marker included; none where there is none."""
         # By one level, because only then SeaweedFS shows a directory that it keeps after its last file went.
-        with self.translated(path):
-            pages = listing.pages(self.connection.client, self.name, f"{self.key(path)}/", one_level=True, limit=2)
-            page = next(pages)
+        page = next(
+            listing.pages(self.connection.http, self.location(path), f"{self.key(path)}/", one_level=True, limit=2)
+        )
         self.note_server(page.server)
         return page.items
 
@@ -230,17 +222,22 @@ class Bucket:
 
     # ---- entries ----------------------------------------------------------------------------------------------------
 
-    def entry(self, path: str, meta: ObjectMeta, attributes: Mapping[str, str]) -> Entry:
-        """Return the file that an answer of obstore describes."""
-        etag = metadata.quoted(meta["e_tag"])
+    def entry(self, path: str, headers: Mapping[str, str], *, size: int | None = None) -> Entry:
+        """Return the file that an answer's headers, by lower-case name, describe.
+
+        Args:
+            size: where it is known better than by Content-Length.
+        """
+        length = headers.get("content-length")
+        etag = metadata.quoted(headers.get("etag"))
         return Entry(
             path,
-            size=meta["size"],
-            mtime_ns=metadata.mtime(attributes),
-            changed_ns=metadata.nanoseconds(meta["last_modified"]),
+            size=int(length) if size is None and length is not None else size,
+            mtime_ns=metadata.mtime(headers),
+            changed_ns=metadata.parse_http_time(headers.get("last-modified", "")),
             etag=etag,
             hashes=self.hashes(etag),
-            version=meta["version"],
+            version=headers.get("x-amz-version-id"),
         )
 
     def hashes(self, etag: str | None) -> Mapping[str, str]:
@@ -252,12 +249,9 @@ class Bucket:
         """Whether an ETag without a dash is the content's MD5: not in a bucket encrypted with a key of KMS."""
         if self._md5_etags is None:
             try:
-                with self.translated(""):
-                    answer = self.connection.client.get_bucket_encryption(Bucket=self.name)
-                rules = answer["ServerSideEncryptionConfiguration"]["Rules"]
-                algorithms = {rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] for rule in rules}
-                self._md5_etags = algorithms == {"AES256"}
-            except (StorageError, KeyError):
+                answer = self.connection.http.request(self.location(""), "GET", query={"encryption": ""})
+                self._md5_etags = set(_ALGORITHM.findall(answer.body)) == {b"AES256"}
+            except StorageError:
                 self._md5_etags = False
         return self._md5_etags
 

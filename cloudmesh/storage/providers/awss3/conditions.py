@@ -11,7 +11,6 @@ from cloudmesh.storage.abc import WriteMode
 from cloudmesh.storage.errors import AlreadyExists, NotFound, PreconditionFailed, StorageError
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.providers.awss3.bucket import Bucket
-from cloudmesh.storage.providers.awss3.faults import status_and_code
 
 
 class Conditions:
@@ -23,11 +22,11 @@ class Conditions:
         self._honoured: bool | None = True if bucket.connection.is_amazon else None
 
     def of_write(self, path: str, mode: WriteMode, if_match: str | None = None) -> Mapping[str, str]:
-        """Return what the service shall check itself; where it would not, check it now and return nothing."""
+        """Return the headers by which the service checks it itself; where it would not, check now and return none."""
         if mode == "overwrite" and if_match is None:
             return {}
         if self.honoured(path):
-            return {"IfNoneMatch": "*"} if if_match is None else {"IfMatch": if_match}
+            return {"If-None-Match": "*"} if if_match is None else {"If-Match": if_match}
         try:
             entry = self._bucket.head(path)
         except NotFound:
@@ -41,10 +40,10 @@ class Conditions:
 
     def failure(self, path: str, error: StorageError, condition: Mapping[str, str]) -> StorageError:
         """Return what a write's ``error`` means under the condition that it was sent with."""
-        if "IfNoneMatch" in condition and isinstance(error, PreconditionFailed):
+        if "If-None-Match" in condition and isinstance(error, PreconditionFailed):
             return AlreadyExists(self._bucket.location(path))
         # What is not there does not match either; only a missing bucket comes with a hint.
-        if "IfMatch" in condition and not error.hint:
+        if "If-Match" in condition and not error.hint:
             return PreconditionFailed(self._bucket.location(path))
         return error
 
@@ -60,18 +59,18 @@ class Conditions:
 
     def _ask(self, path: str) -> bool:
         """Ask the service to replace a file that is not there, of a version that never was: it should refuse."""
-        import obstore
-
-        store = self._bucket.connection.store
-        key = self._bucket.key(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
-        try:
-            obstore.put(store, key, b"", mode={"e_tag": '"00000000000000000000000000000000"'})
-        except Exception as error:
-            status, code = status_and_code(error)
-            if code == "NoSuchBucket" or status not in (400, 404, 412, 501):
-                with self._bucket.translated(path):
-                    raise
-            return status in (404, 412)
-        with self._bucket.translated(path):
-            obstore.delete(store, key)
-        return False
+        bucket = self._bucket
+        http = bucket.connection.http
+        subject = bucket.location(path)
+        key = bucket.key(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        with bucket.translated(path):
+            asked = http.transfer("PUT", key, headers={"If-Match": '"00000000000000000000000000000000"'}, body=b"")
+        answer = http.answered(subject, http.exchange(asked))
+        problem = http.problem(subject, answer)
+        if problem is None:
+            http.request(subject, "DELETE", key)
+            return False
+        # Only a missing bucket comes with a hint.
+        if answer.status not in (400, 404, 412, 501) or (isinstance(problem, NotFound) and problem.hint):
+            raise problem
+        return answer.status in (404, 412)

@@ -40,14 +40,13 @@ class Directories:
         for level in reversed(missing):
             if self._markers is False:
                 return
-            with bucket.translated(level):
-                bucket.connection.client.put_object(Bucket=bucket.name, Key=f"{bucket.key(level)}/", Body=b"")
+            http = bucket.connection.http
+            http.request(bucket.location(level), "PUT", f"{bucket.key(level)}/", body=b"")
             if self._markers is None:
                 self._markers = not bucket.is_file(level)
                 if not self._markers:
                     # The server dropped the slash and holds an empty file now: it has directories only with files.
-                    with bucket.translated(level):
-                        bucket.connection.client.delete_object(**bucket.target(level))
+                    http.request(bucket.location(level), "DELETE", bucket.key(level))
                     bucket.capabilities = replace(bucket.capabilities, empty_directories=False)
 
     def remove(self, path: str) -> None:
@@ -60,5 +59,4 @@ class Directories:
         if not items:
             bucket.head(path)
             raise NotADirectory(bucket.location(path))
-        with bucket.translated(path):
-            bucket.connection.client.delete_object(Bucket=bucket.name, Key=marker)
+        bucket.connection.http.request(bucket.location(path), "DELETE", marker)

@@ -1,4 +1,4 @@
-"""What obstore and botocore raise, in the words of `errors.py`.
+"""What answers tell, and what obstore and botocore raise, in the words of `errors.py`.
 
 Texts are our own: the libraries' messages hold whole requests, with headers and signed URLs.
 """
@@ -96,7 +96,7 @@ _BY_STATUS: dict[int, type[StorageError]] = {
     507: QuotaExceeded,
 }
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>\s*([A-Za-z0-9.]+)\s*</Code>")
+_CODE = re.compile(rb"<Code>\s*([A-Za-z0-9.]+)\s*</Code>")
 
 
 def status_and_code(error: Exception) -> tuple[int, str]:
@@ -107,26 +107,46 @@ def status_and_code(error: Exception) -> tuple[int, str]:
         status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
         return status, "" if code.isdigit() else code
     text = str(error)
-    status_found, code_found = _STATUS.search(text), _CODE.search(text)
-    return int(status_found[1]) if status_found else 0, code_found[1] if code_found else ""
+    status_found = _STATUS.search(text)
+    return int(status_found[1]) if status_found else 0, code_in(text.encode(errors="replace"))
+
+
+def code_in(body: bytes) -> str:
+    """Return S3's error code that an answer's body holds; ``""`` for none."""
+    found = _CODE.search(body)
+    return found[1].decode() if found else ""
 
 
 def translate(error: Exception, subject: str, bucket: str) -> StorageError:
     """Return the error of our closed set that ``error``, raised by obstore or botocore, means for ``subject``."""
     status, code = status_and_code(error)
+    if not status and not code:
+        return _without_answer(error, subject)
+    return meaning(status, code, subject, bucket, _retry_after_header(error))
+
+
+def meaning(status: int, code: str, subject: str, bucket: str, retry_after: str | None) -> StorageError:
+    """Return the error of our closed set that an answer means.
+
+    Args:
+        status: of HTTP.
+        code: S3's; may be empty.
+        subject: what was asked for.
+        bucket: its name.
+        retry_after: the answer's Retry-After header.
+    """
     if code == "NoSuchBucket":
         return NotFound(subject, f"there is no bucket {bucket!r}", "create it or correct the service's bucket")
     if code in _BY_CODE:
-        known = from_code(code, subject)
-        known.retry_after = retry_after(error)
-        return known
-    if status in _BY_STATUS:
-        return _BY_STATUS[status](subject, retry_after=retry_after(error))
-    if status >= 500:
-        return Unavailable(subject, f"the service failed with status {status}", retry_after=retry_after(error))
-    if status:
-        return Unsupported(subject, f"the service refused the request with {code or f'status {status}'}")
-    return _without_answer(error, subject)
+        error = from_code(code, subject)
+    elif status in _BY_STATUS:
+        error = _BY_STATUS[status](subject)
+    elif status >= 500:
+        error = Unavailable(subject, f"the service failed with status {status}")
+    else:
+        error = Unsupported(subject, f"the service refused the request with {code or f'status {status}'}")
+    error.retry_after = seconds(retry_after)
+    return error
 
 
 def from_code(code: str, subject: str) -> StorageError:
@@ -135,15 +155,20 @@ def from_code(code: str, subject: str) -> StorageError:
     return kind(subject, why, hint)
 
 
-def retry_after(error: Exception) -> float | None:
-    """Return the seconds that an answer's Retry-After header asks for; None without one."""
+def seconds(retry_after: str | None) -> float | None:
+    """Return the seconds that a Retry-After header asks for; None without one."""
+    try:
+        return None if retry_after is None else float(retry_after)
+    except ValueError:
+        return None
+
+
+def _retry_after_header(error: Exception) -> str | None:
     response: Any = getattr(error, "response", None)
     if not isinstance(response, Mapping):
         return None
-    try:
-        return float(response["ResponseMetadata"]["HTTPHeaders"]["retry-after"])
-    except (KeyError, ValueError):
-        return None
+    value = response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("retry-after")
+    return None if value is None else str(value)
 
 
 def _without_answer(error: Exception, subject: str) -> StorageError:

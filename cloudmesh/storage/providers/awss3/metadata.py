@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from mimetypes import guess_type
-from typing import Any
 
 from cloudmesh.storage import paths
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_COPIED = (
-    "Metadata",
-    "ContentType",
-    "CacheControl",
-    "ContentDisposition",
-    "ContentEncoding",
-    "ContentLanguage",
-    "StorageClass",
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MD5 = re.compile('"?([0-9A-Fa-f]{32})"?')
+_MTIME = "x-amz-meta-mtime"
+_COPIED = frozenset(
+    {
+        "content-type",
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "x-amz-storage-class",
+    }
 )
 
 
@@ -32,8 +37,8 @@ def quoted(etag: str | None) -> str | None:
 
 def md5_like(etag: str | None) -> str | None:
     """Return the digest where an ETag has the form of one."""
-    digest = (etag or "").strip('"').lower()
-    return digest if len(digest) == 32 and set(digest) <= set("0123456789abcdef") else None
+    found = _MD5.fullmatch(etag or "")
+    return found[1].lower() if found else None
 
 
 def nanoseconds(moment: datetime) -> int:
@@ -49,15 +54,37 @@ def parse_time(text: str) -> int | None:
         return None
 
 
+@lru_cache(maxsize=64)
+def parse_http_time(text: str) -> int | None:
+    """Return the time of a header, such as Last-Modified, in ns since the epoch; None where it is not one."""
+    try:
+        _, day, month, year, clock, _ = text.split()
+        hour, minute, second = map(int, clock.split(":"))
+        moment = datetime(int(year), _MONTHS.index(month) + 1, int(day), hour, minute, second, tzinfo=UTC)
+    except ValueError:
+        return None
+    return nanoseconds(moment)
+
+
 def mtime_text(mtime_ns: int) -> str:
     """Return seconds as rclone writes them: decimal, with all nine digits."""
     seconds, rest = divmod(abs(mtime_ns), 1_000_000_000)
     return f"{'-' if mtime_ns < 0 else ''}{seconds}.{rest:09}"
 
 
-def mtime(metadata: Mapping[str, str]) -> int | None:
+def headers(path: str, mtime_ns: int | None) -> dict[str, str]:
+    """Return what a new object is created with: its media type and its modification time."""
+    found = {"Content-Type": content_type(path)}
+    return found if mtime_ns is None else with_mtime(found, mtime_ns)
+
+
+def mtime(headers: Mapping[str, str]) -> int | None:
+    """Return the modification time, in ns since the epoch, that the headers of an answer tell, by lower-case name."""
+    return parse_mtime(headers.get(_MTIME))
+
+
+def parse_mtime(text: str | None) -> int | None:
     """Return the modification time, in ns since the epoch, that an object's metadata tell."""
-    text = next((value for name, value in metadata.items() if name.lower() == "mtime"), None)
     if text is None:
         return None
     try:
@@ -71,6 +98,15 @@ def content_type(path: str) -> str:
     return guess_type(paths.basename(path), strict=False)[0] or "application/octet-stream"
 
 
-def attributes(known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what an answer to head_object tells about an object, as a new one is given it."""
-    return {name: known[name] for name in _COPIED if name in known}
+def copied(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return what an answer's headers, by lower-case name, tell about an object, as a new one is given it."""
+    return {
+        name: value.encode("iso-8859-1").decode("utf-8", "replace")
+        for name, value in headers.items()
+        if name in _COPIED or name.startswith("x-amz-meta-")
+    }
+
+
+def with_mtime(headers: Mapping[str, str], mtime_ns: int) -> dict[str, str]:
+    """Return ``headers`` with another modification time, in ns since the epoch."""
+    return {**headers, _MTIME: mtime_text(mtime_ns)}

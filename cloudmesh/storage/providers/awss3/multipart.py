@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import io
+import hashlib
+import html
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, wait
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from cloudmesh.storage.errors import QuotaExceeded, Unsupported
-from cloudmesh.storage.providers.awss3.unfinished import UnfinishedUploads
+from cloudmesh.storage.errors import ChecksumMismatch, NotFound, QuotaExceeded, Unsupported
+from cloudmesh.storage.providers.awss3 import faults, metadata
+from cloudmesh.storage.providers.awss3.unfinished import LocalSource, UnfinishedUploads
+
+if TYPE_CHECKING:
+    from cloudmesh.storage.http_multi import Answer
+    from cloudmesh.storage.providers.awss3.http import Http
 
 MIB = 1024 * 1024
 PART = 8 * MIB
@@ -22,6 +30,8 @@ DOUBLED_AFTER = 400
 MAX_PARTS = 10_000
 IN_FLIGHT = 4
 BYTES_IN_FLIGHT = 256 * MIB
+SPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+"""Of the XML that S3 takes."""
 
 
 def part_bytes(size: int) -> int:
@@ -52,91 +62,184 @@ def regroup(pieces: Iterable[bytes], sizes: Iterable[int], subject: str) -> Iter
         QuotaExceeded: there are more bytes than ``sizes`` hold.
     """
     remaining = iter(sizes)
-    size = next(remaining, 0)
-    block = bytearray()
+    missing = next(remaining, 0)
+    block: list[memoryview] = []
     for piece in pieces:
         view = memoryview(piece)
         while view:
-            if not size:
+            if not missing:
                 raise QuotaExceeded(
                     subject,
                     "the stream is longer than the service takes without knowing its size",
                     "store it in a file first",
                 )
-            taken = view[: size - len(block)]
-            block += taken
-            view = view[len(taken) :]
-            if len(block) == size:
-                yield bytes(block)
+            taken, view = view[:missing], view[missing:]
+            block.append(taken)
+            missing -= len(taken)
+            if not missing:
+                whole = b"".join(block)
                 block.clear()
-                size = next(remaining, 0)
+                yield whole
+                missing = next(remaining, 0)
     if block:
-        yield bytes(block)
+        yield b"".join(block)
+
+
+@dataclass(frozen=True, slots=True)
+class Object:
+    """What is to be stored.
+
+    Attributes:
+        http: sends the requests.
+        subject: the file as the user would type it.
+        key: of the object.
+        headers: with which it is created.
+        condition: headers of the last request, by which the service decides when the object would become visible.
+    """
+
+    http: Http
+    subject: str
+    key: str
+    headers: Mapping[str, str]
+    condition: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Upload:
+    """An upload under way; ``done`` holds the parts that an ended process has sent: number to size and ETag."""
+
+    target: Object
+    id: str
+    done: Mapping[int, tuple[int, str]]
+
+    def request(self, method: str, query: Mapping[str, str | int] | None = None, **options: Any) -> Answer:
+        target = self.target
+        query = {"uploadId": self.id, **(query or {})}
+        return target.http.request(target.subject, method, target.key, query=query, **options)
+
+    def send(self, number: int, part: bytes) -> str:
+        """Store a part, unless it is there, and return its ETag."""
+        size, etag = self.done.get(number, (-1, ""))
+        digest = metadata.md5_like(etag)
+        if size == len(part) and digest and digest == hashlib.md5(part, usedforsecurity=False).hexdigest():
+            return etag
+        return self.request("PUT", {"partNumber": number}, body=part).headers.get("etag", "")
+
+    def complete(self, etags: list[str]) -> tuple[str | None, str | None]:
+        """Make the object visible; return its ETag and version."""
+        parts = "".join(
+            f"<Part><PartNumber>{number}</PartNumber><ETag>{html.escape(etag, quote=False)}</ETag></Part>"
+            for number, etag in enumerate(etags, 1)
+        )
+        target = self.target
+        answer = self.request(
+            "POST",
+            headers=target.condition,
+            body=f'<CompleteMultipartUpload xmlns="{SPACE}">{parts}</CompleteMultipartUpload>'.encode(),
+        )
+        if b"<Error>" in answer.body:  # Amazon may begin the answer, with status 200, before it knows
+            raise faults.from_code(faults.code_in(answer.body), target.subject)
+        etag = metadata.quoted(field(answer.body, "ETag"))
+        expected = _etag_of_parts(etags)
+        if etag and expected and re.fullmatch(r'"[0-9a-f]{32}-[0-9]+"', etag) and etag != expected:
+            raise ChecksumMismatch(target.subject, "the service put the parts together to something else")
+        return etag, answer.headers.get("x-amz-version-id")
+
+
+def field(body: bytes, name: str) -> str:
+    """Return the text of the first element ``name`` of an answer; ``""`` for none."""
+    found = re.search(f"<{name}>([^<]*)</{name}>".encode(), body)
+    return html.unescape(found[1].decode()) if found else ""
+
+
+def _etag_of_parts(etags: list[str]) -> str | None:
+    """Return the ETag that an object of these parts has at Amazon; None where theirs are not MD5s."""
+    digests = [metadata.md5_like(etag) for etag in etags]
+    if None in digests:
+        return None
+    whole = hashlib.md5(bytes.fromhex("".join(digest or "" for digest in digests)), usedforsecurity=False)
+    return f'"{whole.hexdigest()}-{len(etags)}"'
+
+
+def _parts_there(target: Object, upload_id: str) -> dict[int, tuple[int, str]]:
+    """Return size and ETag of the parts of an upload by number; NotFound where it is no more."""
+    found: dict[int, tuple[int, str]] = {}
+    query: dict[str, str | int] = {"uploadId": upload_id, "max-parts": 1000}
+    while True:
+        body = target.http.request(target.subject, "GET", target.key, query=query).body
+        for part in re.findall(rb"<Part>(.*?)</Part>", body, re.DOTALL):
+            found[int(field(part, "PartNumber"))] = int(field(part, "Size")), field(part, "ETag")
+        marker = field(body, "NextPartNumberMarker")
+        if field(body, "IsTruncated") != "true" or not marker:
+            return found
+        query["part-number-marker"] = marker
 
 
 @contextmanager
-def _upload(
-    client: Any, target: Mapping[str, str], attributes: Mapping[str, Any], unfinished: UnfinishedUploads
-) -> Iterator[dict[str, str]]:
-    """Begin an upload; after an error inside abort it."""
-    unfinished.abort(client)
-    upload = {**target, "UploadId": client.create_multipart_upload(**target, **attributes)["UploadId"]}
-    with unfinished.noted(upload) as forget:
+def _upload(target: Object, unfinished: UnfinishedUploads, source: LocalSource | None = None) -> Iterator[_Upload]:
+    """Begin an upload, or go on with one of an ended process; after an error inside abort it."""
+    http = target.http
+    with ExitStack() as held:
+        note = None if source is None else unfinished.find(target.key, source, held)
+        done: Mapping[int, tuple[int, str]] = {}
+        if note is not None:
+            try:
+                done = _parts_there(target, note.upload_id)
+            except NotFound:
+                note.forget()
+                note = None
+        unfinished.abort(http)
+        if note is None:
+            begun = http.request(
+                target.subject, "POST", target.key, query={"uploads": ""}, headers=target.headers, body=b""
+            )
+            note = unfinished.note(target.key, field(begun.body, "UploadId"), source, held)
+        upload = _Upload(target, note.upload_id, done)
         try:
             yield upload
         except BaseException:
             with suppress(Exception):
-                client.abort_multipart_upload(**upload)
-                forget()
+                upload.request("DELETE")
+                note.forget()
             raise
-        forget()
+        note.forget()
 
 
 def send(
-    client: Any,
-    target: Mapping[str, str],
+    target: Object,
     parts: Iterable[bytes],
     executor: Executor,
-    *,
-    attributes: Mapping[str, Any],
-    condition: Mapping[str, str],
     unfinished: UnfinishedUploads,
-) -> dict[str, Any]:
+    source: LocalSource | None = None,
+) -> tuple[str | None, str | None]:
     """Store ``parts`` as one object.
 
     Args:
-        client: boto3's.
-        target: ``Bucket`` and ``Key``.
+        target: the object.
         parts: read one by one; besides the one being read as many are in memory as `BYTES_IN_FLIGHT` holds, at least
             one and at most `IN_FLIGHT`.
         executor: sends them.
-        attributes: what the object is created with.
-        condition: ``IfNoneMatch`` or ``IfMatch``, decided by the service when the object would become visible.
         unfinished: notes the upload while it runs.
+        source: the local file that the parts come from, where an upload of it that a killed process left may be
+            finished: parts that are there are not sent again.
 
     Returns:
-        boto3's answer, with ``ETag`` and perhaps ``VersionId``.
+        the object's ETag and version.
 
     Raises:
-        what boto3 or ``parts`` raise, after the upload was aborted.
+        StorageError, or what ``parts`` raise, after the upload was aborted.
     """
-    with _upload(client, target, attributes, unfinished) as upload:
-
-        def send_part(number: int, part: bytes) -> dict[str, Any]:
-            # As a file: http.client sends bytes in one call, which has to end within the connection's timeout.
-            answer = client.upload_part(**upload, PartNumber=number, Body=io.BytesIO(part))
-            return {"PartNumber": number, "ETag": answer["ETag"]}
-
-        pending: deque[Future[dict[str, Any]]] = deque()
-        done: list[dict[str, Any]] = []
+    with _upload(target, unfinished, source) as upload:
+        pending: deque[Future[str]] = deque()
+        done: list[str] = []
         with _all_ended(pending):
             for number, part in enumerate(parts, 1):
                 while len(pending) >= in_flight(len(part)):
                     done.append(pending.popleft().result())
-                pending.append(executor.submit(send_part, number, part))
+                pending.append(executor.submit(upload.send, number, part))
             while pending:
                 done.append(pending.popleft().result())
-        return _complete(client, upload, done, condition)
+        return upload.complete(done)
 
 
 def in_flight(part: int) -> int:
@@ -155,60 +258,49 @@ def _all_ended(futures: Iterable[Future[Any]]) -> Iterator[None]:
         wait(futures)
 
 
-def _complete(
-    client: Any, upload: Mapping[str, str], parts: list[dict[str, Any]], condition: Mapping[str, str]
-) -> dict[str, Any]:
-    answer: dict[str, Any] = client.complete_multipart_upload(**upload, MultipartUpload={"Parts": parts}, **condition)
-    return answer
-
-
 def copy(
-    client: Any,
-    source: Mapping[str, str],
-    target: Mapping[str, str],
+    target: Object,
+    source: str,
     size: int,
     etag: str,
     executor: Executor,
     subject: str,
-    *,
-    attributes: Mapping[str, Any],
-    condition: Mapping[str, str],
     unfinished: UnfinishedUploads,
+    *,
     range_bytes: int = 512 * MIB,
-) -> dict[str, Any]:
+) -> tuple[str | None, str | None]:
     """Copy an object too large for one CopyObject (5 GiB) on the server, in ranges; like `send`.
 
     Args:
-        client: boto3's.
-        source: ``Bucket`` and ``Key``.
-        target: likewise.
+        target: the new object; a copy in ranges takes no metadata over by itself.
+        source: bucket and key, percent-encoded.
         size: bytes of the source.
         etag: that the source must have in every range.
         executor: runs the requests.
         subject: the source as the user would type it.
-        attributes: what the object is created with; a copy in ranges takes none over by itself.
-        condition: as `send`.
         unfinished: as `send`.
         range_bytes: of one request.
     """
     step = max(range_bytes, part_bytes(size))
 
-    with _upload(client, target, attributes, unfinished) as upload:
+    with _upload(target, unfinished) as upload:
 
-        def copy_part(start: int) -> dict[str, Any]:
-            answer = client.upload_part_copy(
-                **upload,
-                PartNumber=start // step + 1,
-                CopySource=dict(source),
-                CopySourceIfMatch=etag,
-                CopySourceRange=f"bytes={start}-{min(start + step, size) - 1}",
+        def copy_part(start: int) -> str:
+            answer = upload.request(
+                "PUT",
+                {"partNumber": start // step + 1},
+                headers={
+                    "x-amz-copy-source": source,
+                    "x-amz-copy-source-if-match": etag,
+                    "x-amz-copy-source-range": f"bytes={start}-{min(start + step, size) - 1}",
+                },
             )
-            part_etag = answer["CopyPartResult"].get("ETag")
+            part_etag = field(answer.body, "ETag")
             if not part_etag:
                 raise Unsupported(subject, "this service does not copy such large files")
-            return {"PartNumber": start // step + 1, "ETag": part_etag}
+            return part_etag
 
         futures = [executor.submit(copy_part, start) for start in range(0, size, step)]
         with _all_ended(futures):
             parts = [future.result() for future in futures]
-        return _complete(client, upload, parts, condition)
+        return upload.complete(parts)

@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from cloudmesh.storage import local_files
-from cloudmesh.storage.abc import Capabilities, Content, Entry, Reader, ServiceSettings, StorageABC, WriteMode
+from cloudmesh.storage.abc import (
+    Capabilities,
+    Content,
+    Entry,
+    Loaded,
+    Reader,
+    ReadRequest,
+    ServiceSettings,
+    StorageABC,
+    WriteMode,
+    WriteRequest,
+)
 from cloudmesh.storage.errors import (
     IsADirectory,
     NotADirectory,
@@ -21,11 +32,10 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudmesh.storage.providers.awss3 import copying, listing, metadata, reading, scanning, versions, writing
+from cloudmesh.storage.providers.awss3 import copying, listing, many, metadata, reading, scanning, versions, writing
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 from cloudmesh.storage.providers.awss3.conditions import Conditions
 from cloudmesh.storage.providers.awss3.directories import Directories
-from cloudmesh.storage.providers.awss3.faults import translated
 from cloudmesh.storage.providers.awss3.multipart import MIB
 from cloudmesh.storage.providers.awss3.removing import Removal
 
@@ -115,6 +125,9 @@ class S3Storage(StorageABC):
             return reading.read(self._bucket, path, begin, end, if_match or entry.etag)
         return reading.read(self._bucket, path, start, None if length is None else start + length, if_match)
 
+    def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
+        return many.read(self._bucket, requests, self._check_file)
+
     def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
         with self.open_read(path, if_match=if_match) as reader:
             entry = reader.entry
@@ -129,8 +142,7 @@ class S3Storage(StorageABC):
     def write(
         self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
     ) -> Entry:
-        self._check_file(path)
-        self._bucket.check_new(path)
+        self._check_new(path)
         condition = self._conditions.of_write(path, mode, if_match)
         try:
             return writing.write(self._bucket, path, content, condition)
@@ -139,6 +151,21 @@ class S3Storage(StorageABC):
         except Unavailable as error:
             self._bucket.explain(path, error)
             raise
+
+    def write_many(
+        self, requests: Iterable[WriteRequest | None]
+    ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
+        def condition(request: WriteRequest) -> Mapping[str, str]:
+            self._check_new(request.path)
+            return self._conditions.of_write(request.path, request.mode)
+
+        def failure(request: WriteRequest, error: StorageError) -> StorageError:
+            if isinstance(error, Unavailable):
+                self._bucket.explain(request.path, error)
+            sent = {"If-None-Match": "*"} if request.mode == "create" else {}
+            return self._conditions.failure(request.path, error, sent)
+
+        return many.write(self._bucket, requests, condition, failure)
 
     def remove(self, path: str) -> None:
         self._check_file(path)
@@ -215,8 +242,7 @@ class S3Storage(StorageABC):
         """List one key, then find out what the service's own behaviour and the bucket's state make possible."""
         bucket = self._bucket
         prefix = f"{bucket.root}/" if bucket.root else ""
-        with translated(self.name, bucket.name):
-            next(listing.pages(bucket.connection.client, bucket.name, prefix, one_level=False, limit=1))
+        next(listing.pages(bucket.connection.http, self.name, prefix, one_level=False, limit=1))
         with suppress(StorageError):
             self._conditions.honoured("")
         with suppress(StorageError):
@@ -224,6 +250,10 @@ class S3Storage(StorageABC):
 
     def close(self) -> None:
         self._bucket.close()
+
+    def _check_new(self, path: str) -> None:
+        self._check_file(path)
+        self._bucket.check_new(path)
 
     def _check_file(self, path: str) -> None:
         if not path:

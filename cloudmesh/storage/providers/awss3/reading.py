@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cloudmesh.storage import local_files
 from cloudmesh.storage.abc import CHUNK, Entry, Reader
 from cloudmesh.storage.errors import Unavailable
+from cloudmesh.storage.providers.awss3 import metadata
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 from cloudmesh.storage.providers.awss3.faults import NOT_PARTIAL, status_and_code, translate
 from cloudmesh.storage.providers.awss3.multipart import MIB
@@ -19,7 +20,7 @@ from cloudmesh.storage.providers.awss3.multipart import MIB
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
 
-RANGE = 16 * MIB
+RANGE = 32 * MIB
 """Bytes of one range of a download."""
 RANGES_AT_ONCE = 4
 
@@ -53,11 +54,26 @@ def read(bucket: Bucket, path: str, start: int, end: int | None, if_match: str |
                 except FileNotFoundError:
                     cause = translate(error, bucket.location(path), bucket.name)
                     raise bucket.missing(path, cause) from None
-    entry = bucket.entry(path, result.meta, result.attributes)
+    entry = _entry(bucket, path, result)
     bucket.match(entry, if_match)
     size = entry.size or 0
     end = size if end is None else min(end, size)
     return Reader(entry, _stream(bucket, path, result, start - result.range[0], end - start))
+
+
+def _entry(bucket: Bucket, path: str, result: GetResult) -> Entry:
+    meta = result.meta
+    etag = metadata.quoted(meta["e_tag"])
+    mtime = next((text for name, text in result.attributes.items() if name.lower() == "mtime"), None)
+    return Entry(
+        path,
+        size=meta["size"],
+        mtime_ns=metadata.parse_mtime(mtime),
+        changed_ns=metadata.nanoseconds(meta["last_modified"]),
+        etag=etag,
+        hashes=bucket.hashes(etag),
+        version=meta["version"],
+    )
 
 
 def _stream(bucket: Bucket, path: str, result: GetResult, skip: int, left: int) -> Iterator[bytes]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import html
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 
 from cloudmesh.storage.errors import NotFound, StorageError, Unsupported
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 from cloudmesh.storage.providers.awss3.faults import from_code
+from cloudmesh.storage.providers.awss3.multipart import SPACE, field
 
 BATCH = 1000
+_ERROR = re.compile(rb"<Error>(.*?)</Error>", re.DOTALL)
 
 
 class Removal:
@@ -21,10 +25,8 @@ class Removal:
 
     def one(self, path: str) -> None:
         """Remove a file; most services do not say whether there was one."""
-        import obstore
-
-        with self._bucket.translated(path):
-            obstore.delete(self._bucket.connection.store, self._bucket.key(path))
+        bucket = self._bucket
+        bucket.connection.http.request(bucket.location(path), "DELETE", bucket.key(path))
 
     def many(self, files: Iterable[str], check: Callable[[str], None]) -> Iterator[tuple[str, StorageError]]:
         """Remove files; yield those that could not be, or that ``check`` refuses, with the error."""
@@ -56,19 +58,19 @@ class Removal:
     def _together(self, batch: list[str]) -> Iterator[tuple[str, StorageError]]:
         bucket = self._bucket
         by_key = {bucket.key(path): path for path in batch}
-        request = {"Objects": [{"Key": key} for key in by_key], "Quiet": True}
+        objects = "".join(f"<Object><Key>{html.escape(key, quote=False)}</Key></Object>" for key in by_key)
+        request = f'<Delete xmlns="{SPACE}">{objects}<Quiet>true</Quiet></Delete>'.encode()
         try:
-            with bucket.translated(""):
-                answer = bucket.connection.client.delete_objects(Bucket=bucket.name, Delete=request)
+            answer = bucket.connection.http.request(bucket.location(""), "POST", query={"delete": ""}, body=request)
         except Unsupported:
             raise
         except StorageError as error:
             for path in batch:
                 yield path, type(error)(bucket.location(path), error.why, error.hint, retry_after=error.retry_after)
             return
-        for item in answer.get("Errors", []):
-            path = by_key[item["Key"]]
-            failure = from_code(item.get("Code", ""), bucket.location(path))
+        for item in _ERROR.findall(answer.body):
+            path = by_key[field(item, "Key")]
+            failure = from_code(field(item, "Code"), bucket.location(path))
             if not isinstance(failure, NotFound):
                 yield path, failure
 

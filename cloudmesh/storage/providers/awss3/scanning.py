@@ -12,7 +12,6 @@ from cloudmesh.storage.errors import Unavailable
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.providers.awss3 import listing, metadata
 from cloudmesh.storage.providers.awss3.bucket import Bucket
-from cloudmesh.storage.providers.awss3.faults import translated
 
 AHEAD_IN_DIRECTORY = 8
 """Directories of one parent that are asked for ahead of their turn."""
@@ -41,13 +40,9 @@ def scan(bucket: Bucket, prefix: str, *, recursive: bool) -> Iterator[Entry | No
 
 def _pages(bucket: Bucket, prefix: str, *, one_level: bool) -> Iterator[list[listing.Listed]]:
     subject = bucket.location(bucket.path(prefix.rstrip("/")))
-    pages = listing.pages(bucket.connection.client, bucket.name, prefix, one_level=one_level)
+    pages = listing.pages(bucket.connection.http, subject, prefix, one_level=one_level)
     last = ""
-    while True:
-        with translated(subject, bucket.name):
-            page = next(pages, None)
-        if page is None:
-            return
+    for page in pages:
         bucket.note_server(page.server)
         items = sorted(page.items, key=lambda item: item.key) if one_level else page.items
         for item in items if bucket.key_order else ():

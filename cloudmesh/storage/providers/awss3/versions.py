@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree
 
 from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.errors import NotFound
+from cloudmesh.storage.errors import NotFound, Unavailable
 from cloudmesh.storage.providers.awss3 import metadata
 from cloudmesh.storage.providers.awss3.bucket import Bucket
+from cloudmesh.storage.providers.awss3.multipart import field
 
 
 def versions(bucket: Bucket, path: str) -> list[Entry]:
     """Return them, newest first; NotFound where there are none."""
     key = bucket.key(path)
     found: list[Entry] = []
-    options: dict[str, Any] = {"Bucket": bucket.name, "Prefix": key}
+    query = {"versions": "", "prefix": key, "encoding-type": "url"}
     while True:
-        with bucket.translated(path):
-            answer = bucket.connection.client.list_object_versions(**options)
-        items = answer.get("Versions", [])
-        found += [_version(bucket, path, item) for item in items if item["Key"] == key]
+        body = bucket.connection.http.request(bucket.location(path), "GET", query=query).body
+        try:
+            answer = _Answer(body)
+            found += [_version(bucket, path, item) for item in answer.versions if item["Key"] == key]
+        except (ElementTree.ParseError, KeyError, ValueError):
+            raise Unavailable(bucket.location(path), "the service's list of versions cannot be read") from None
         # The key itself comes before all longer ones.
-        if not answer.get("IsTruncated") or any(item["Key"] != key for item in items):
+        if not answer.more or any(item["Key"] != key for item in answer.versions):
             break
-        options |= {"KeyMarker": answer["NextKeyMarker"], "VersionIdMarker": answer["NextVersionIdMarker"]}
+        query |= answer.more
     if not found:
         raise NotFound(bucket.location(path))
     return sorted(found, key=lambda entry: entry.changed_ns or 0, reverse=True)
 
 
-def _version(bucket: Bucket, path: str, item: Mapping[str, Any]) -> Entry:
+class _Answer:
+    """What an answer to ListObjectVersions tells: the versions, and the parameters that ask for more."""
+
+    def __init__(self, body: bytes) -> None:
+        root = ElementTree.fromstring(body)  # noqa: S314 - expat bounds the growth of entities
+        space = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
+        text = unquote_plus if root.findtext(f"{space}EncodingType") == "url" else str
+        self.versions: list[dict[str, str]] = []
+        for element in root.iter(f"{space}Version"):
+            item = {child.tag.removeprefix(space): child.text or "" for child in element}
+            self.versions.append({**item, "Key": text(item["Key"])})
+        self.more: dict[str, str] = {}
+        if root.findtext(f"{space}IsTruncated") == "true":
+            self.more = {
+                "key-marker": text(root.findtext(f"{space}NextKeyMarker") or ""),
+                "version-id-marker": root.findtext(f"{space}NextVersionIdMarker") or "",
+            }
+
+
+def _version(bucket: Bucket, path: str, item: dict[str, str]) -> Entry:
     etag = metadata.quoted(item.get("ETag"))
     return Entry(
         path,
-        size=item["Size"],
-        changed_ns=metadata.nanoseconds(item["LastModified"]),
+        size=int(item["Size"]),
+        changed_ns=metadata.parse_time(item["LastModified"]),
         etag=etag,
         hashes=bucket.hashes(etag),
         version=item["VersionId"],
@@ -44,6 +66,5 @@ def _version(bucket: Bucket, path: str, item: Mapping[str, Any]) -> Entry:
 
 def keeps_versions(bucket: Bucket) -> bool:
     """Tell whether versioning is on."""
-    with bucket.translated(""):
-        answer = bucket.connection.client.get_bucket_versioning(Bucket=bucket.name)
-    return bool(answer.get("Status") == "Enabled")
+    answer = bucket.connection.http.request(bucket.location(""), "GET", query={"versioning": ""})
+    return field(answer.body, "Status") == "Enabled"

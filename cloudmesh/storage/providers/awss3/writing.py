@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,79 +11,63 @@ from cloudmesh.storage.abc import Content, Entry
 from cloudmesh.storage.errors import SourceChanged
 from cloudmesh.storage.providers.awss3 import metadata, multipart
 from cloudmesh.storage.providers.awss3.bucket import Bucket
-from cloudmesh.storage.providers.awss3.multipart import MIB
+from cloudmesh.storage.providers.awss3.unfinished import LocalSource
 
 if TYPE_CHECKING:
-    from obstore import PutMode
-
-SMALL = MIB
-"""Up to here obstore sends a file, in a tenth of the time; its read timeout counts from the start of a request, so that
-more bytes might not get through a slow line in time. boto3's counts from the end of what is sent."""
+    from cloudmesh.storage.http_multi import Transfer
 
 
 def write(bucket: Bucket, path: str, content: Content, condition: Mapping[str, str]) -> Entry:
     """Store ``content`` under a condition of `Conditions.of_write`; errors as `StorageABC.write`."""
-    source = _Source(content, bucket.location(path))
-    if content.size is not None and content.size <= SMALL:
-        etag, version = _in_one(bucket, path, b"".join(source), content.mtime_ns, condition)
-    else:
-        etag, version = _in_parts(bucket, path, source, content, condition)
-    etag = metadata.quoted(etag)
-    return Entry(
-        path,
-        size=source.sent,
-        mtime_ns=content.mtime_ns,
-        etag=etag,
-        hashes=bucket.hashes(etag),
-        version=version,
-    )
-
-
-def _in_one(
-    bucket: Bucket, path: str, data: bytes, mtime_ns: int | None, condition: Mapping[str, str]
-) -> tuple[str | None, str | None]:
-    import obstore
-
-    mode: PutMode = "overwrite"
-    if "IfNoneMatch" in condition:
-        mode = "create"
-    elif "IfMatch" in condition:
-        mode = {"e_tag": condition["IfMatch"]}
-    attributes = {"Content-Type": metadata.content_type(path)}
-    if mtime_ns is not None:
-        attributes["mtime"] = metadata.mtime_text(mtime_ns)
-    with bucket.translated(path):
-        answer = obstore.put(
-            bucket.connection.store, bucket.key(path), data, attributes=attributes, mode=mode, use_multipart=False
-        )
-    return answer["e_tag"], answer["version"]
-
-
-def _in_parts(
-    bucket: Bucket, path: str, source: _Source, content: Content, condition: Mapping[str, str]
-) -> tuple[str | None, str | None]:
-    target = bucket.target(path)
-    attributes: dict[str, Any] = {"ContentType": metadata.content_type(path)}
-    if content.mtime_ns is not None:
-        attributes["Metadata"] = {"mtime": metadata.mtime_text(content.mtime_ns)}
+    http = bucket.connection.http
+    subject = bucket.location(path)
+    source = _Source(content, subject)
     sizes = multipart.part_sizes(content.size, equal=bucket.connection.equal_parts)
-    parts = multipart.regroup(source, sizes, bucket.location(path))
+    parts = multipart.regroup(source, sizes, subject)
     head = list(itertools.islice(parts, 2))
+    if len(head) == 2:
+        etag, version = multipart.send(
+            multipart.Object(http, subject, bucket.key(path), metadata.headers(path, content.mtime_ns), condition),
+            itertools.chain(_emptied(head), parts),
+            bucket.pool,
+            bucket.unfinished,
+            _local(content),
+        )
+        return _entry(bucket, path, source.sent, content.mtime_ns, etag, version)
     with bucket.translated(path):
-        if len(head) == 2:
-            answer = multipart.send(
-                bucket.connection.client,
-                target,
-                itertools.chain(head, parts),
-                bucket.pool,
-                attributes=attributes,
-                condition=condition,
-                unfinished=bucket.unfinished,
-            )
-        else:
-            body = io.BytesIO(b"".join(head))
-            answer = bucket.connection.client.put_object(**target, **attributes, **condition, Body=body)
-    return answer.get("ETag"), answer.get("VersionId")
+        transfer = put(bucket, path, b"".join(head), content.mtime_ns, condition)
+    answer = http.send(subject, transfer)
+    return stored(bucket, path, source.sent, content.mtime_ns, answer.headers)
+
+
+def put(
+    bucket: Bucket, path: str, data: bytes, mtime_ns: int | None, condition: Mapping[str, str], context: Any = None
+) -> Transfer:
+    """Return the request that stores a file in one piece; raises what botocore raises without credentials."""
+    sent = {**metadata.headers(path, mtime_ns), **condition}
+    return bucket.connection.http.transfer("PUT", bucket.key(path), headers=sent, body=data, context=context)
+
+
+def stored(bucket: Bucket, path: str, size: int, mtime_ns: int | None, answer: Mapping[str, str]) -> Entry:
+    """Return the file that the headers of the answer to `put` tell of."""
+    return _entry(bucket, path, size, mtime_ns, answer.get("etag"), answer.get("x-amz-version-id"))
+
+
+def _entry(bucket: Bucket, path: str, size: int, mtime_ns: int | None, etag: str | None, version: str | None) -> Entry:
+    etag = metadata.quoted(etag)
+    return Entry(path, size=size, mtime_ns=mtime_ns, etag=etag, hashes=bucket.hashes(etag), version=version)
+
+
+def _emptied(blocks: list[bytes]) -> Iterator[bytes]:
+    """Yield the blocks and keep none of them in memory."""
+    while blocks:
+        yield blocks.pop(0)
+
+
+def _local(content: Content) -> LocalSource | None:
+    if content.path is None or content.size is None or content.mtime_ns is None:
+        return None
+    return LocalSource(str(content.path.absolute()), content.size, content.mtime_ns)
 
 
 class _Source:
