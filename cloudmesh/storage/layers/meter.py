@@ -179,14 +179,22 @@ class Meter(Layer):
         yield from self._steps("remove_many", self.inner.remove_many(files))
 
     def _steps(self, primitive: str, steps: Iterator[T]) -> Iterator[T]:
-        """Yield what ``steps`` gives, counting the time inside it alone."""
-        end = object()
-        while True:
-            with self._timed(primitive, Count()):
-                step = next(steps, end)
-            if step is end:
-                return
-            yield step  # type: ignore[misc]
+        """Yield what ``steps`` gives, counting the time inside it alone; added up, as a step may cost less than that."""
+        clock = self._clock
+        seconds = 0.0
+        errors = 0
+        begin = clock()
+        try:
+            for step in steps:
+                seconds += clock() - begin
+                yield step
+                begin = clock()
+            seconds += clock() - begin
+        except StorageError:
+            errors = 1
+            raise
+        finally:
+            self._add(primitive, Count(errors=errors, seconds=seconds))
 
     @contextmanager
     def _timed(self, primitive: str, count: Count) -> Iterator[None]:

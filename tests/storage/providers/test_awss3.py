@@ -693,7 +693,7 @@ def test_many_files_of_every_name(storage: S3Storage, other: S3Storage) -> None:
             assert file.data == name.encode()
             with made.open_read(name) as reader:
                 assert file.entry == reader.entry
-            assert written[name] == replace(file.entry, changed_ns=None)
+            assert written[name] == file.entry._replace(changed_ns=None)
 
 
 def test_what_is_wrong_with_one_of_many(storage: S3Storage) -> None:

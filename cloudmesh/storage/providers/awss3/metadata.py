@@ -46,6 +46,7 @@ def nanoseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND * 1000
 
 
+@lru_cache(maxsize=1024)
 def parse_time(text: str) -> int | None:
     """Return a listing's time in ns since the epoch; None where it is not one."""
     try:

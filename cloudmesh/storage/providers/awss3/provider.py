@@ -205,7 +205,7 @@ class S3Storage(StorageABC):
             raise
         etag = metadata.quoted(etag)
         hashes = self._bucket.hashes(etag)
-        return replace(entry, path=destination, etag=etag, hashes=hashes, version=version, changed_ns=None)
+        return entry._replace(path=destination, etag=etag, hashes=hashes, version=version, changed_ns=None)
 
     def move_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> None:
         try:

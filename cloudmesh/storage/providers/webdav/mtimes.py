@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from dataclasses import replace
 
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import PermissionDenied, StorageError, Unavailable
@@ -99,10 +98,10 @@ class ModificationTimes:
         if mtime_ns is None:
             return entry, None
         if self._service.server.own_mtime:
-            return replace(entry, mtime_ns=mtime_ns // SECOND * SECOND), None
+            return entry._replace(mtime_ns=mtime_ns // SECOND * SECOND), None
         if not self.in_property:
             return entry, None
-        return replace(entry, mtime_ns=mtime_ns), mtime_property(mtime_ns, entry.size or 0, window)
+        return entry._replace(mtime_ns=mtime_ns), mtime_property(mtime_ns, entry.size or 0, window)
 
     def after_copy(self, original: Entry, url: str, window: Window) -> None:
         """Give the fresh copy at ``url`` its original's modification time where the service did not."""

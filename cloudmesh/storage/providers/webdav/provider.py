@@ -253,7 +253,7 @@ class WebdavStorage(StorageABC):
         except BaseException:
             discard(self._service, temporary)
             raise
-        return replace(entry, path=destination, etag=None, changed_ns=None)
+        return entry._replace(path=destination, etag=None, changed_ns=None)
 
     def move_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> None:
         self.check_path(destination)
