@@ -286,8 +286,9 @@ class Storage:
         Args:
             source: a directory or a file.
             destination: a directory.
-            name: of the job; without one, the same source and destination are the same job.
-            async_: return at once, and let a process of its own do it.
+            name: makes it a job, which `jobs` shows, pauses and resumes, and of which only one runs at a time.
+            async_: return at once, and let a process of its own do it, as a job; without a name, the same source and
+                destination are the same job.
             dryrun: only count, and estimate what the services charge for it.
             options: which files, what counts as the same, how fast.
 
@@ -300,7 +301,7 @@ class Storage:
         """
         origin, target = self._sync_sides(source, destination)
         entry = origin.service.stat(origin.path)
-        if dryrun:
+        if dryrun or not (name or async_):
             return self._transfer("sync", origin, target, True, dryrun, options)
         concerns_files_here = True
         if not self._services.is_location(source):

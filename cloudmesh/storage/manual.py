@@ -73,7 +73,7 @@ STORAGE = Command(
     --dryrun             change nothing, only count
     --yes                do not ask
     --force              replace a file that is in the way
-    --name=NAME          of the job
+    --name=NAME          make it a job of this name, of which only one runs at a time
     --async              return at once; the work goes on in a process of its own
     --interval=DURATION  from one look at the jobs to the next, such as 5s
     --older=DURATION     only jobs that ended so long ago, such as 7d
@@ -110,6 +110,7 @@ STORAGE = Command(
     --immutable             never replace a file that differs, but report it
     --backup-dir=DIRECTORY  on DESTINATION's service: where files go instead of being replaced or removed
     --links=WHICH           symbolic links of this computer: inside (those that stay in the tree), follow or skip
+    --cluster=ADDRESS       let a Dask cluster move the files: its scheduler, such as tls://head.example.org:8786
 
   A PATTERN fits the end of a path; with a slash before it, the whole path below SOURCE. * and ? stop at a slash, ** does
   not, [a-z] is one of these characters, {jpg,png} one of these texts, {{...}} a regular expression, and a slash at the

@@ -303,10 +303,17 @@ def test_follow_ends_with_the_job(storage: Storage, places: Path) -> None:
 # ---- in the foreground ----------------------------------------------------------------------------------------------
 
 
+def test_a_sync_in_the_foreground_without_a_name_is_no_job(storage: Storage, places: Path, tmp_path: Path) -> None:
+    assert isinstance(storage.sync(str(places), "tree"), Report)
+    assert read_tree(tmp_path / "one" / "tree") == FILES
+    assert list(storage.jobs.list()) == []
+
+
 def test_without_a_name_the_same_sync_is_the_same_job(storage: Storage, places: Path, tmp_path: Path) -> None:
-    for _ in range(2):
-        assert isinstance(storage.sync(str(places), "tree"), Report)
-    storage.sync(str(places), "other")
+    for destination in ("tree", "tree", "other"):
+        job = storage.sync(str(places), destination, async_=True)
+        assert isinstance(job, Job)
+        assert ended(storage, job.name).state == "done"
     assert len({one.name for one in storage.jobs.list()}) == 2
     assert read_tree(tmp_path / "one" / "tree") == FILES
 
