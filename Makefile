@@ -16,7 +16,7 @@ help:
 	@echo "make install      the package with all providers in $(VENV), and the command $(BIN)/cdir"
 	@echo "make demo         a virtual directory over local, S3 and WebDAV, on servers of this machine"
 	@echo "make test         all checks and tests, on real servers of this machine"
-	@echo "make benchmark    speeds and sizes, printed as tables"
+	@echo "make benchmark    speeds beside rclone and s5cmd, and sizes, printed as tables (half an hour)"
 	@echo "make conformance  the suite that every provider passes; its table goes to docs/conformance.md"
 	@echo "make manual       the part of README-vdir.md that the code itself says"
 	@echo "make lint, types, format, clean, dist, patch, minor, major, release"
@@ -40,7 +40,12 @@ $(VENV)/.servers: $(VENV)/.install
 	@$(PIP) --editable '.[all,servers]'
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.servers
+$(VENV)/.bench: $(VENV)/.servers
+	$(call say,installing what the benchmarks compare with and draw with)
+	@$(PIP) --editable '.[all,bench]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.bench
 	$(call say,installing the tools for tests)
 	@$(PIP) --editable '.[all,test]'
 	@touch $@
@@ -84,7 +89,9 @@ conformance: install-test
 manual: install
 	@$(BIN)/python deploy/manual.py
 
-benchmark: install-test
+benchmark: $(VENV)/.bench
+	$(call say,servers that come from Debian)
+	@deploy/install-system-packages
 	@set -e; for file in benchmarks/[a-z]*.py; do \
 		name=$$(basename "$$file" .py); echo "== benchmark: $$name"; $(BIN)/python -m "benchmarks.$$name"; \
 	done

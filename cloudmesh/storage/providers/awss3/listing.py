@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from cloudmesh.storage.providers.awss3.http import Http
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """One key of a listing, or with ``size`` None a common prefix (which ends in a slash)."""
 
     key: str
