@@ -75,9 +75,11 @@ class Command:
             return self._complain(error, (match.operation,), program)
 
     def help(self, argv: Sequence[str] = ()) -> str:
-        """Return the manual; where ``argv`` holds words of this command, only the usage of those."""
+        """Return the manual; where ``argv`` holds words of this command, only the usage and the options of those."""
         if found := self.usage.related([one for one in argv if not one.startswith("-")]):
-            return "Usage:\n" + "".join(f"  {one.line}\n" for one in found)
+            lines = "".join(f"  {one.line}\n" for one in found)
+            options = "".join(f"  {line}\n" for line in self.usage.described(found))
+            return f"Usage:\n{lines}" + (f"\nOptions:\n{options}" if options else "")
         return self.usage.manual.strip().removeprefix("::").strip("\n") + "\n"
 
     def _complain(self, error: UsageError, operations: Sequence[Operation], program: str) -> int:

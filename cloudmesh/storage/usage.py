@@ -136,6 +136,13 @@ class Usage:
         complete = [one for one in found if len(one.words) == best]
         return tuple(complete or found)
 
+    def described(self, operations: Sequence[Operation]) -> list[str]:
+        """Return the manual's lines about the options that these operations take, one below the other."""
+        found = re.findall(r"^ +((--[\w-]+)(?:=\S+)?) {2,}(.+)$", self.manual, re.MULTILINE)
+        taken = [(option, text) for option, name, text in found if any(one.takes(name) for one in operations)]
+        width = max((len(option) for option, _ in taken), default=0)
+        return [f"{option:{width}}  {text}" for option, text in taken]
+
     def _operation(self, line: str) -> Operation:
         pattern = line.removeprefix(self.name)
         if SHORTCUT in pattern:
