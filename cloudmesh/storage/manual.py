@@ -61,9 +61,10 @@ STORAGE = Command(
   so is SOURCE of sync where it names no service, and DESTINATION of sync where only SOURCE names one. Copying a
   directory brings what is in it to DESTINATION. Files that are the same already are skipped.
 
-  A sync is a job: it cannot run twice at once, on whatever computers. After a restart `storage jobs resume` lets all
-  interrupted jobs go on in the background, and `storage run` in the foreground; with NAME they also take up a job that
-  was paused or cancelled, or has failed. What was done is not done again. `storage clean` forgets jobs that have ended.
+  A sync with --name or --async is a job: it cannot run twice at once, on whatever computers. After a restart `storage
+  jobs resume` lets all interrupted jobs go on in the background, and `storage run` in the foreground; with NAME they
+  also take up a job that was paused or cancelled, or has failed. What was done is not done again. `storage clean`
+  forgets jobs that have ended.
 
   Options:
     --storage=SERVICE    the service that a path without one is on
