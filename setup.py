@@ -16,6 +16,7 @@ others = {
     "postgresql": ["psycopg[binary]>=3.2"],
     "keyring": ["keyring>=25"],
     "vault-ssh": ["cryptography[ssh]>=43"],
+    "cluster": ["distributed>=2024.12"],  # brings the dask of its own version, and the command of that name
 }
 everything = [requirement for extra in (families | others).values() for requirement in extra]
 # What deploy/servers.py starts; the other servers are Debian's, see deploy/install-system-packages.
@@ -85,6 +86,7 @@ setup(
             "pyrage-stubs",
             "ruff>=0.9",
             "trustme",
+            "dask>=2024.12",  # with distributed, of the extra cluster
             "types-psutil",
             "types-pycurl",
             "types-PyYAML",

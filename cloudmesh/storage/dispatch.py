@@ -5,8 +5,11 @@ Exit codes: 0 done, 1 failed, 2 typed wrongly, 130 interrupted, 141 nobody reads
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from cloudmesh.storage.transfer.events import Event, Observer
 
 INTERRUPTED = 130
+_PATIENCE_S = 3.0
+_told = threading.Event()
 NOBODY_READS = 141
 LOGGERS = ("cloudmesh.storage", "cloudmesh.vdir", "cloudmesh.cdir")
 
@@ -125,6 +130,28 @@ class Command:
             return int(printed.failed)
 
 
+def end_soon_when_interrupted() -> None:
+    """Let Ctrl-C end this process within seconds, for programs that do one command and end.
+
+    As ever it raises KeyboardInterrupt, and what is under way ends in good order; but a thread in a call to a service
+    that is slow or does not answer is not waited for longer than `_PATIENCE_S`.
+    """
+
+    def end() -> None:
+        time.sleep(_PATIENCE_S)
+        if not _told.is_set():
+            _say("interrupted")
+        os._exit(INTERRUPTED)
+
+    def interrupted(number: int, frame: object) -> None:
+        signal.signal(number, signal.default_int_handler)
+        threading.Thread(target=end, daemon=True).start()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupted)
+
+
 def guarded(run: Callable[[], int], traceback: bool = False) -> int:
     """Return what ``run()`` returns, or after any failure the exit code that tells it; one line on stderr.
 
@@ -135,6 +162,7 @@ def guarded(run: Callable[[], int], traceback: bool = False) -> int:
     try:
         return run()
     except KeyboardInterrupt:
+        _told.set()
         _say("\ninterrupted" if sys.stderr.isatty() else "interrupted")  # there ^C stands on the line already
         return INTERRUPTED
     except NobodyReads:

@@ -59,6 +59,13 @@ class StorageError(Exception):
         return f"{text} ({self.hint})" if self.hint else text
 
 
+def internal_error(subject: str, error: BaseException) -> StorageError:
+    """Return the error that tells of one that nobody expected, so that it ends one file and not the rest."""
+    told = StorageError(subject, f"internal error: {type(error).__name__}")
+    told.__cause__ = error
+    return told
+
+
 class NotFound(StorageError):
     sentence = "not found"
 

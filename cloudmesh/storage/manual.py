@@ -96,7 +96,7 @@ STORAGE = Command(
   Transfer options:
     --include=PATTERN...    only files that a pattern fits; may be repeated
     --exclude=PATTERN...    no files that a pattern fits; may be repeated
-    --filter-from=FILE      rules, one a line: + PATTERN or - PATTERN; the first that fits decides, ! forgets those above
+    --filter-from=FILE      rules, one a line: + PATTERN or - PATTERN; the first that fits decides, ! forgets all above
     --max-size=SIZE         only files of at most so much, such as 100K, 10M or 1.5GiB
     --min-size=SIZE         only files of at least so much
     --newer=TIME            only files modified since, such as 2026-01-31, 2026-01-31T18:00, 36h or 7d
@@ -113,12 +113,16 @@ STORAGE = Command(
     --links=WHICH           symbolic links of this computer: inside (those that stay in the tree), follow or skip
     --cluster=ADDRESS       let a Dask cluster move the files: its scheduler, such as tls://head.example.org:8786
 
-  A PATTERN fits the end of a path; with a slash before it, the whole path below SOURCE. * and ? stop at a slash, ** does
-  not, [a-z] is one of these characters, {jpg,png} one of these texts, {{...}} a regular expression, and a slash at the
-  end means a directory with all that is in it. These are the rules of rclone:
+  A PATTERN fits the end of a path; with a slash before it, the whole path below SOURCE. * and ? stop at a slash, **
+  does not, [a-z] is one of these characters, {jpg,png} one of these texts, {{...}} a regular expression, and a slash
+  at the end means a directory with all that is in it. These are the rules of rclone:
     without temporary files and any directory called cache:  --exclude='*.tmp' --exclude='cache/'
     pictures alone, wherever they are:                       --include='*.{jpg,png}'
     only what is in the directory 2026 at the top:           --include='/2026/**'
+
+  With --cluster the workers of a Dask cluster move the files. They need this package in the same version. Each opens
+  both services from its own configuration and vault; what a worker lacks is sent to it over tls:// alone. A service of
+  kind local must be a directory that all of them share, and paths of this computer cannot take part.
 
   Every command also takes --output=FORMAT, --traceback, --quiet (no progress) and --progress=SECONDS: in place of bars
   a line of progress on standard error so often (with --output=json a JSON object), on a terminal and elsewhere.

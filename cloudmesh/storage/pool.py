@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -12,6 +13,9 @@ from cloudmesh.storage.errors import StorageError
 
 DEFAULT_PARALLEL = 16
 """Files under way at once, where the user does not say; more did not move 4 KiB files faster on two cores."""
+
+GRACE_S = 1.5
+"""How long what is under way may take to end by itself after an interruption, so that it leaves nothing behind."""
 
 _SMALL = 1 << 20
 _DISK_PARALLEL = 2
@@ -48,7 +52,8 @@ def run_parallel(
 
     The stream of tasks is read only a little ahead of the work, and results come in the caller's thread, so that what
     follows a result needs no lock. Any other exception, one raised by ``tasks``, and the end of this iterator before
-    its time, end the run: tasks not yet begun are dropped, those under way are waited for.
+    its time, end the run: tasks not yet begun are dropped, those under way are waited for; after an interruption, or
+    where nobody wants the results any longer, only for `GRACE_S`.
 
     Args:
         work: called on several threads at once.
@@ -88,6 +93,7 @@ def run_parallel(
             raise result.error
         yield task, result
 
+    interrupted = True
     try:
         for task in tasks:
             if task is not None:
@@ -99,12 +105,22 @@ def run_parallel(
             yield from finished(wait=under_way >= 2 * threads_wanted)
         while under_way:
             yield from finished(wait=True)
+        interrupted = False
+    except Exception:
+        interrupted = False
+        raise
     finally:
         stopped.set()
         for _ in threads:
             todo.put(None)
-        for thread in threads:
-            thread.join()
+        join(threads, GRACE_S if interrupted else None)
+
+
+def join(threads: Iterable[threading.Thread], seconds: float | None = None) -> None:
+    """Wait for the end of all threads, so many seconds at most."""
+    end = None if seconds is None else time.monotonic() + seconds
+    for thread in threads:
+        thread.join(None if end is None else max(0.0, end - time.monotonic()))
 
 
 def _run_serial(

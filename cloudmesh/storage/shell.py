@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, Protocol
 
-from cloudmesh.storage.dispatch import Command, completions, guarded
+from cloudmesh.storage.dispatch import Command, completions, end_soon_when_interrupted, guarded
 from cloudmesh.storage.errors import UsageError
 
 
@@ -40,6 +40,7 @@ def command(spec: Runnable) -> Callable[[Any, str], None]:
 
     def do(shell: Any, line: str) -> None:
         if typed is not None:
+            end_soon_when_interrupted()
             raise SystemExit(spec.run(typed))
         guarded(lambda: spec.run(_split(spec.name, line)))
 

@@ -179,7 +179,7 @@ class Meter(Layer):
         yield from self._steps("remove_many", self.inner.remove_many(files))
 
     def _steps(self, primitive: str, steps: Iterator[T]) -> Iterator[T]:
-        """Yield what ``steps`` gives, counting the time inside it alone; added up, as a step may cost less than that."""
+        """Yield what ``steps`` gives, counting the time inside it alone: added up, as a step may cost less."""
         clock = self._clock
         seconds = 0.0
         errors = 0

@@ -93,6 +93,7 @@ class LocalStorage(StorageABC):
         """
         super().__init__(settings)
         self._links = links
+        self._unfinished: set[str] = set()
         base = str(settings.credentials.get("directory") or "")
         below = settings.root
         if base and (os.path.isabs(below) or below.startswith("~")):
@@ -116,6 +117,11 @@ class LocalStorage(StorageABC):
             # room for a temporary file of the longest name of ours beside any file
             path_max_bytes=_PATH_MAX - len(os.fsencode(self._root)) - 64,
         )
+
+    @property
+    def directory(self) -> str:
+        """The real path of the root; it need not exist."""
+        return self._root
 
     def stat(self, path: str) -> Entry:
         if not path:
@@ -476,11 +482,19 @@ class LocalStorage(StorageABC):
         temporary = str(temporary_beside(Path(target)))
         with translated(self.location(path)):
             file = self._open_new(path, temporary, permissions)
+        self._unfinished.add(temporary)
         try:
             yield temporary, file
         finally:
+            self._unfinished.discard(temporary)
             os.close(file)
             with suppress(OSError):  # after a rename it is not there; a second failure must not hide the first
+                os.unlink(temporary)
+
+    def drop_unfinished(self) -> None:
+        """Remove the temporary files of large writes that still go on and will not be waited for; they then fail."""
+        for temporary in list(self._unfinished):
+            with suppress(OSError):
                 os.unlink(temporary)
 
     def _open_new(self, path: str, temporary: str, permissions: int) -> int:

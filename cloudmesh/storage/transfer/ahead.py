@@ -10,6 +10,8 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Generic, Self, TypeVar
 
+from cloudmesh.storage.pool import GRACE_S, join
+
 T = TypeVar("T")
 
 PATIENCE_S = 0.005
@@ -96,7 +98,8 @@ class Ahead(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._handover.refuse()
-        self._thread.join()
+        # after an interruption it may still wait for an answer of a service: then it ends with the process
+        join([self._thread], None if kind is None or issubclass(kind, Exception) else GRACE_S)
 
     def __iter__(self) -> Iterator[T | None]:
         """Yield the items, and None where the next one is not there yet; raise what the iterator raised."""

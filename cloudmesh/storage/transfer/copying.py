@@ -7,17 +7,17 @@ expected or that the source reports; what the destination reports afterwards is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Content, Entry, Reader, StorageABC, WriteMode
 from cloudmesh.storage.digest import COMPUTABLE, strongest
 from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import ChecksumMismatch, StorageError
+from cloudmesh.storage.errors import ChecksumMismatch, StorageError, internal_error
 from cloudmesh.storage.transfer.ahead import Handover
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
+from cloudmesh.storage.transfer.threads import Threads
 
 _PIECES_WAITING = 8
 """Pieces that were read and wait to be sent to one of several services."""
@@ -61,10 +61,13 @@ def copy_file(
         observer(Event("moved", name, made.size or 0))
         return made
     if isinstance(source, Disk):
-        return destination.write(target, _of_disk(source, entry, observer), mode=mode)
+        sent = _Digests(_reported_by(destination, entry))
+        made = destination.write(target, _of_disk(source, entry, observer, sent), mode=mode)
+        _check_arrived(destination, made, sent)
+        return made
     with _Relay(source, entry, observer, expected_sha256, _reported_by(destination, entry)) as relay:
         made = destination.write(target, relay.content, mode=mode)
-        _check_arrived(destination, made, relay)
+        _check_arrived(destination, made, relay.sent)
         return made
 
 
@@ -87,8 +90,8 @@ def copy_to_many(
 ) -> list[Entry | StorageError]:
     """Copy one file to several services, reading it once.
 
-    A service that fails does not stop the others; the slowest sets the pace. What one service takes cannot be given to
-    it a second time, so a failure may be of a kind that trying again, alone, would mend.
+    A service that fails, in whatever way, does not stop the others; the slowest sets the pace. What one service takes
+    cannot be given to it a second time, so a failure may be of a kind that trying again, alone, would mend.
 
     Args:
         source: where it is.
@@ -103,36 +106,46 @@ def copy_to_many(
     Raises:
         StorageError: the file cannot be opened.
     """
-    with _Relay(source, entry, observer, expected_sha256, ()) as relay:
+    reported = {name for target in targets for name in _reported_by(target.service, entry)}
+    with _Relay(source, entry, observer, expected_sha256, reported) as relay:
         handovers: list[Handover[bytes]] = [Handover(_PIECES_WAITING) for _ in targets]
 
-        def send(place: int) -> Entry | StorageError:
+        results: list[Entry | StorageError] = [StorageError("")] * len(targets)
+
+        def send(place: int) -> None:
             target, handover = targets[place], handovers[place]
             content = Content.of_stream(
                 (piece for piece in handover if piece is not None), relay.content.size, relay.content.mtime_ns
             )
             try:
-                return target.service.write(target.path, content, mode=target.mode)
+                made = target.service.write(target.path, content, mode=target.mode)
+                _check_arrived(target.service, made, relay.sent)
+                results[place] = made
             except StorageError as error:
-                return error
+                results[place] = error
+            except BaseException as error:  # told, not lost in the thread
+                results[place] = internal_error(target.service.location(target.path), error)
             finally:
                 handover.refuse()
 
-        with ThreadPoolExecutor(len(targets), thread_name_prefix="spread") as threads:
-            sending = [threads.submit(send, place) for place in range(len(targets))]
-            failure: BaseException | None = None
-            try:
-                for piece in relay.content.open():
-                    taken = [handover.put(piece) for handover in handovers]
-                    if not any(taken):
-                        break
-            except BaseException as error:
-                failure = error
-            for handover in handovers:
-                handover.end(failure)
-            if failure is not None and not isinstance(failure, StorageError):
-                raise failure
-            return [one.result() for one in sending]
+        sending: Threads[int] = Threads(len(targets), send)
+        for place in range(len(targets)):
+            sending.submit(place)
+        failure: BaseException | None = None
+        try:
+            for piece in relay.content.open():
+                taken = [handover.put(piece) for handover in handovers]
+                if not any(taken):
+                    break
+        except BaseException as error:
+            failure = error
+        for handover in handovers:
+            handover.end(failure)
+        if failure is not None and not isinstance(failure, StorageError):
+            sending.give_up()
+            raise failure
+        sending.finish()
+        return results
 
 
 def _reported_by(destination: StorageABC, entry: Entry) -> tuple[str, ...]:
@@ -144,29 +157,53 @@ def _reported_by(destination: StorageABC, entry: Entry) -> tuple[str, ...]:
     return () if algorithm is None else (algorithm,)
 
 
-def _check_arrived(destination: StorageABC, made: Entry, relay: _Relay) -> None:
+def _check_arrived(destination: StorageABC, made: Entry, sent: _Digests) -> None:
     """Compare what the service reports of the new file with what was sent.
 
     Raises:
         ChecksumMismatch: it is not that; the file is removed.
     """
-    if any(made.hashes.get(name, digest) != digest for name, digest in relay.digests().items()):
+    if any(made.hashes.get(name, digest) != digest for name, digest in sent.found.items()):
         with suppress(StorageError):
             destination.remove(made.path)
         raise ChecksumMismatch(destination.location(made.path), "other bytes arrived than were sent")
 
 
-def _of_disk(source: Disk, entry: Entry, observer: Observer) -> Content:
+def _of_disk(source: Disk, entry: Entry, observer: Observer, sent: _Digests) -> Content:
     """The content of a local file; refused by its reader or by its size if it changes meanwhile."""
     name = source.location(entry.path)
 
     def pieces() -> Iterator[bytes]:
         with source.open_read(entry.path, if_match=entry.etag) as reader:
-            for piece in reader:
+            for piece in sent.of(reader):
                 yield piece
                 observer(Event("moved", name, len(piece)))
 
     return Content(open=pieces, size=entry.size, mtime_ns=entry.mtime_ns, path=source.path_of(entry.path))
+
+
+class _Digests:
+    """The hashes of bytes as they pass.
+
+    Args:
+        algorithms: which.
+
+    Attributes:
+        found: algorithm to lower-case hex, once all bytes have passed.
+    """
+
+    def __init__(self, algorithms: Iterable[str]) -> None:
+        self._algorithms = sorted(set(algorithms))
+        self.found: dict[str, str] = {}
+
+    def of(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the pieces."""
+        states = {name: hashlib.new(name, usedforsecurity=False) for name in self._algorithms}
+        for piece in pieces:
+            for state in states.values():
+                state.update(piece)
+            yield piece
+        self.found = {name: state.hexdigest() for name, state in states.items()}
 
 
 class _Relay:
@@ -181,6 +218,10 @@ class _Relay:
         observer: hears of the bytes read.
         expected_sha256: what the bytes must be.
         algorithms: hashes that are wanted of the bytes, beside those that the source reports.
+
+    Attributes:
+        content: what is to be written.
+        sent: the hashes of all bytes, once they were read to their end.
     """
 
     def __init__(
@@ -189,7 +230,7 @@ class _Relay:
         entry: Entry,
         observer: Observer,
         expected_sha256: str | None,
-        algorithms: Sequence[str],
+        algorithms: Iterable[str],
     ) -> None:
         self._source = source
         self._entry = entry
@@ -199,17 +240,12 @@ class _Relay:
         self._expected = {name: digest for name, digest in opened.hashes.items() if name in COMPUTABLE}
         if expected_sha256 is not None:
             self._expected = {"sha256": expected_sha256}
-        self._algorithms = {*self._expected, *algorithms}
-        self._digests: dict[str, str] = {}
+        self.sent = _Digests((*self._expected, *algorithms))
         self.content = Content(
             open=self._pieces,
             size=entry.size if entry.size is not None else opened.size,
             mtime_ns=entry.mtime_ns if entry.mtime_ns is not None else opened.mtime_ns,
         )
-
-    def digests(self) -> dict[str, str]:
-        """Return the hashes of all bytes, once they were read to their end."""
-        return self._digests
 
     def __enter__(self) -> _Relay:
         return self
@@ -221,14 +257,10 @@ class _Relay:
     def _pieces(self) -> Iterator[bytes]:
         reader = self._reader or self._source.open_read(self._entry.path, if_match=self._entry.etag)
         self._reader = None
-        states = {name: hashlib.new(name, usedforsecurity=False) for name in self._algorithms}
         name = self._source.location(self._entry.path)
         with reader:
-            for piece in reader:
-                for state in states.values():
-                    state.update(piece)
+            for piece in self.sent.of(reader):
                 yield piece
                 self._observer(Event("moved", name, len(piece)))
-        self._digests = {algorithm: state.hexdigest() for algorithm, state in states.items()}
-        if any(self._digests[algorithm] != digest for algorithm, digest in self._expected.items()):
+        if any(self.sent.found[algorithm] != digest for algorithm, digest in self._expected.items()):
             raise ChecksumMismatch(name, "its bytes are not those that they should be")

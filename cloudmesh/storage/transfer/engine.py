@@ -1,8 +1,9 @@
 """Doing a plan: many small files at once, large ones in threads, removals last; what goes wrong does not stop the rest.
 
 The plan is made in a thread of its own, so that listing and moving overlap. Small files go through `copy_small` in the
-caller's thread; everything else (large files, comparisons that cost a request, empty directories) goes to worker
-threads. Whatever thread ends a step counts it, tells of it and notes it in the journal, under one lock.
+caller's thread; everything else (large files, comparisons that cost a request, empty directories, small files that
+arrived damaged or were changed meanwhile) goes to worker threads. Whatever thread ends a step counts it, tells of it
+and notes it in the journal, under one lock.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import BoundedSemaphore, RLock
@@ -20,23 +20,28 @@ from cloudmesh.storage.abc import SMALL, Entry, StorageABC
 from cloudmesh.storage.errors import (
     AlreadyExists,
     ChecksumMismatch,
+    IsADirectory,
+    NotADirectory,
     PreconditionFailed,
     Refused,
     SourceChanged,
     StorageError,
+    internal_error,
 )
 from cloudmesh.storage.pool import threads_for
+from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.storage.transfer.ahead import PATIENCE_S, Ahead
 from cloudmesh.storage.transfer.breaker import Breaker
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
-from cloudmesh.storage.transfer.journal import Journal
+from cloudmesh.storage.transfer.journal import Journal, mark
 from cloudmesh.storage.transfer.options import NO_OPTIONS, TransferOptions
 from cloudmesh.storage.transfer.plan import Action, Plan, Step
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.storage.transfer.same import Comparison
 from cloudmesh.storage.transfer.small import SmallCopy, copy_small
 from cloudmesh.storage.transfer.surplus import Backup, check_surplus, remove_surplus
+from cloudmesh.storage.transfer.threads import Threads
 
 _LOG = logging.getLogger(__name__)
 _AHEAD = 2000
@@ -50,10 +55,11 @@ _BATCH = 500
 _BUNDLE = 100
 _NOTHING_TO_DO: dict[Action, Literal["skipped", "surplus"]] = {"skip": "skipped", "remove": "surplus"}
 
-End = Entry | StorageError | Literal["copy", "skipped", "made", "surplus"]
+End = Entry | StorageError | Literal["copy", "skipped", "made", "surplus", "left"]
 """How a step ended: the new file, why there is none, or a word for what needs no more to be said.
 
-``copy`` is what a dry run would do; ``made`` a directory; ``surplus`` is kept to be removed at the end.
+``copy`` is what a dry run would do; ``made`` a directory; ``surplus`` is kept to be removed at the end; ``left`` was
+not tried, because the run ends early.
 """
 
 
@@ -89,6 +95,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self._report = Report(self.action, dryrun=self.dryrun)
+        self._tell = nobody if self.dryrun else self.observer
         self._comparison = Comparison.from_options(self.options)
         # what is skipped may also only be newer, or as long
         self._skips_what_is_same = not (self.options.update or self.options.size_only)
@@ -100,10 +107,16 @@ class Run:
         self._why_ended: StorageError | None = None
         self._plan_error: StorageError | None = None
         self._surplus = 0
-        self._surplus_keys: list[bytes] = []
-        self._within = self.source is self.destination and self.source.capabilities.server_copy
-        # a source that is written to in this moment may change again without its time telling
-        self._fresh_ns = max(_FRESH_NS, 2 * (self.source.capabilities.mtime_precision_ns or 0))
+        self._surplus_files: list[tuple[bytes, int]] = []
+        self._interrupted = False
+        # a mirror removes files that lie where directories have to be, and the other way round, but only at its end
+        self._makes_way = self.options.delete and isinstance(self.plan, Plan) and not self.dryrun
+        self._blocked: list[tuple[Step, StorageError]] = []
+        # a copy on the service's own side is a call a file; on the disk that costs more than reading and writing
+        same = self.source is self.destination and not self.source.immediate
+        self._within = same and self.source.capabilities.server_copy
+        # a file that was written to shortly before it is read may change again without its time telling
+        self._settled_ns = time.time_ns() - max(_FRESH_NS, 2 * (self.source.capabilities.mtime_precision_ns or 0))
 
     def execute(self) -> Report:
         """Do it, and return the counts and what failed.
@@ -116,12 +129,16 @@ class Run:
             if self.journal is not None:
                 stack.enter_context(self.journal)
             self._do(self._to_do(stack.enter_context(Ahead(self.plan, _AHEAD, _BUNDLE))))
-            if self._plan_error is not None:
-                raise self._plan_error
             if self._why_ended is not None:
                 self._report.fail("", self._why_ended)
-            if self.options.delete and isinstance(self.plan, Plan) and self.journal is not None:
-                self._remove_surplus(self.plan, self.journal)
+            way_made = False
+            try:
+                if self._plan_error is not None:
+                    raise self._plan_error
+                if self.options.delete and isinstance(self.plan, Plan) and self.journal is not None:
+                    way_made = self._remove_surplus(self.plan, self.journal)
+            finally:
+                self._end_blocked(way_made)
         return self._report
 
     def _to_do(self, steps: Iterable[Step | None]) -> Iterator[Step | None]:
@@ -132,32 +149,47 @@ class Run:
                     yield None
                     continue
                 if self._must_end():
-                    return
+                    break
                 if step.action in _NOTHING_TO_DO:
                     self._ended(step, _NOTHING_TO_DO[step.action])
-                elif step.action != "copy" or self._may_begin(step):
-                    yield step
+                elif step.action == "copy" and not self._may_begin(step):
+                    break
                 else:
-                    return
+                    if step.action != "make_dir":
+                        self._tell(Event("planned", self.source.location(step.source.path), step.source.size or 0))
+                    yield step
         except StorageError as error:  # what is under way is not to be lost for it
             self._plan_error = error
-        self.observer(Event("planned_all", ""))
+        self._tell(Event("planned_all"))
 
     def _do(self, steps: Iterator[Step | None]) -> None:
         """Do the steps, each of which is then `_ended`."""
         threads = self.parallel or threads_for((self.source.settings.kind, self.destination.settings.kind), _LARGE)
-        workers = ThreadPoolExecutor(threads, thread_name_prefix="transfer")
+        workers = Threads(threads, self._work)
+
+        def ended(file: SmallCopy, result: Entry | StorageError) -> None:
+            if isinstance(result, (ChecksumMismatch, PreconditionFailed, SourceChanged)):
+                self._hand_over(workers, file.context)
+            else:
+                self._ended(file.context, result)
+
         try:
             small = self._small(steps, workers)
-            for file, _, result in copy_small(small, self.source, [self.destination], self._unread):
-                self._ended(file.context, result)
-            workers.shutdown()
-        finally:
-            workers.shutdown(cancel_futures=True)
+            for file, _, result in copy_small(small, self.source, [self.destination], ended):
+                ended(file, result)
+            workers.finish()
+        except BaseException:
+            self._interrupted = True
+            if self.journal is not None:
+                self.journal.write()
+            workers.give_up()
+            if isinstance(self.destination, LocalStorage):  # what is downloaded natively does not hear of it
+                self.destination.drop_unfinished()
+            raise
 
     # ---- handing out: in the thread that reads small files ----------------------------------------------------------
 
-    def _small(self, steps: Iterable[Step | None], workers: ThreadPoolExecutor) -> Iterator[SmallCopy | None]:
+    def _small(self, steps: Iterable[Step | None], workers: Threads[Step]) -> Iterator[SmallCopy | None]:
         """Yield the small files to copy; give everything else to the workers."""
         for step in steps:
             if step is None:
@@ -165,14 +197,22 @@ class Run:
             elif step.action == "copy" and self._is_for_batch(step):
                 yield SmallCopy(step.source, ((0, step.destination),), context=step)
             else:
-                with self._lock:
-                    self._working += 1
-                workers.submit(self._work, step)
+                self._hand_over(workers, step)
                 while self._working > _AHEAD:
                     yield None
                     time.sleep(PATIENCE_S)
 
+    def _hand_over(self, workers: Threads[Step], step: Step) -> None:
+        with self._lock:
+            self._working += 1
+        workers.submit(step)
+
     def _must_end(self) -> bool:
+        """Tell whether no further step may be begun."""
+        return self._is_given_up() or self._why_ended is not None
+
+    def _is_given_up(self) -> bool:
+        """Tell whether not even those steps may be begun that were handed out."""
         if self._breaker.tripped is not None:
             self._why_ended = Refused(
                 "", f"given up, other files were not tried: {self._breaker.tripped.why}", "run it again to go on"
@@ -187,12 +227,13 @@ class Run:
         """Count a file that is to be copied; tell whether the user's limit leaves room for it."""
         size = step.source.size or 0
         limit = self.options.max_transfer
-        if limit is not None and self._begun_bytes + size > limit:
-            self._why_ended = Refused("--max-transfer", f"the limit of {limit} bytes is reached, other files are left")
-            return False
-        self._begun_bytes += size
-        if not self.dryrun:
-            self.observer(Event("planned", self.source.location(step.source.path), size))
+        with self._lock:
+            if limit is not None and self._begun_bytes + size > limit:
+                self._why_ended = Refused(
+                    "--max-transfer", f"the limit of {limit} bytes is reached, other files are left"
+                )
+                return False
+            self._begun_bytes += size
         return True
 
     def _is_for_batch(self, step: Step) -> bool:
@@ -201,24 +242,22 @@ class Run:
             return False
         return step.replaces is None or not (self.options.immutable or self.backup)
 
-    def _unread(self, file: SmallCopy, error: StorageError) -> None:
-        self._ended(file.context, error)
-
     # ---- single files: in the workers' threads ----------------------------------------------------------------------
 
     def _work(self, step: Step) -> None:
-        end: End | None
-        try:
-            end = None if self._must_end() else self._by_itself(step)
-        except StorageError as error:
-            end = error
-        except BaseException as error:  # told, not lost in the thread
-            end = StorageError(self.source.location(step.source.path), f"internal error: {type(error).__name__}")
-            end.__cause__ = error
+        end: End = "left" if self._is_given_up() else self._tried(step)
         with self._lock:
             self._working -= 1
-            if end is not None:
+            if end != "left":
                 self._ended(step, end)
+
+    def _tried(self, step: Step) -> End:
+        try:
+            return self._by_itself(step)
+        except StorageError as error:
+            return error
+        except BaseException as error:  # told, not lost in the thread
+            return internal_error(self.source.location(step.source.path), error)
 
     def _by_itself(self, step: Step) -> End:
         if step.action == "make_dir":
@@ -229,14 +268,14 @@ class Run:
             if self._comparison.skips(self.source, step.source, self.destination, step.replaces):
                 return "skipped"
             if not self._may_begin(step):
-                return "skipped"
+                return "left"
         if step.replaces is not None and self.options.immutable:
             raise AlreadyExists(self.destination.location(step.destination), "it differs, and --immutable keeps it")
         if self.dryrun:
             return "copy"
         if step.replaces is not None and self.backup is not None:
             self.backup.keep(step.replaces.path)
-        self.observer(Event("started", self.source.location(step.source.path), step.source.size or 0))
+        self._tell(Event("started", self.source.location(step.source.path), step.source.size or 0))
         if (step.source.size or _LARGE) < _LARGE:
             return self._copied(step)
         with self._large:
@@ -247,7 +286,7 @@ class Run:
         entry = step.source
         for left in reversed(range(_TRIES)):
             try:
-                return copy_file(self.source, entry, self.destination, step.destination, observer=self.observer)
+                return copy_file(self.source, entry, self.destination, step.destination, observer=self._moved)
             except ChecksumMismatch:
                 if not left:
                     raise
@@ -257,59 +296,72 @@ class Run:
                 entry = self.source.stat(entry.path)
         raise AssertionError("the last try returns or raises")
 
+    def _moved(self, event: Event) -> None:
+        """Tell of bytes moved; or end the copying of a file here, between two pieces, where nobody waits for it."""
+        if self._interrupted:
+            raise Refused(event.name, "interrupted", "run it again to go on")
+        self._tell(event)
+
     # ---- ending: in any thread --------------------------------------------------------------------------------------
 
     def _ended(self, step: Step, end: End) -> None:
         size = step.source.size or 0
-        name = "" if self.observer is nobody and end == "skipped" else self.source.location(step.source.path)
+        name = "" if self._tell is nobody and end == "skipped" else self.source.location(step.source.path)
         with self._lock:
             if isinstance(end, Entry):
                 self._breaker.succeeded()
                 self._report.done(size)
                 self._know(step, end)
-                self.observer(Event("done", name, size))
+                self._tell(Event("done", name, size))
+            elif self._makes_way and isinstance(end, (IsADirectory, NotADirectory)):
+                self._blocked.append((step, end))
             elif isinstance(end, StorageError):
                 self._breaker.failed(end)
                 self._report.fail(name, end)
-                self.observer(Event("failed", name, size, str(end)))
+                if step.action == "make_dir":  # only those that fail are told of
+                    self._tell(Event("planned", name))
+                self._tell(Event("failed", name, size, str(end)))
             elif end == "copy":
                 self._report.done(size)
             elif end == "made":
                 self._report.directories += 1
             elif end == "surplus":
                 self._keep_surplus(step)
-            else:
+            elif end == "skipped":
                 self._report.skipped += 1
-                self.observer(Event("planned", name, size))
-                self.observer(Event("skipped", name, size))
+                if step.action == "skip":
+                    self._tell(Event("planned", name, size))
+                self._tell(Event("skipped", name, size))
                 if step.replaces is not None and not step.is_known and self._skips_what_is_same:
                     self._know(step, step.replaces)
 
     def _know(self, step: Step, there: Entry) -> None:
         """Note in the journal that a file is the same on both sides, unless it might change without a trace."""
-        if self.journal is None or self.dryrun:
+        if self.journal is None:
             return
-        modified = step.source.mtime_ns
-        if modified is None or time.time_ns() - modified > self._fresh_ns:
-            self.journal.add(step.key, step.source, there)
+        modified = step.source.mtime_ns or 0
+        if self.source.immediate:  # there it may be set back, but not the time of the last change
+            modified = max(modified, step.source.changed_ns or 0)
+        if modified < self._settled_ns:
+            self.journal.add(step.key, mark(self.source, step.source), mark(self.destination, there))
 
     # ---- what only the destination has ------------------------------------------------------------------------------
 
     def _keep_surplus(self, step: Step) -> None:
         self._surplus += not step.source.is_directory
-        self._surplus_keys.append(step.key)
-        if len(self._surplus_keys) >= _BATCH:
+        self._surplus_files.append((step.key, step.source.size or 0))
+        if len(self._surplus_files) >= _BATCH:
             self._write_surplus()
 
     def _write_surplus(self) -> None:
-        if self.journal is not None:
-            self.journal.add_surplus(self._surplus_keys)
-        self._surplus_keys.clear()
+        if self.journal is not None and not self.dryrun:
+            self.journal.add_surplus(self._surplus_files)
+        self._surplus_files.clear()
 
-    def _remove_surplus(self, plan: Plan, journal: Journal) -> None:
-        """Remove at the end what only the destination has, if all else went well."""
+    def _remove_surplus(self, plan: Plan, journal: Journal) -> bool:
+        """Remove at the end what only the destination has, if all else went well; tell whether it did."""
         if self._report.stopped:
-            return
+            return False
         check_surplus(plan, self.destination, self._surplus, self.options.deletion_limit)
         if self._report.failed:  # what is missing at the source may only not have been seen
             _LOG.warning("nothing was removed at the destination, because there were errors")
@@ -323,5 +375,13 @@ class Run:
                 self.destination,
                 self._report,
                 backup=self.backup,
-                observer=self.observer,
+                observer=self._tell,
             )
+            return True
+        return False
+
+    def _end_blocked(self, way_made: bool) -> None:
+        """End the steps in whose way something lay: they are tried once more where it may have been removed."""
+        self._makes_way = False
+        for step, error in self._blocked:
+            self._ended(step, self._tried(step) if way_made else error)

@@ -2,7 +2,9 @@
 
 A file of the work is ``planned`` once and ends once, as ``done``, ``skipped`` or ``failed``; one over a mebibyte is
 also ``started`` before its first ``moved``, again where it begins anew. All events of a file carry the same name. When
-nothing more will be planned ``planned_all`` comes. Files removed by a mirror are not planned; each is ``removed``.
+nothing more will be planned ``planned_all`` comes. Files removed by a mirror are not planned; each is ``removed``, and
+only one that cannot be is ``planned`` and ``failed``. What a run that ends early leaves does not end. A dry run tells
+nothing.
 `cloudmesh.storage.transfer.totals` counts events.
 """
 

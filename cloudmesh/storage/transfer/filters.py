@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import UsageError
-from cloudmesh.storage.transfer.options import TransferOptions, parse_moment
+from cloudmesh.storage.transfer.options import Selection, parse_moment
 from cloudmesh.storage.transfer.patterns import translate
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Filter:
         UsageError: a pattern or rule is wrong, or the file of rules cannot be read; it names the one it is.
     """
 
-    def __init__(self, options: TransferOptions, now_ns: int | None = None) -> None:
+    def __init__(self, options: Selection, now_ns: int | None = None) -> None:
         self._min_size = options.min_size
         self._max_size = options.max_size
         self._since_ns = None
@@ -52,7 +52,7 @@ class Filter:
         self._read(options)
 
     @classmethod
-    def from_options(cls, options: TransferOptions) -> Filter | None:
+    def from_options(cls, options: Selection) -> Filter | None:
         """Return the filter that the options ask for; None where every file is concerned. Raises as the class."""
         names = options.include or options.exclude or options.filter_from
         facts = (options.min_size, options.max_size, options.newer)
@@ -94,7 +94,7 @@ class Filter:
         ends = [place for place, sign in enumerate(directory) if sign == "/"]
         return all(_decided(self._directories, directory[:end] + "/") for end in [*ends, len(directory)])
 
-    def _read(self, options: TransferOptions) -> None:
+    def _read(self, options: Selection) -> None:
         for includes, option, patterns in ((True, "--include", options.include), (False, "--exclude", options.exclude)):
             for pattern in patterns:
                 try:

@@ -2,7 +2,7 @@
 
 For each file that surely is the same on both sides the journal holds how each side looked then: its `mark`. A file
 whose two marks are still those needs no further look, however little its services tell of it. It is a cache: without
-it files are compared by their other facts.
+it, or where it cannot be read or written, files are compared by their other facts.
 
 One SQLite file for each pair of places, below ``journals`` in the configuration folder. The standard library's module
 is used directly, since SQLAlchemy alone takes longer to import than a thousand small files to move.
@@ -11,38 +11,46 @@ is used directly, since SQLAlchemy alone takes longer to import than a thousand 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
-from cloudmesh.storage.abc import Entry
+from cloudmesh.storage.abc import Entry, StorageABC
+from cloudmesh.storage.errors import QuotaExceeded
 from cloudmesh.storage.home import config_dir
 
+_LOG = logging.getLogger(__name__)
 FOLDER = "journals"
-_VERSION = 1
+_VERSION = 2
 _BATCH = 500
 _SECONDS = 1.0
+_PATIENCE_S = 5.0
+"""How long to wait for another run between the same places to write: it holds the file for some milliseconds."""
+
 _SAME = """
     CREATE TABLE IF NOT EXISTS same (
         key BLOB PRIMARY KEY, source TEXT NOT NULL, destination TEXT NOT NULL
     ) WITHOUT ROWID
 """
-_SURPLUS = "CREATE TEMP TABLE surplus (key BLOB PRIMARY KEY) WITHOUT ROWID"
+_SURPLUS = "CREATE TABLE surplus (key BLOB PRIMARY KEY, size INTEGER NOT NULL) WITHOUT ROWID"
 
 
-def mark(entry: Entry) -> str | None:
+def mark(service: StorageABC, entry: Entry) -> str | None:
     """Return a text that differs when the file differs, as far as its service can tell; None where it tells too little.
 
-    A size alone, or with the time when the service stored it to the second, decides nothing.
+    A size alone, or with the time when the service stored it to the second, decides nothing. On this computer's disk
+    the time of the last change is part of it, which nobody can set back as the modification time can be.
     """
+    if service.immediate:
+        return f"{entry.etag}/{entry.changed_ns}"
     if entry.etag is not None:
         return entry.etag
     if entry.size is not None and entry.mtime_ns is not None:
@@ -50,8 +58,7 @@ def mark(entry: Entry) -> str | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """A file that was the same on both sides: its place in the order of listings, and both sides' marks."""
 
     key: bytes
@@ -62,14 +69,16 @@ class Known:
 class Journal:
     """The journal of one pair of places; what is added is on disk at the latest a second or 500 files later.
 
-    Where the configuration folder cannot be written to, it lasts for this run alone.
+    Where the configuration folder cannot be written to, it lasts for this run alone; where that fails too, or later,
+    nothing more is noted. One that turns out to be damaged is begun anew by the next run.
 
     Args:
         source: the place that files come from, as text that stays the same from run to run.
         destination: the place that they go to.
+        fixed: note nothing, as in a dry run.
     """
 
-    def __init__(self, source: str, destination: str) -> None:
+    def __init__(self, source: str, destination: str, *, fixed: bool = False) -> None:
         name = hashlib.sha256(f"{source}\0{destination}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self._passing: str | None = None
         try:
@@ -77,61 +86,86 @@ class Journal:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._path = folder / f"{name}.db"
             self._connection = _open(self._path)
-        except (OSError, sqlite3.Error):
+        except (OSError, sqlite3.Error) as error:
+            _LOG.warning("nothing is remembered of this run, as the journal cannot be written: %s", error)
             self._passing = tempfile.mkdtemp(prefix="cdir-")
             self._path = Path(self._passing) / f"{name}.db"
             self._connection = _open(self._path)
         self._waiting: list[tuple[bytes, str, str]] = []
         self._gone: list[tuple[bytes]] = []
         self._written = time.monotonic()
+        self._is_fixed = fixed
+        self._is_damaged = False
+        self._surplus: sqlite3.Connection | None = None
 
     def known(self) -> Iterator[Known]:
         """Yield what was known when this began, in the order of listings; the journal may be added to meanwhile."""
-        reader = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         try:
-            for row in reader.execute("SELECT key, source, destination FROM same ORDER BY key"):
-                yield Known(*row)
-        finally:
-            reader.close()
+            with closing(sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)) as reader:
+                for key, source, destination in reader.execute("SELECT * FROM same ORDER BY key"):
+                    if not isinstance(key, bytes):
+                        raise sqlite3.DatabaseError("it is damaged")
+                    yield Known(key, source, destination)
+        except sqlite3.Error as error:
+            self._give_up(error)
 
-    def add(self, key: bytes, source: Entry, destination: Entry) -> None:
-        """Note that a file is the same on both sides; nothing is noted where a side tells too little."""
-        one, other = mark(source), mark(destination)
-        if one is None or other is None:
+    def add(self, key: bytes, source: str | None, destination: str | None) -> None:
+        """Note the marks of a file that is the same on both sides; nothing is noted where a side has none."""
+        if self._is_fixed or source is None or destination is None:
             return
-        self._waiting.append((key, one, other))
+        self._waiting.append((key, source, destination))
         if len(self._waiting) >= _BATCH or time.monotonic() - self._written > _SECONDS:
             self.write()
 
     def forget(self, key: bytes) -> None:
         """Note that a file is on neither side any longer."""
-        self._gone.append((key,))
+        if not self._is_fixed:
+            self._gone.append((key,))
 
     def write(self) -> None:
         """Bring what was noted to the disk."""
         self._written = time.monotonic()
-        if self._waiting or self._gone:
+        if (self._waiting or self._gone) and not self._is_fixed:
             gone, self._gone = self._gone, []  # added to by another thread
-            with self._transaction() as connection:
-                connection.executemany("DELETE FROM same WHERE key = ?", gone)
-                connection.executemany("INSERT OR REPLACE INTO same VALUES (?, ?, ?)", self._waiting)
+            try:
+                with _transaction(self._connection) as connection:
+                    connection.executemany("DELETE FROM same WHERE key = ?", gone)
+                    connection.executemany("INSERT OR REPLACE INTO same VALUES (?, ?, ?)", self._waiting)
+            except sqlite3.Error as error:
+                self._give_up(error)
             self._waiting.clear()
 
-    def add_surplus(self, keys: Iterable[bytes]) -> None:
-        """Keep what only the destination has until the end of the run; not in memory."""
-        with self._transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO surplus VALUES (?)", ((key,) for key in keys))
+    def add_surplus(self, files: Iterable[tuple[bytes, int]]) -> None:
+        """Keep what only the destination has, each with its size, until the end of the run; not in memory.
 
-    def surplus(self) -> Iterator[bytes]:
+        Raises:
+            QuotaExceeded: the folder for temporary files is full.
+        """
+        try:
+            if self._surplus is None:
+                self._surplus = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+                self._surplus.execute(_SURPLUS)
+            with _transaction(self._surplus) as connection:
+                connection.executemany("INSERT OR REPLACE INTO surplus VALUES (?, ?)", files)
+        except sqlite3.Error as error:
+            raise QuotaExceeded(tempfile.gettempdir(), str(error)) from error
+
+    def surplus(self) -> Iterator[tuple[bytes, int]]:
         """Yield what was kept, the contents of a directory before it."""
-        yield from (row[0] for row in self._connection.execute("SELECT key FROM surplus ORDER BY key DESC"))
+        if self._surplus is not None:
+            yield from self._surplus.execute("SELECT key, size FROM surplus ORDER BY key DESC")
 
     def close(self) -> None:
         """Write and close."""
         self.write()
         self._connection.close()
+        if self._surplus is not None:
+            self._surplus.close()
         if self._passing is not None:
             shutil.rmtree(self._passing, ignore_errors=True)
+        elif self._is_damaged:
+            for one in _files(self._path):
+                one.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
         return self
@@ -141,15 +175,23 @@ class Journal:
     ) -> None:
         self.close()
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._connection
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+    def _give_up(self, error: sqlite3.Error) -> None:
+        """Note nothing more: the run goes on without."""
+        _LOG.warning("nothing more is noted in the journal %s: %s", self._path, error)
+        self._is_fixed = True
+        self._is_damaged = _is_damage(error)
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # some errors have rolled it back already
+            connection.execute("ROLLBACK")
+        raise
 
 
 def _open(path: Path) -> sqlite3.Connection:
@@ -161,15 +203,20 @@ def _open(path: Path) -> sqlite3.Connection:
     try:
         return _connect(path)
     except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # locked for long, or not writable: not ours to remove
+        if not _is_damage(error):
             raise
         for leftover in _files(path):
             leftover.unlink(missing_ok=True)
         return _connect(path)
 
 
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Tell whether the file itself is wrong; it is not where it is locked for long, not writable, or finds no room."""
+    return not isinstance(error, sqlite3.OperationalError) or error.sqlite_errorcode == sqlite3.SQLITE_ERROR
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE_S)
     try:
         os.chmod(path, 0o600)
         connection.execute("PRAGMA journal_mode = WAL")
@@ -180,7 +227,6 @@ def _connect(path: Path) -> sqlite3.Connection:
         elif version != _VERSION:
             raise sqlite3.DatabaseError("another version")
         connection.execute("SELECT * FROM same LIMIT 1").fetchone()
-        connection.execute(_SURPLUS)
     except BaseException:
         connection.close()
         raise

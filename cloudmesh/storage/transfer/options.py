@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -19,6 +20,7 @@ from cloudmesh.storage.local_files import Links
 from cloudmesh.storage.rate import Schedule
 
 _MAX_DELETE = "50%"
+_ADDRESS = re.compile(r"(tcp|tls)://([^\s/@:]+|\[[0-9A-Fa-f:]+\]):\d{1,5}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -67,8 +69,8 @@ class DeletionLimit:
 
 
 @dataclass(frozen=True, slots=True)
-class TransferOptions:
-    """The options that `put`, `get`, `copy` and `sync` share; each field is one ``--option`` of the command.
+class Selection:
+    """The options that every command which moves files has: which files, how fast, and how much.
 
     Attributes:
         include: patterns; only files that one of them fits are concerned.
@@ -77,17 +79,9 @@ class TransferOptions:
         max_size: bytes of the largest file that is concerned.
         min_size: bytes of the smallest.
         newer: only files modified since: a date, or how long ago; as text.
-        checksum: compare content, not times.
-        size_only: compare sizes alone.
-        update: leave files alone that are newer at the destination.
-        delete: remove at the destination what the source does not have.
-        max_delete: of the destination's files, how many may be removed: ``50%`` or a number.
         bwlimit: bytes a second, also by time of day: ``10M`` or ``08:00,1M 19:00,off``.
         transactions: requests a second to each service.
         max_transfer: bytes after which no further file is begun.
-        immutable: never replace a file that differs; report it.
-        backup_dir: a directory on the destination's service to which files go instead of being replaced or removed.
-        links: of this computer's symbolic links: those that stay ``inside`` the tree, ``follow`` all, ``skip`` all.
 
     Raises:
         UsageError: a value makes no sense, or two contradict each other; it names the option.
@@ -99,17 +93,9 @@ class TransferOptions:
     max_size: Size | None = None
     min_size: Size | None = None
     newer: str | None = None
-    checksum: bool = False
-    size_only: bool = False
-    update: bool = False
-    delete: bool = False
-    max_delete: str = _MAX_DELETE
     bwlimit: str | None = None
     transactions: float | None = None
     max_transfer: Size | None = None
-    immutable: bool = False
-    backup_dir: str | None = None
-    links: Links = "inside"
 
     def __post_init__(self) -> None:
         for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
@@ -126,8 +112,6 @@ class TransferOptions:
             raise UsageError("--min-size", "is more than --max-size, so that no file is concerned")
         if self.newer is not None:
             parse_moment(self.newer, time.time_ns())
-        if self.checksum and self.size_only:
-            raise UsageError("--checksum", "contradicts --size-only")
         if self.transactions is not None and not self.transactions > 0:
             raise UsageError("--transactions", f"{self.transactions:g} a second is no speed")
         if self.bwlimit is not None:
@@ -135,8 +119,46 @@ class TransferOptions:
                 Schedule.parse(self.bwlimit)
             except ValueError as error:
                 raise UsageError("--bwlimit", str(error)) from None
-        if self.links not in get_args(Links):
-            raise UsageError("--links", f"{self.links!r} is not allowed", "allowed is one of inside, follow, skip")
+
+
+@dataclass(frozen=True, slots=True)
+class TransferOptions(Selection):
+    """The options that `put`, `get`, `copy` and `sync` share; each field is one ``--option`` of the command.
+
+    Attributes:
+        checksum: compare content, not times.
+        size_only: compare sizes alone.
+        update: leave files alone that are newer at the destination.
+        delete: remove at the destination what the source does not have.
+        max_delete: of the destination's files, how many may be removed: ``50%`` or a number.
+        immutable: never replace a file that differs; report it.
+        backup_dir: a directory on the destination's service to which files go instead of being replaced or removed.
+        links: of this computer's symbolic links: those that stay ``inside`` the tree, ``follow`` all, ``skip`` all.
+        cluster: the address of a Dask scheduler whose workers move the files.
+
+    Raises:
+        UsageError: a value makes no sense, or two contradict each other; it names the option.
+    """
+
+    checksum: bool = False
+    size_only: bool = False
+    update: bool = False
+    delete: bool = False
+    max_delete: str = _MAX_DELETE
+    immutable: bool = False
+    backup_dir: str | None = None
+    links: Links = "inside"
+    cluster: str | None = None
+
+    def __post_init__(self) -> None:
+        Selection.__post_init__(self)  # super() does not know a class with slots
+        if self.checksum and self.size_only:
+            raise UsageError("--checksum", "contradicts --size-only")
+        check_links(self.links)
+        if self.cluster is not None and not _ADDRESS.fullmatch(self.cluster):
+            raise UsageError(
+                "--cluster", f"{self.cluster!r} is not allowed", "allowed is tcp://HOST:PORT or tls://HOST:PORT"
+            )
         self._check_deletions()
 
     def _check_deletions(self) -> None:
@@ -214,6 +236,12 @@ class TransferOptions:
         return cls(**known)
 
 
+def check_links(links: str) -> None:
+    """Refuse what ``--links`` does not know. Raises UsageError."""
+    if links not in get_args(Links):
+        raise UsageError("--links", f"{links!r} is not allowed", "allowed is one of inside, follow, skip")
+
+
 def parse_moment(text: str, now_ns: int) -> int:
     """Return the moment that a date (ISO 8601, local time where it names no zone) or a time ago (``36h``) means.
 
@@ -241,3 +269,6 @@ def parse_moment(text: str, now_ns: int) -> int:
 
 NO_OPTIONS = TransferOptions()
 """What holds where the user asks for nothing."""
+
+ALL_FILES = Selection()
+"""All files, as fast as it goes."""

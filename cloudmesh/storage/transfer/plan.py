@@ -154,8 +154,8 @@ class Plan:
         if (
             known is not None
             and self._comparison.trusts_journal
-            and known.destination == mark(existing)
-            and known.source == mark(entry)
+            and known.destination == mark(self._destination.service, existing)
+            and known.source == mark(self._source.service, entry)
         ):
             return Step("skip", key, entry, target, existing, is_known=True)
         skips = self._comparison.decide(self._source.service, entry, self._destination.service, existing)

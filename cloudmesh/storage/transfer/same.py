@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cloudmesh.storage.abc import SMALL, Entry, StorageABC
 from cloudmesh.storage.digest import digest
@@ -77,7 +77,7 @@ class _Asking:
         try:
             return service.stat(entry.path)
         except NotFound:
-            return replace(entry, mtime_ns=None)
+            return entry._replace(mtime_ns=None)
 
     def digest(self, service: StorageABC, path: str, algorithm: str) -> str:
         """The hash of a file's bytes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,7 +12,8 @@ from typing import Any
 
 from cloudmesh.storage.abc import Entry, Loaded, ReadRequest, StorageABC, WriteMode, WriteRequest
 from cloudmesh.storage.digest import digest_of, strongest
-from cloudmesh.storage.errors import ChecksumMismatch, StorageError
+from cloudmesh.storage.errors import ChecksumMismatch, StorageError, internal_error
+from cloudmesh.storage.pool import GRACE_S, join
 from cloudmesh.storage.transfer.ahead import Ahead, Handover
 
 _WAITING = 32
@@ -50,9 +52,10 @@ def copy_small(
 ) -> Iterator[Done]:
     """Copy small files; yield each with each new file, or the error of writing it, in any order.
 
-    Every file is read once. A destination that fails does not stop the others; one that is slower than the others holds
-    them back, so that memory stays bounded. With one destination, where one of the sides waits for nobody (the local
-    disk), all is done in the caller's thread; else each side has a thread, so that none waits for another.
+    Every file is read once. A destination that fails, in whatever way, does not stop the others; one that is slower
+    than the others holds them back, so that memory stays bounded. With one destination, where one of the sides waits
+    for nobody (the local disk), all is done in the caller's thread; else each side has a thread, so that none waits for
+    another.
 
     Args:
         files: of at most `SMALL` bytes; read in the caller's thread or in the reading one. None = not known yet.
@@ -106,9 +109,31 @@ def _written(files: Iterable[_Read | None], destination: StorageABC, place: int)
         yield request.context, place, _checked(destination, request, result)
 
 
+def _written_or_failed(files: Iterable[_Read | None], destination: StorageABC, place: int) -> Iterator[Done]:
+    """Write files to one service; an exception that nobody expected is the error of each file that it leaves over."""
+    remaining = iter(files)
+    under_way: dict[int, SmallCopy] = {}
+
+    def watched() -> Iterator[_Read | None]:
+        for item in remaining:
+            if item is not None:
+                under_way[id(item[0])] = item[0]
+            yield item
+
+    try:
+        for one in _written(watched(), destination, place):
+            under_way.pop(id(one[0]), None)
+            yield one
+    except Exception as error:
+        left = itertools.chain(list(under_way.values()), (item[0] for item in remaining if item is not None))
+        for copy in left:
+            path = next(path for at, path in copy.paths if at == place)
+            yield copy, place, internal_error(destination.location(path), error)
+
+
 def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -> Iterator[Done]:
     """Write files to several services; each that has to be waited for is served by a thread of its own."""
-    done: SimpleQueue[Done | BaseException | None] = SimpleQueue()
+    done: SimpleQueue[Done | None] = SimpleQueue()
     handovers: dict[int, Handover[_Read]] = {}
     here: dict[int, list[_Read]] = {}
     for place, destination in enumerate(destinations):
@@ -118,14 +143,9 @@ def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -
             handovers[place] = Handover(_WAITING)
 
     def serve(place: int) -> None:
-        try:
-            for one in _written(handovers[place], destinations[place], place):
-                done.put(one)
-        except BaseException as error:  # goes on in the caller's thread
-            done.put(error)
-        finally:
-            handovers[place].refuse()
-            done.put(None)
+        for one in _written_or_failed(handovers[place], destinations[place], place):
+            done.put(one)
+        done.put(None)
 
     threads = [Thread(target=serve, args=(place,), name="spread", daemon=True) for place in handovers]
     for thread in threads:
@@ -138,8 +158,6 @@ def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -
             one = done.get()
             if one is None:
                 serving -= 1
-            elif isinstance(one, BaseException):
-                raise one
             else:
                 yield one
 
@@ -152,19 +170,18 @@ def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -
                     else:
                         here[place].append(item)
                         if len(here[place]) >= _WAITING:
-                            yield from _written(here[place], destinations[place], place)
+                            yield from _written_or_failed(here[place], destinations[place], place)
                             here[place].clear()
             yield from ended(wait=False)
         for handover in handovers.values():
             handover.end()
         for place, items in here.items():
-            yield from _written(items, destinations[place], place)
+            yield from _written_or_failed(items, destinations[place], place)
         yield from ended(wait=True)
     finally:
         for handover in handovers.values():
             handover.end()
-        for thread in threads:
-            thread.join()
+        join(threads, GRACE_S if serving else None)
 
 
 def _expected(source: StorageABC, copy: SmallCopy, file: Loaded) -> Loaded | StorageError:

@@ -25,12 +25,15 @@ class Backup:
         service: the destination's.
         directory: where replaced and removed files go, by their path below ``top``.
         top: the directory that is being changed.
+
+    Attributes:
+        top: as given.
     """
 
     def __init__(self, service: StorageABC, directory: str, top: str) -> None:
         self._service = service
         self._directory = directory
-        self._top = top
+        self.top = top
 
     def keep(self, path: str) -> None:
         """Move a file here; an older backup of it is replaced.
@@ -38,7 +41,7 @@ class Backup:
         Raises:
             StorageError: as `StorageABC.move_within`; then the file is where it was.
         """
-        target = paths.join(self._directory, paths.below(path, self._top))
+        target = paths.join(self._directory, paths.below(path, self.top))
         try:
             self._service.move_within(path, target)
         except Unsupported:
@@ -68,7 +71,7 @@ def check_surplus(plan: Plan, destination: StorageABC, surplus: int, most: Delet
 
 
 def remove_surplus(
-    keys: Callable[[], Iterable[bytes]],
+    surplus: Callable[[], Iterable[tuple[bytes, int]]],
     top: str,
     destination: StorageABC,
     report: Report,
@@ -79,32 +82,37 @@ def remove_surplus(
     """Remove files, and the directories that are empty then; count them and what fails.
 
     Args:
-        keys: gives what to remove, by its place in listings below ``top``; a directory's ends in a slash and comes
-            after all that is in it.
+        surplus: gives what to remove, by its place in listings below ``top``, and its bytes; a directory's place ends
+            in a slash and comes after all that is in it.
         top: the mirror's directory.
         destination: its service.
         report: counts removed files, and failures.
         backup: moves files instead, where there is one.
         observer: hears of it.
     """
-    for batch in _batches(paths.join(top, key.decode("utf-8", "surrogateescape")) for key in keys()):
-        files = [path for path in batch if not path.endswith("/")]
-        failed = dict(_kept(files, backup) if backup is not None else destination.remove_many(files))
-        for path in files:
-            name = destination.location(path)
-            if path in failed:
-                report.fail(name, failed[path])
-                observer(Event("failed", name, error=str(failed[path])))
+
+    def failed(path: str, size: int, error: StorageError) -> None:
+        name = destination.location(path)
+        report.fail(name, error)
+        observer(Event("planned", name, size))
+        observer(Event("failed", name, size, str(error)))
+
+    for batch in _batches((paths.join(top, key.decode("utf-8", "surrogateescape")), size) for key, size in surplus()):
+        files = {path: size for path, size in batch if not path.endswith("/")}
+        errors = dict(_kept(files, backup) if backup is not None else destination.remove_many(files))
+        for path, size in files.items():
+            if path in errors:
+                failed(path, size, errors[path])
             else:
                 report.removed += 1
-                observer(Event("removed", name))
-        for path in batch:
+                observer(Event("removed", destination.location(path), size))
+        for path, _ in batch:
             if path.endswith("/"):
                 try:
                     with suppress(NotFound, DirectoryNotEmpty):
                         destination.remove_dir(path.rstrip("/"))
                 except StorageError as error:
-                    report.fail(destination.location(path), error)
+                    failed(path, 0, error)
 
 
 def _kept(files: Iterable[str], backup: Backup) -> Iterator[tuple[str, StorageError]]:
@@ -116,6 +124,6 @@ def _kept(files: Iterable[str], backup: Backup) -> Iterator[tuple[str, StorageEr
             yield path, error
 
 
-def _batches(items: Iterator[str]) -> Iterator[list[str]]:
+def _batches(items: Iterator[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
     while batch := list(islice(items, _BATCH)):
         yield batch

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
 from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import NotFound, UsageError
-from cloudmesh.storage.layers import TokenBucket, limited
-from cloudmesh.storage.rate import Schedule
+from cloudmesh.storage.errors import NotFound, Refused, UsageError
+from cloudmesh.storage.layers import Layer
+from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.storage.transfer.engine import Run
 from cloudmesh.storage.transfer.events import Observer, nobody
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.journal import Journal
+from cloudmesh.storage.transfer.limits import limit_run
 from cloudmesh.storage.transfer.options import NO_OPTIONS, TransferOptions
 from cloudmesh.storage.transfer.plan import Plan, Step, Tree
 from cloudmesh.storage.transfer.prices import estimate
@@ -73,11 +76,15 @@ class Transfer:
         Raises:
             StorageError: it could not begin, a listing failed, or it was but one file and that failed.
         """
-        source, destination = self._limited()
+        backup = self._backup()
+        if self.entry.is_directory:
+            self._check_apart()
+        source, destination = limit_run(self.origin.service, self.target.service, self.options)
         journal: Journal | None = None
         plan: Plan | list[Step]
         if self.entry.is_directory:
-            journal = Journal(source.identity(self.origin.path), destination.identity(self.target.path))
+            places = source.identity(self.origin.path), destination.identity(self.target.path)
+            journal = Journal(*places, fixed=self.dryrun)
             plan = Plan(
                 Tree(source, self.origin.path),
                 Tree(destination, self.target.path),
@@ -88,14 +95,14 @@ class Transfer:
             )
         else:
             plan = [self._step()]
-        report = Run(
+        report = self._kind_of_run()(
             plan,
             source,
             destination,
             self.action,
             options=self.options,
             journal=journal,
-            backup=self._backup(),
+            backup=backup,
             parallel=self.parallel,
             dryrun=self.dryrun,
             observer=self.observer,
@@ -105,23 +112,26 @@ class Transfer:
             report.cost_usd = estimate(source, destination, report.files, report.bytes, report.removed)
         return report.ended()
 
-    def _limited(self) -> tuple[StorageABC, StorageABC]:
-        """Return both services, with the limits of this run around them.
+    def _kind_of_run(self) -> type[Run]:
+        """Return the engine: this process, or a cluster; a dry run moves nothing and needs none.
 
-        Bytes are counted once, on the way to the destination, or to this computer's disk from the source. The disk
-        itself is never wrapped: files go to and from it natively.
+        Raises:
+            UsageError: one side can be reached from this computer alone.
         """
-        options, source, destination = self.options, self.origin.service, self.target.service
-        if options.bwlimit is None and options.transactions is None:
-            return source, destination
-        speed = None if options.bwlimit is None else TokenBucket(Schedule.parse(options.bwlimit))
-        to_disk = isinstance(destination, Disk)
-        if not isinstance(source, Disk):
-            source = limited(source, speed if to_disk else None, options.transactions)
-        if not to_disk:
-            same = self.origin.service is self.target.service  # as one object, so that it copies on its own side
-            destination = source if same else limited(destination, speed, options.transactions)
-        return source, destination
+        if self.options.cluster is None:
+            return Run
+        for side in (self.origin, self.target):
+            if isinstance(side.service, Disk):
+                raise UsageError(
+                    "--cluster",
+                    f"{side} is on this computer, where the workers of a cluster cannot reach it",
+                    "name a service; one of kind local may be a directory that all of them share",
+                )
+        if self.dryrun:
+            return Run
+        from cloudmesh.storage.transfer.cluster import ClusterRun
+
+        return ClusterRun
 
     def _step(self) -> Step:
         """Return the step for one file: what is named by itself is copied, as cp does, unless a rule is given."""
@@ -132,7 +142,38 @@ class Transfer:
         asks = existing is not None and (self.action == "sync" or rules)
         return Step("compare" if asks else "copy", b"", self.entry, self.target.path, existing)
 
+    def _check_apart(self) -> None:
+        """Refuse a directory that would be copied into itself without end, or removed by its own mirror.
+
+        Raises:
+            Refused: so it is.
+        """
+        if _lies_in(self.target, self.origin):
+            raise Refused(str(self.target), f"lies in {self.origin}; a directory cannot go into itself")
+        if self.options.delete and _lies_in(self.origin, self.target):
+            raise Refused(
+                str(self.target), f"{self.origin} lies in it and would be removed with it", "name another directory"
+            )
+
     def _backup(self) -> Backup | None:
         top = self.target.path if self.entry.is_directory else self.target.path.rpartition("/")[0]
         directory = self.options.backup_path(top)
         return None if directory is None else Backup(self.target.service, directory, top)
+
+
+def _lies_in(inner: Side, outer: Side) -> bool:
+    """Tell whether a place is below another, as far as one can tell without asking a service."""
+    if inner.service is outer.service:
+        return paths.is_below(inner.path, outer.path)
+    one, other = _on_this_computer(inner), _on_this_computer(outer)
+    return one is not None and other is not None and one.startswith(other.rstrip("/") + "/")
+
+
+def _on_this_computer(side: Side) -> str | None:
+    """Return the real path of a place on this computer."""
+    service = side.service
+    while isinstance(service, Layer):
+        service = service.inner
+    if not isinstance(service, LocalStorage):
+        return None
+    return os.path.realpath(os.path.join(service.directory, side.path))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import NO_HASHES, Capabilities, Entry, ServiceSettings
@@ -24,10 +25,14 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
+from cloudmesh.storage.home import config_dir
 from cloudmesh.storage.providers.awss3 import listing, metadata, multipart
 from cloudmesh.storage.providers.awss3.connection import Connection
 from cloudmesh.storage.providers.awss3.faults import BUSY, INTERNAL, translated
 from cloudmesh.storage.providers.awss3.unfinished import UnfinishedUploads
+
+ORDERS = "s3-orders"
+"""The folder with an empty file for each bucket whose listings are known to come in an order of their own."""
 
 # What XML cannot hold or obstore does not send. S3 itself would take most of them.
 _ALGORITHM = re.compile(rb"<SSEAlgorithm>\s*([^<\s]*)")
@@ -51,7 +56,9 @@ class Bucket:
         self.connection = Connection(settings)
         self.name = self.connection.bucket
         self.root = paths.normalize(settings.root)
-        self.key_order = not self.name.endswith("--x-s3")
+        place = hashlib.sha256(f"{self.connection.endpoint}\0{self.name}".encode()).hexdigest()[:32]
+        self._own_order = config_dir() / ORDERS / place
+        self.key_order = not self.name.endswith("--x-s3") and not self._own_order.exists()
         amazon = self.connection.is_amazon
         self.capabilities = Capabilities(
             mtime_precision_ns=1,
@@ -211,6 +218,13 @@ class Bucket:
         self._server = name
         if name.startswith("SeaweedFS"):
             self.key_order = False
+
+    def note_own_order(self) -> None:
+        """Note that listings of trees are not in the order of keys: for later processes too, as it may show late."""
+        self.key_order = False
+        with suppress(OSError):
+            self._own_order.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._own_order.touch(0o600)
 
     def check_new(self, path: str) -> None:
         """Refuse with InvalidName a backslash where the server would store a slash for it (SeaweedFS)."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 
 from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.errors import Unavailable
+from cloudmesh.storage.errors import Refused, Unavailable
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.providers.awss3 import listing, metadata
 from cloudmesh.storage.providers.awss3.bucket import Bucket
@@ -42,13 +42,17 @@ def _pages(bucket: Bucket, prefix: str, *, one_level: bool) -> Iterator[list[lis
     subject = bucket.location(bucket.path(prefix.rstrip("/")))
     pages = listing.pages(bucket.connection.http, subject, prefix, one_level=one_level)
     last = ""
-    for page in pages:
+    for number, page in enumerate(pages):
         bucket.note_server(page.server)
         items = sorted(page.items, key=lambda item: item.key) if one_level else page.items
         for item in items if bucket.key_order else ():
             if item.key < last:
-                bucket.key_order = False
-                raise Unavailable(subject, "the service lists in an order of its own; the next try allows for it")
+                bucket.note_own_order()
+                why = "the service lists in an order of its own; the next try allows for it"
+                if not number:
+                    raise Unavailable(subject, why)
+                # Entries were given already, in an order in which a repetition would miss others.
+                raise Refused(subject, why, "run the same command again")
             last = item.key
         yield items
 
