@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -518,6 +519,44 @@ def test_links(opened: Opens, openssh: OpenSsh) -> None:
             call()
     assert [path for path, _ in storage.remove_many(["out/secret"])] == ["out/secret"]
     assert os.listdir(openssh.data / "beside") == ["secret"]
+
+
+def test_directories_read_before_their_turn(
+    opened: Opens, openssh: OpenSsh, tmp_path: Path, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    folder = openssh.data / "tree"
+    for number in range(40):
+        for deep in ("", "a", "b/c"):
+            (folder / f"d{number:02}" / deep).mkdir(parents=True, exist_ok=True)
+            (folder / f"d{number:02}" / deep / "file").write_bytes(b"here")
+    for number in range(1500):  # too many to be held before its turn
+        (folder / "d05" / f"f{number:04}").touch()
+    (tmp_path / "secret").write_bytes(b"elsewhere")
+    proxy = fault_proxy(openssh.port)
+    storage = opened(openssh.settings("nas", port=proxy.port, root="tree"))
+    everything = sorted(
+        (str(path.relative_to(folder)) for path in folder.rglob("*")),
+        key=lambda path: path.encode().replace(b"/", b"\0"),
+    )
+    scan = storage.scan(recursive=True)
+    seen = [next(scan).path, next(scan).path]
+    # What changes while the scan is on its way is as it is when its turn comes, or as it was a little before.
+    gone, replaced, leading_out = folder / "d30", folder / "d31", folder / "d32"
+    for directory in (gone, replaced, leading_out):
+        shutil.rmtree(directory)
+    replaced.write_bytes(b"a file now")
+    leading_out.symlink_to(tmp_path)
+    with pytest.raises(PermissionDenied, match="d32: a symbolic link leads out"):
+        seen += (entry.path for entry in scan)
+    assert seen == [path for path in everything if path <= "d32" and not path.startswith(("d30/", "d31/"))]
+    # A line that breaks in the middle of a listing ends the scan.
+    proxy.cut(after=20_000)
+    with pytest.raises(Unavailable):
+        list(storage.scan(recursive=True))
+    assert proxy.fired == 1
+    leading_out.unlink()
+    again = [entry.path for entry in storage.scan(recursive=True)]
+    assert again == [path for path in everything if not path.startswith(("d30", "d31/", "d32"))]
 
 
 def test_special_files_are_not_found(opened: Opens, openssh: OpenSsh) -> None:
