@@ -35,11 +35,13 @@ from cloudmesh.storage.errors import (
 from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import Observer, nobody
+from cloudmesh.storage.transfer.options import ALL_FILES, Selection
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import cwd
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import Files, Node, Replica, only
+from cloudmesh.vdir.options import PUT_ALL, PutOptions
 from cloudmesh.vdir.records import (
     Choice,
     Imported,
@@ -49,6 +51,7 @@ from cloudmesh.vdir.records import (
 )
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
+    from cloudmesh.storage.transfer.filters import Filter
     from cloudmesh.vdir.work import Work
 
 
@@ -192,7 +195,7 @@ class Vdir:
             raise IsADirectory(f"/{path}", "is a directory that is not empty", "--recursive removes all that is in it")
         report = Report("purge" if purge else "delete", dryrun=dryrun)
         if purge:
-            purge_files(self._files(node), self._work, report, dryrun=dryrun)
+            purge_files(self._files(node), self._work(), report, dryrun=dryrun)
         else:
             totals = self._catalogue.totals(path)
             report.files, report.bytes = totals.files, totals.bytes
@@ -235,9 +238,10 @@ class Vdir:
         target = self._path(dir_and_name)
         report = Report("add", dryrun=dryrun)
         places = expand(fileendpoint)
+        work = self._work(dryrun=dryrun)
         into = len(places) > 1 or self._is_directory(target, dir_and_name)
         for one in places:
-            adopt(Place(one, target, into, recursive), self._work, report, dryrun=dryrun)
+            adopt(Place(one, target, into, recursive), work, report, dryrun=dryrun)
         return report.ended()
 
     def put(
@@ -249,6 +253,7 @@ class Vdir:
         recursive: bool = False,
         force: bool = False,
         dryrun: bool = False,
+        options: PutOptions = PUT_ALL,
     ) -> Report:
         """Upload a file or a tree of this computer to one or several services, and register it.
 
@@ -263,6 +268,7 @@ class Vdir:
             force: replace foreign files that are in the way on a service, and give names that have other content this
                 one as their new version.
             dryrun: only count.
+            options: which files of a directory, how fast, how much. Bytes are counted for each service.
 
         Returns:
             the counts; ``files`` counts each copy.
@@ -274,26 +280,37 @@ class Vdir:
             ConfigError: there is no such service, or it cannot be opened; nothing was changed.
         """
         from cloudmesh.storage.disk import Disk, split_file
+        from cloudmesh.storage.transfer.filters import Filter
         from cloudmesh.vdir.upload import Upload, local_tree, upload
 
         services = self._targets(to, dryrun=dryrun)
         disk, name = split_file(source)
         entry = disk.stat(name)
         target = self._path(dir_or_name)
+        chosen = Filter.from_options(options)
+        work = self._work(options, dryrun=dryrun)
         report = Report("put", dryrun=dryrun)
         if entry.is_directory:
             if not recursive:
                 raise IsADirectory(disk.location(name), hint="--recursive takes all that is in it")
-            files = local_tree(Disk(disk.location(name)), target, self._work, report, dryrun=dryrun)
+            tree = Disk(disk.location(name), options.links)
+            files = local_tree(tree, target, work, report, chosen=chosen, dryrun=dryrun)
         else:
             path = paths.join(target, name) if self._is_directory(target, dir_or_name) else target
             refuse_service_name(path, self._services.names())
             files = iter([Upload(disk, entry, path)])
-        upload(files, services, self._work, report, force=force, dryrun=dryrun)
+        upload(files, services, work, report, force=force, dryrun=dryrun)
         return report.ended()
 
     def get(
-        self, name: str, destination: str, *, recursive: bool = False, force: bool = False, dryrun: bool = False
+        self,
+        name: str,
+        destination: str,
+        *,
+        recursive: bool = False,
+        force: bool = False,
+        dryrun: bool = False,
+        options: Selection = ALL_FILES,
     ) -> Report:
         """Download a file or a tree, each file from its best replica, or the next where that fails.
 
@@ -304,6 +321,7 @@ class Vdir:
             recursive: NAME is a directory; what is in it goes into DESTINATION.
             force: replace files with other content that are in the way.
             dryrun: only count.
+            options: which files of a directory, how fast, how much.
 
         Raises:
             NotFound: there is no such name, or no replica is good.
@@ -313,10 +331,13 @@ class Vdir:
             ChecksumMismatch: no replica has the right bytes; what was at DESTINATION is unchanged.
         """
         from cloudmesh.storage.disk import Disk, split_file
+        from cloudmesh.storage.transfer.filters import Filter
         from cloudmesh.vdir.download import Download, download, tree
 
         path, service = self._name(name)
         node = self._catalogue.lookup(path)
+        chosen = Filter.from_options(options)
+        work = self._work(options, dryrun=dryrun, to_disk=True)
         report = Report("get", dryrun=dryrun)
         if node.is_directory:
             if not recursive:
@@ -326,7 +347,7 @@ class Vdir:
                 if not above.stat(target).is_directory:
                     raise NotADirectory(destination, "is a file; a directory cannot go there")
             disk = Disk(destination)
-            files = tree(path, service, disk, self._work, report, dryrun=dryrun)
+            files = tree(path, service, disk, work, report, chosen=chosen, dryrun=dryrun)
         else:
             disk, target = split_file(destination)
             try:
@@ -334,9 +355,9 @@ class Vdir:
             except NotFound:
                 is_directory = False
             target = paths.join(target, node.name) if is_directory else target
-            sources = self._work.sources(node, self._replicas(node, service))
+            sources = work.sources(node, self._replicas(node, service))
             files = iter([Download(node, sources, target)])
-        download(files, disk, self._work, report, force=force, dryrun=dryrun)
+        download(files, disk, work, report, force=force, dryrun=dryrun)
         return report.ended()
 
     def cat(self, name: str) -> Iterator[bytes]:
@@ -349,10 +370,17 @@ class Vdir:
         from cloudmesh.vdir.sources import read_first
 
         node, replicas = self._file(name)
-        yield from read_first(node, self._work.sources(node, replicas))
+        yield from read_first(node, self._work().sources(node, replicas))
 
     def copy(
-        self, dir_or_name: str, *, to: Names, recursive: bool = False, force: bool = False, dryrun: bool = False
+        self,
+        dir_or_name: str,
+        *,
+        to: Names,
+        recursive: bool = False,
+        force: bool = False,
+        dryrun: bool = False,
+        options: Selection = ALL_FILES,
     ) -> Report:
         """Duplicate a file or a tree onto further services, from its best replicas, each at its virtual path there.
 
@@ -362,17 +390,21 @@ class Vdir:
             recursive: it is a directory.
             force: replace foreign files that are in the way.
             dryrun: only count.
+            options: which files of a directory, how fast, how much. Bytes are counted for each service.
 
         Raises:
             NotFound, IsADirectory, ConfigError: as `put`.
             AlreadyExists: a foreign file is in the way.
         """
+        from cloudmesh.storage.transfer.filters import Filter
         from cloudmesh.vdir.duplicate import duplicate
 
         services = self._targets(to, dryrun=dryrun)
+        chosen = Filter.from_options(options)
+        work = self._work(options, dryrun=dryrun)
         report = Report("copy", dryrun=dryrun)
-        files = self._files(self._catalogue.lookup(self._path(dir_or_name)), recursive=recursive)
-        duplicate(files, services, self._work, report, force=force, dryrun=dryrun)
+        files = self._files(self._catalogue.lookup(self._path(dir_or_name)), recursive=recursive, chosen=chosen)
+        duplicate(files, services, work, report, force=force, dryrun=dryrun)
         return report.ended()
 
     @destructive
@@ -407,7 +439,7 @@ class Vdir:
             for service in services:
                 if service not in known:
                     raise self._no_such_service(service)
-        drop(files, services, self._work, report, dryrun=dryrun)
+        drop(files, services, self._work(dryrun=dryrun), report, dryrun=dryrun)
         return report.ended()
 
     def heal(self, dir_or_name: str = "", *, force: bool = False, dryrun: bool = False) -> Report:
@@ -425,7 +457,7 @@ class Vdir:
 
         report = Report("heal", dryrun=dryrun)
         node = self._catalogue.lookup(self._path(dir_or_name))
-        heal(self._files(node), self._work, report, force=force, dryrun=dryrun)
+        heal(self._files(node), self._work(dryrun=dryrun), report, force=force, dryrun=dryrun)
         return report.ended()
 
     # ---- what there is and why -----------------------------------------------------------------------------------
@@ -444,10 +476,10 @@ class Vdir:
 
         path = self._path(dir_or_name)
         node = self._catalogue.lookup(path)
-        wrong = problems(self._files(node), self._work) if check else []
+        wrong = problems(self._files(node), self._work()) if check else []
         if node.is_directory:
             return directory_status(path, self._catalogue.totals(path), wrong)
-        return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work)
+        return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work())
 
     def why(self, name: str) -> list[Choice]:
         """Return all replicas of a file in the order in which they would be read, with what decides.
@@ -457,7 +489,7 @@ class Vdir:
         """
         from cloudmesh.vdir.status import choices
 
-        return choices(*self._file(name), self._work)
+        return choices(*self._file(name), self._work())
 
     def prefer(self, dir_or_name: str, services: Names | None = None) -> NameInfo:
         """Set from which services to read a file, or everything below a directory, best first; none takes it back.
@@ -485,7 +517,7 @@ class Vdir:
         from cloudmesh.vdir.sources import unreadable
 
         node, replicas = self._file(name)
-        sources = self._work.sources(node, replicas)
+        sources = self._work().sources(node, replicas)
         if not sources:
             raise unreadable(node)
         for source in sources:
@@ -578,11 +610,12 @@ class Vdir:
     def _catalogue(self) -> Catalogue:
         return Catalogue(self._database)
 
-    @cached_property
-    def _work(self) -> Work:
+    def _work(self, options: Selection = ALL_FILES, *, dryrun: bool = False, to_disk: bool = False) -> Work:
+        """Return what one command works with; of a dry run nobody hears, as nothing moves."""
         from cloudmesh.vdir.work import Work
 
-        return Work(self._catalogue, self._services, self._parallel, self._observer)
+        observer = nobody if dryrun else self._observer
+        return Work(self._catalogue, self._services, self._parallel, observer, options, to_disk)
 
     def _info(self, node: Node) -> NameInfo:
         return name_info(node, () if node.is_directory else self._catalogue.replicas_of([node])[node.id])
@@ -645,16 +678,22 @@ class Vdir:
     def _no_such_service(name: str) -> ConfigError:
         return ConfigError(name, "there is no such service", "cms storage config list names those there are")
 
-    def _files(self, node: Node, *, recursive: bool = True) -> Files:
-        """Yield the file, or all files below the directory, with their replicas.
+    def _files(self, node: Node, *, recursive: bool = True, chosen: Filter | None = None) -> Files:
+        """Yield the file, or all files below the directory that are chosen, with their replicas.
 
         Raises:
             IsADirectory: it is a directory and ``recursive`` is not given.
         """
         if node.is_directory and not recursive:
             raise IsADirectory(f"/{node.path}", hint="--recursive takes all that is in it")
-        nodes = self._catalogue.walk(node.path) if node.is_directory else iter([node])
-        return self._catalogue.with_replicas(one for one in nodes if not one.is_directory)
+        if not node.is_directory:
+            return self._catalogue.with_replicas([node])
+        files = (one for one in self._catalogue.walk(node.path) if not one.is_directory)
+        if chosen is not None:
+            from cloudmesh.vdir.download import includes
+
+            files = (one for one in files if includes(chosen, node.path, one))
+        return self._catalogue.with_replicas(files)
 
     def _is_directory(self, target: str, typed: str) -> bool:
         """Tell whether a file goes into ``target`` rather than getting that name."""

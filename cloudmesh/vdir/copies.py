@@ -17,7 +17,7 @@ from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.copying import copy_file
-from cloudmesh.storage.transfer.events import Event
+from cloudmesh.storage.transfer.events import Event, Observer, nobody
 from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
@@ -97,7 +97,7 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
         StorageError: no source could be read, or the service could not be written to; the last failure.
     """
     work.observer(Event("started", copy.name, copy.node.size or 0))
-    service = work.open(copy.service)
+    service = work.target(copy.service)
     if copy.location in shared:
         return _adopted(copy, service, "another name has its file there", "cms vdir search finds it")
     mode = _mode(copy, service)
@@ -111,7 +111,7 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
                 copy.path,
                 mode=mode,
                 expected_sha256=copy.node.sha256,
-                observer=work.observer,
+                observer=under_names([copy.name], work.observer),
             )
         except AlreadyExists:
             return None
@@ -126,6 +126,16 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
     if made is not None:
         return available(copy, service, made)
     return _adopted(copy, service, "a file that is not ours is in the way", "--force replaces it")
+
+
+def under_names(names: Sequence[str], observer: Observer) -> Observer:
+    """Return an observer that tells of each event under the names by which the copies that it concerns were planned."""
+
+    def tell(event: Event) -> None:
+        for name in names:
+            observer(Event(event.kind, name, event.size, event.error))
+
+    return observer if observer is nobody else tell
 
 
 def _mode(copy: Copy, service: StorageABC) -> WriteMode:

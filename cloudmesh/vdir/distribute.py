@@ -6,51 +6,106 @@ the service has it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from itertools import takewhile
+from typing import TypeVar
 
 from cloudmesh.storage.errors import AlreadyExists, NotFound, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.copies import Copy
-from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.making import make_many
 from cloudmesh.vdir.nodes import Replica
 from cloudmesh.vdir.records import is_good
-from cloudmesh.vdir.work import Work
+from cloudmesh.vdir.work import Allowance, Work
 
 BATCH = 500
-"""Files whose intents are written in one transaction."""
+"""Files whose intents are written in one transaction, at most."""
+
+_BATCH_BYTES = 4 << 30
+_WRITE_S = 2.0
+"""What was made is written down at least so often: of what is not, every byte is read again after a crash."""
+
+T = TypeVar("T")
+
+
+def batches(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield items in lists of at most `BATCH` files and hardly more than 4 GiB: a batch is hashed before it is sent."""
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        batch.append(item)
+        total += size(item)
+        if len(batch) == BATCH or total >= _BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+    if batch:
+        yield batch
+
+
+def one_ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield each item when the next one is there already: what is planned is known before it is done."""
+    iterator = iter(items)
+    for item in iterator:
+        for following in iterator:
+            yield item
+            item = following
+        yield item
 
 
 def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
-    """Make copies, in batches; failures are added to ``report`` and do not stop the rest.
+    """Plan and make copies, in batches; failures are added to ``report`` and do not stop the rest."""
+    allowance = Allowance(work.options, report)
+
+    def planned() -> Iterator[list[Copy]]:
+        affordable = takewhile(lambda copy: allowance.takes(copy.node.size or 0), copies)
+        for batch in batches(affordable, lambda copy: copy.node.size or 0):
+            for copy in batch:
+                work.observer(Event("planned", copy.name, copy.node.size or 0))
+            yield batch
+        work.observer(Event("planned_all"))
+
+    for batch in one_ahead(planned()):
+        bring(batch, work, report)
+
+
+def bring(copies: Sequence[Copy], work: Work, report: Report) -> None:
+    """Make copies that were planned; each ends as done or failed.
 
     A copy that fails leaves the replica as ``missing`` where the file is not there, so that it is healed later; a new
     one that fails because a foreign file is in the way is forgotten.
     """
-    for batch in chunks(copies, BATCH):
-        for copy in batch:
-            work.observer(Event("planned", copy.name, copy.node.size or 0))
-        shared = begin(batch, work)
-        made: list[tuple[Copy, Replica]] = []
-        failed: list[tuple[Copy, StorageError]] = []
-        for copy, result in make_many(batch, work, shared):
-            if isinstance(result, StorageError):
-                failed.append((copy, result))
-            else:
-                made.append((copy, result))
-                work.observer(Event("done", copy.name, copy.node.size or 0))
+    shared = begin(copies, work)
+    made: list[tuple[Copy, Replica]] = []
+    failed: list[tuple[Copy, StorageError]] = []
+
+    def write_down() -> None:
         removed = work.catalogue.update_replicas(replica for _, replica in made)
         for copy, _ in made:
             if copy.node.id in removed:
                 failed.append((copy, NotFound(f"/{copy.node.path}", "the name was removed meanwhile")))
             else:
                 report.done(copy.node.size)
+                work.observer(Event("done", copy.name, copy.node.size or 0))
+        made.clear()
         give_up(failed, work)
         for copy, error in failed:
             report.fail(copy.name, error)
-            work.observer(Event("failed", copy.name, error=str(error)))
+            work.observer(Event("failed", copy.name, copy.node.size or 0, str(error)))
+        failed.clear()
+
+    written = time.monotonic()
+    for copy, result in make_many(copies, work, shared):
+        if isinstance(result, StorageError):
+            failed.append((copy, result))
+        else:
+            made.append((copy, result))
+        if time.monotonic() - written > _WRITE_S:
+            write_down()
+            written = time.monotonic()
+    write_down()
 
 
 def begin(copies: Sequence[Copy], work: Work) -> Collection[Location]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import SMALL, Entry, WriteMode
 from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import AlreadyExists, NotFound, StorageError
+from cloudmesh.storage.errors import AlreadyExists, ChecksumMismatch, NotFound, PreconditionFailed, StorageError
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.events import Event
+from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.storage.transfer.small import SmallCopy, copy_small
-from cloudmesh.vdir.distribute import BATCH
-from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.distribute import batches, one_ahead
 from cloudmesh.vdir.nodes import Node, only
 from cloudmesh.vdir.sources import Source, sha256_of, unreadable, use_first
-from cloudmesh.vdir.work import Work, counting_unusable
+from cloudmesh.vdir.work import Allowance, Work, counting_unusable, refuse, skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,15 @@ class Download:
     sources: Sequence[Source]
     target: str
 
+    @property
+    def name(self) -> str:
+        """The name as the user would type it."""
+        return f"/{self.node.path}"
 
-def tree(path: str, service: str | None, disk: Disk, work: Work, report: Report, *, dryrun: bool) -> Iterator[Download]:
+
+def tree(
+    path: str, service: str | None, disk: Disk, work: Work, report: Report, *, chosen: Filter | None, dryrun: bool
+) -> Iterator[Download]:
     """Yield all files below a virtual directory; its directories are made on the disk.
 
     Args:
@@ -38,14 +46,16 @@ def tree(path: str, service: str | None, disk: Disk, work: Work, report: Report,
         disk: where to.
         work: the catalogue and the services.
         report: counts directories that cannot be made, and files whose services cannot be opened.
+        chosen: which files are concerned; None = all. With a filter only directories with such files are made.
         dryrun: make no directory.
     """
 
     def files() -> Iterator[Node]:
         for node in work.catalogue.walk(path):
             if not node.is_directory:
-                yield node
-            elif not dryrun:
+                if chosen is None or includes(chosen, path, node):
+                    yield node
+            elif chosen is None and not dryrun:
                 target = paths.below(node.path, path)
                 try:
                     disk.make_dir(target)
@@ -53,8 +63,13 @@ def tree(path: str, service: str | None, disk: Disk, work: Work, report: Report,
                     report.fail(disk.location(target), error)
 
     for node, replicas in work.catalogue.with_replicas(files()):
-        with counting_unusable(node, report):
+        with counting_unusable(node, work, report):
             yield Download(node, work.sources(node, only(service, replicas)), paths.below(node.path, path))
+
+
+def includes(chosen: Filter, path: str, node: Node) -> bool:
+    """Tell whether a name below the virtual directory ``path`` is concerned."""
+    return chosen.includes(paths.below(node.path, path), Entry(node.path, size=node.size, mtime_ns=node.mtime_ns))
 
 
 def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, *, force: bool, dryrun: bool) -> None:
@@ -62,85 +77,102 @@ def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, 
 
     Other files that are in the way are replaced only with ``force``.
     """
-
     mode: WriteMode = "overwrite" if force else "create"
-
-    def fetched(file: Download) -> bool:
-        """Fetch one file by itself; tell whether there was anything to do."""
-        if _is_same(disk, file):
-            return False
-        if not dryrun:
-            work.observer(Event("started", f"/{file.node.path}", file.node.size or 0))
-            _fetch(disk, file, work, mode)
-        elif not file.sources:
-            raise unreadable(file.node)
-        return True
-
-    def count(file: Download, result: bool | StorageError) -> None:
-        name = f"/{file.node.path}"
-        if isinstance(result, StorageError):
-            report.fail(name, result)
-            work.observer(Event("failed", name, error=str(result)))
-        elif result:
-            report.done(file.node.size)
-            work.observer(Event("done", name, file.node.size or 0))
-        else:
-            report.skipped += 1
-            work.observer(Event("skipped", name, file.node.size or 0))
-
-    for batch in chunks(files, BATCH):
-        for file in batch:
-            work.observer(Event("planned", f"/{file.node.path}", file.node.size or 0))
-        singly = list(batch)
-        if not dryrun:
-            singly = [file for file in batch if not _is_small(file)]
-            for file, result in _fetch_small([file for file in batch if _is_small(file)], disk, mode, singly):
-                count(file, result)
-        read_from = {file.sources[0].service.name for file in singly if file.sources}
-        threads = work.threads(read_from, sum(file.node.size or 0 for file in singly) / max(1, len(singly)))
-        for file, result in run_parallel(fetched, singly, threads):
-            count(file, result)
+    for batch in one_ahead(_planned(files, disk, work, report)):
+        if dryrun:
+            for file in batch:
+                report.done(file.node.size)
+            continue
+        for file, result in _fetch_many(batch, disk, work, mode):
+            size = file.node.size or 0
+            if isinstance(result, StorageError):
+                report.fail(file.name, result)
+                work.observer(Event("failed", file.name, size, str(result)))
+            else:
+                report.done(size)
+                work.observer(Event("done", file.name, size))
 
 
-def _is_small(file: Download) -> bool:
-    return bool(file.sources) and file.node.size is not None and file.node.size <= SMALL
+def _planned(files: Iterable[Download], disk: Disk, work: Work, report: Report) -> Iterator[list[Download]]:
+    """Yield what is to be fetched, in batches; what is there already, or nowhere, is counted."""
+    allowance = Allowance(work.options, report)
+    for batch in batches(files, lambda file: file.node.size or 0):
+        wanted: list[Download] = []
+        threads = work.threads((), sum(file.node.size or 0 for file in batch) / len(batch))
+        for file, there in run_parallel(partial(_is_same, disk), batch, threads):
+            if isinstance(there, StorageError):
+                refuse(file.name, file.node.size, there, work, report)
+            elif there:
+                report.skipped += 1
+                skip(file.name, file.node.size, work)
+            elif not file.sources:
+                refuse(file.name, file.node.size, unreadable(file.node), work, report)
+            elif allowance.takes(file.node.size or 0):
+                work.observer(Event("planned", file.name, file.node.size or 0))
+                wanted.append(file)
+        yield wanted
+        if allowance.exhausted:
+            break
+    work.observer(Event("planned_all"))
+
+
+Fetched = tuple[Download, Entry | StorageError]
+
+
+def _fetch_many(files: Sequence[Download], disk: Disk, work: Work, mode: WriteMode) -> Iterator[Fetched]:
+    """Fetch files, the small ones many at a time, and yield each with how it ended."""
+    small = [file for file in files if file.node.size is not None and file.node.size <= SMALL]
+    singly = [file for file in files if file.node.size is None or file.node.size > SMALL]
+    while small:
+        again: list[Download] = []
+        by_source: dict[int, list[Download]] = {}
+        for file in small:
+            by_source.setdefault(id(file.sources[0].service), []).append(file)
+        for group in by_source.values():
+            yield from _fetch_small(group, disk, mode, singly, again)
+        small = again
+    read_from = {file.sources[0].service.name for file in singly}
+    threads = work.threads(read_from, sum(file.node.size or 0 for file in singly) / max(1, len(singly)))
+    yield from run_parallel(lambda file: _fetch(disk, file, work, mode), singly, threads)
 
 
 def _fetch_small(
-    files: Sequence[Download], disk: Disk, mode: WriteMode, singly: list[Download]
-) -> Iterator[tuple[Download, bool | StorageError]]:
-    """Fetch small files, many at once; those that their best source does not give are added to ``singly``."""
-    by_source: dict[int, list[Download]] = {}
-    for file in files:
-        if _is_same(disk, file):
-            yield file, False
-        else:
-            by_source.setdefault(id(file.sources[0].service), []).append(file)
+    files: Sequence[Download], disk: Disk, mode: WriteMode, singly: list[Download], again: list[Download]
+) -> Iterator[Fetched]:
+    """Fetch small files from one service.
+
+    Those that it has otherwise than they were seen are added to ``singly``; those that it does not give, but another
+    one may, to ``again``.
+    """
+    lost: list[Fetched] = []
 
     def unread(copy: SmallCopy, error: StorageError) -> None:
-        singly.append(copy.context)
+        file: Download = copy.context
+        if isinstance(error, (ChecksumMismatch, PreconditionFailed)):
+            singly.append(file)
+        elif len(file.sources) > 1:
+            again.append(replace(file, sources=file.sources[1:]))
+        else:
+            lost.append((file, error))
 
-    for group in by_source.values():
-        copies = (SmallCopy(file.sources[0].entry, ((0, file.target),), mode, file.node.sha256, file) for file in group)
-        for copy, _, result in copy_small(copies, group[0].sources[0].service, [disk], unread):
-            file = copy.context
-            if isinstance(result, AlreadyExists):
-                yield file, _in_the_way(disk, file)
-            else:
-                yield file, result if isinstance(result, StorageError) else True
+    copies = (SmallCopy(file.sources[0].entry, ((0, file.target),), mode, file.node.sha256, file) for file in files)
+    for copy, _, result in copy_small(copies, files[0].sources[0].service, [disk], unread):
+        file = copy.context
+        yield file, _in_the_way(disk, file) if isinstance(result, AlreadyExists) else result
+    yield from lost
 
 
-def _fetch(disk: Disk, file: Download, work: Work, mode: WriteMode) -> None:
+def _fetch(disk: Disk, file: Download, work: Work, mode: WriteMode) -> Entry:
     """Download from the first source that gives the right bytes; the last failure is raised where none does."""
+    work.observer(Event("started", file.name, file.node.size or 0))
 
     def fetched(source: Source) -> Entry:
         return disk.fetch(source.service, source.entry, file.target, mode=mode, expected_sha256=file.node.sha256)
 
     try:
-        got = use_first(file.node, file.sources, fetched)
+        return use_first(file.node, file.sources, fetched)
     except AlreadyExists:
         raise _in_the_way(disk, file) from None
-    work.observer(Event("moved", f"/{file.node.path}", got.size or 0))
 
 
 def _in_the_way(disk: Disk, file: Download) -> AlreadyExists:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.copies import Copy
@@ -10,7 +11,7 @@ from cloudmesh.vdir.distribute import distribute
 from cloudmesh.vdir.nodes import Files
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import unreadable
-from cloudmesh.vdir.work import Work, counting_unusable
+from cloudmesh.vdir.work import Allowance, Work, counting_unusable, refuse, skip
 
 
 def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, force: bool, dryrun: bool) -> None:
@@ -19,20 +20,22 @@ def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, fo
     if not dryrun:
         distribute(copies, work, report)
         return
-    for copy in copies:
+    allowance = Allowance(work.options, report)
+    for copy in takewhile(lambda copy: allowance.takes(copy.node.size or 0), copies):
         report.done(copy.node.size)
 
 
 def _copies(files: Files, to: Sequence[str], work: Work, report: Report, force: bool) -> Iterator[Copy]:
     for node, replicas in files:
         known = {one.service: one for one in replicas}
-        with counting_unusable(node, report):
+        with counting_unusable(node, work, report):
             sources = work.sources(node, replicas)
             for service in to:
-                replica = known.get(service)
-                if replica is not None and is_good(node, replica):
+                copy = Copy(node, service, sources, known.get(service), force)
+                if copy.known is not None and is_good(node, copy.known):
                     report.skipped += 1
+                    skip(copy.name, node.size, work)
                 elif not sources:
-                    report.fail(f"/{node.path}", unreadable(node))
+                    refuse(copy.name, node.size, unreadable(node), work, report)
                 else:
-                    yield Copy(node, service, sources, replica, force)
+                    yield copy

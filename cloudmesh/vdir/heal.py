@@ -15,7 +15,7 @@ from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.scrub import Found, Inspector
 from cloudmesh.vdir.sources import unreadable
-from cloudmesh.vdir.work import Work, counting_unusable
+from cloudmesh.vdir.work import Work, counting_unusable, refuse, skip
 
 
 def inspect(
@@ -49,7 +49,7 @@ def heal(files: Files, work: Work, report: Report, *, force: bool, dryrun: bool)
     def copies() -> Iterator[Copy]:
         revived = ((node, _revived(node, replicas)) for node, replicas in files if not node.is_directory)
         for node, found in inspect(revived, work, learn=not dryrun, believe=force):
-            with counting_unusable(node, report):
+            with counting_unusable(node, work, report):
                 yield from _copies(node, found, work, report, force=force, dryrun=dryrun)
 
     if dryrun:
@@ -71,7 +71,7 @@ def _copies(
 ) -> Iterator[Copy]:
     now = tuple(one.now for one in found)
     if not found:
-        report.fail(f"/{node.path}", unreadable(node))
+        refuse(f"/{node.path}", node.size, unreadable(node), work, report)
     unfinished = {one.now.service for one in found if one.now.state == "deleting"}
     if unfinished:  # a drop that died halfway
         drop([(node, now)], unfinished, work, report, dryrun=dryrun)
@@ -79,15 +79,17 @@ def _copies(
     for one in found:
         name = f"/{node.path} on {one.now.service}"
         if one.error:
-            report.fail(name, StorageError(name, one.error))
+            refuse(name, node.size, StorageError(name, one.error), work, report)
         elif is_good(node, one.now):
             report.skipped += 1
+            skip(name, node.size, work)
         elif one.now.service in unfinished:
             continue
         elif not (sources := work.sources(node, now) if sources is None else sources):
-            report.fail(name, unreadable(node))
+            refuse(name, node.size, unreadable(node), work, report)
         elif one.now.state == "stale" and one.now.version == 0 and not force:
-            report.fail(name, StorageError(name, "was changed on the service", "--force replaces it"))
+            error = StorageError(name, "was changed on the service", "--force replaces it")
+            refuse(name, node.size, error, work, report)
         else:
             # what others changed is replaced only when that is asked for; all else is ours or not there
             yield Copy(node, one.now.service, sources, one.now, force and one.now.version == 0)

@@ -14,10 +14,10 @@ VDIR = Command(
     vdir tree [DIR]
     vdir search PATTERN [DIR]
     vdir [--parallel=N] add [FILEENDPOINT] [DIR_AND_NAME] [--recursive] [--dryrun]
-    vdir [--parallel=N] put SOURCE [DIR_OR_NAME] [--to=SERVICES] [--recursive] [--force] [--dryrun]
-    vdir [--parallel=N] get NAME DESTINATION [--recursive] [--force] [--dryrun]
+    vdir [--parallel=N] put SOURCE [DIR_OR_NAME] [--to=SERVICES] [--recursive] [--force] [--links=LINKS] [--dryrun] [options]
+    vdir [--parallel=N] get NAME DESTINATION [--recursive] [--force] [--dryrun] [options]
     vdir cat NAME
-    vdir [--parallel=N] copy DIR_OR_NAME --to=SERVICES [--recursive] [--force] [--dryrun]
+    vdir [--parallel=N] copy DIR_OR_NAME --to=SERVICES [--recursive] [--force] [--dryrun] [options]
     vdir [--parallel=N] drop DIR_OR_NAME --from=SERVICES [--recursive] [--dryrun] [--yes]
     vdir move SOURCE DESTINATION
     vdir [--parallel=N] delete [DIR_OR_NAME] [--recursive] [--purge] [--dryrun] [--yes]
@@ -49,6 +49,7 @@ VDIR = Command(
     --recursive          a directory with all that is in it
     --parents            make missing parents; an existing directory is fine
     --force              replace files that are in the way, and names that have other content
+    --links=LINKS        symbolic links of this computer: inside (those that stay in the tree), follow or skip
     --purge              remove the real files too
     --check              ask the services
     --parallel=N         files under way at once
@@ -57,7 +58,23 @@ VDIR = Command(
     --yes                do not ask
     --output=OUTPUT      table, json, yaml or csv
 
-  Every command also takes --output=FORMAT, --quiet (no progress bar) and --traceback.
+  Transfer options:
+    --include=PATTERN...   only files that a pattern fits; may be repeated
+    --exclude=PATTERN...   no files that a pattern fits; may be repeated
+    --filter-from=FILE     rules, one a line: + PATTERN or - PATTERN; the first that fits decides, ! forgets those above
+    --max-size=SIZE        only files of at most so much, such as 100K, 10M or 1.5GiB
+    --min-size=SIZE        only files of at least so much
+    --newer=TIME           only files modified since, such as 2026-01-31, 2026-01-31T18:00, 36h or 7d
+    --bwlimit=SPEED        bytes a second, such as 10M; by time of day "08:00,1M 19:00,off"
+    --transactions=NUMBER  requests a second to each service
+    --max-transfer=SIZE    begin no further file after so many bytes; doing it again goes on
+
+  They choose among the files of a directory; a file named by itself is always taken. A PATTERN is as in storage put: it
+  fits the end of a path; with a slash before it, the whole path below SOURCE, NAME or DIR_OR_NAME. What goes to several
+  services is counted once for each.
+
+  Every command also takes --output=FORMAT, --traceback, --quiet (no progress) and --progress=SECONDS: in place of bars
+  a line of progress on standard error so often (with --output=json a JSON object), on a terminal and elsewhere.
   A name that begins with a dash goes after --, as in: vdir delete -- -odd-name
 
   Examples:
@@ -70,6 +87,6 @@ VDIR = Command(
     cms vdir prefer /run7 lab-nas,aws
     cms vdir get /run7 here --recursive
     cms vdir drop /run7 --from=aws --recursive
-""",
+""",  # noqa: E501 - a usage is one line
     "cloudmesh.vdir.api:Vdir",
 )

@@ -6,20 +6,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry
+from cloudmesh.storage.abc import SMALL, Entry, Loaded, ReadRequest
+from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import AlreadyExists, InvalidName, IsADirectory, NotADirectory, StorageError
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    InvalidName,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    StorageError,
+)
 from cloudmesh.storage.pool import run_parallel
-from cloudmesh.storage.transfer.events import Event
+from cloudmesh.storage.transfer.events import Event, EventKind
+from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.copies import Copy, make
-from cloudmesh.vdir.distribute import BATCH, begin, distribute, give_up
-from cloudmesh.vdir.lookup import check_path, chunks
+from cloudmesh.vdir.distribute import batches, begin, bring, give_up, one_ahead
+from cloudmesh.vdir.lookup import check_path
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import Source, sha256_of
-from cloudmesh.vdir.work import Work
+from cloudmesh.vdir.work import Allowance, Work, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +50,20 @@ class Upload:
         return Source(self.disk, self.entry)
 
 
-def local_tree(disk: Disk, target: str, work: Work, report: Report, *, dryrun: bool) -> Iterator[Upload]:
+def local_tree(
+    disk: Disk, target: str, work: Work, report: Report, *, chosen: Filter | None, dryrun: bool
+) -> Iterator[Upload]:
     """Yield all files of a directory of this computer; its directories become virtual ones.
 
     A name that the catalogue cannot hold is counted as failed, and the others go on.
+
+    Args:
+        disk: the directory.
+        target: the virtual directory that it becomes.
+        work: for the catalogue.
+        report: counts what cannot be.
+        chosen: which files are concerned; None = all. With a filter only directories with such files are made.
+        dryrun: make no directory.
 
     Raises:
         InvalidName: a top-level directory would have a service's name.
@@ -52,6 +71,8 @@ def local_tree(disk: Disk, target: str, work: Work, report: Report, *, dryrun: b
     services = work.services.names()
     refuse_service_name(target, services)
     for entry in disk.scan("", recursive=True):
+        if chosen is not None and (entry.is_directory or not chosen.includes(entry.path, entry)):
+            continue
         path = paths.join(target, entry.path)
         refuse_service_name(path, services)
         try:
@@ -61,7 +82,7 @@ def local_tree(disk: Disk, target: str, work: Work, report: Report, *, dryrun: b
             elif not dryrun:
                 work.catalogue.make_dir(path, parents=True, exist_ok=True)
         except (InvalidName, AlreadyExists, NotADirectory) as error:
-            report.fail(disk.location(entry.path), error)
+            refuse(disk.location(entry.path), entry.size, error, work, report)
 
 
 def upload(
@@ -72,12 +93,31 @@ def upload(
     A name that has the same content already only gets the replicas that it lacks. Other content is refused, unless
     ``force`` makes it the name's new version, on the services of ``to`` and on all that hold the old one.
     """
-    for batch in chunks(files, BATCH):
-        _Batch(batch, to, work, report, force).run(dryrun=dryrun)
+    allowance = Allowance(work.options, report)
+
+    def planned() -> Iterator[_Batch]:
+        for files_of_batch in batches(files, lambda file: file.entry.size or 0):
+            batch = _Batch(files_of_batch, to, work, report, force)
+            batch.plan(allowance, dryrun=dryrun)
+            yield batch
+            if allowance.exhausted:
+                break
+        work.observer(Event("planned_all"))
+
+    for batch in one_ahead(planned()):
+        batch.run(dryrun=dryrun)
+
+
+def _name(file: Upload, service: str) -> str:
+    """The copy as a person names it; see `Copy.name`."""
+    return f"/{file.path} on {service}"
 
 
 class _Batch:
-    """Some files on their way: looked up, hashed, registered, sorted into what is to be done, done."""
+    """Some files on their way: looked up, hashed and sorted into what is to be done; then registered, and done.
+
+    All are of one `Disk`. Each is planned as its copies, one on each service that it goes to.
+    """
 
     def __init__(self, files: Sequence[Upload], to: Sequence[str], work: Work, report: Report, force: bool) -> None:
         self._files = files
@@ -88,70 +128,138 @@ class _Batch:
         self._nodes: dict[str, Node] = {}
         self._replicas: dict[int, tuple[Replica, ...]] = {}
         self._hashes: dict[str, str] = {}
+        self._fresh: list[Upload] = []
+        self._lacking: list[Upload] = []
+        self._other: list[Upload] = []
+
+    def plan(self, allowance: Allowance, *, dryrun: bool) -> None:
+        """Find out what is to be done, as far as ``allowance`` goes; nothing is changed."""
+        self._look_up(self._files)
+        unsettled: list[Upload] = []
+        for file in self._files:
+            if self._is_settled(file):
+                self._skip(file)
+            else:
+                unsettled.append(file)
+        # hashing everything would cost a dry run what the real one does: it reads only what may be the same already
+        self._hash([file for file in unsettled if not dryrun or self._may_be_same(file)])
+        for file in unsettled:
+            if file.path not in self._hashes and not dryrun:
+                continue
+            if file.path not in self._nodes:
+                group, services = self._fresh, list(self._to)
+            else:
+                try:
+                    group, services = self._sorted(file)
+                except StorageError as error:
+                    self._refuse(file, error)
+                    continue
+            if not services:
+                self._skip(file)
+                continue
+            if not allowance.takes(len(services) * (file.entry.size or 0)):
+                return
+            group.append(file)
+            self._tell("planned", file, {*services, *self._to})
+            self._tell("skipped", file, [one for one in self._to if one not in services])
 
     def run(self, *, dryrun: bool) -> None:
-        self._look_up(self._files)
-        files = [file for file in self._files if not self._is_settled(file)]
-        self._report.skipped += len(self._files) - len(files)
-        # hashing everything would cost a dry run what the real one does: it reads only what may be the same already
-        self._hash([file for file in files if not dryrun or self._may_be_same(file)])
-        fresh = [file for file in files if file.path not in self._nodes]
+        """Do what was planned."""
         if dryrun:
-            for file in fresh:
+            for file in self._fresh:
                 self._count(file, len(self._to))
-        else:
-            files = [file for file in files if file.path in self._hashes]
-            fresh = [file for file in fresh if file.path in self._hashes]
-            self._register(fresh)
-        same, other = self._sort([file for file in files if file.path in self._nodes])
-        if dryrun:
-            for file in same:
-                self._count(file, len(self._lacking(file)))
-            for file in other:
+            for file in self._lacking:
+                self._count(file, len(self._services_lacking(file)))
+            for file in self._other:
                 self._count(file, len(self._services(file)))
             return
-        copies = [self._copy(file, self._nodes[file.path], one) for file in same for one in self._lacking(file)]
-        distribute([*copies, *self._renew(other)], self._work, self._report)
+        self._register()
+        copies = [
+            self._copy(file, self._nodes[file.path], service)
+            for file in self._lacking
+            for service in self._services_lacking(file)
+        ]
+        bring([*copies, *self._renew(self._other)], self._work, self._report)
         # of a new name that has no replica nothing was acknowledged
-        self._work.catalogue.remove_lost(self._nodes[file.path].id for file in fresh if file.path in self._nodes)
+        self._work.catalogue.remove_lost(self._nodes[file.path].id for file in self._fresh if file.path in self._nodes)
 
     def _look_up(self, files: Sequence[Upload]) -> None:
         nodes = self._work.catalogue.lookup_many(file.path for file in files)
         self._nodes |= nodes
         self._replicas |= self._work.catalogue.replicas_of(list(nodes.values()))
 
-    def _register(self, files: Sequence[Upload]) -> None:
-        new = [NewFile(file.path, file.entry.size, file.entry.mtime_ns, self._hashes[file.path]) for file in files]
-        for path, error in self._work.register(new).items():
-            self._report.fail(f"/{path}", error)
-        # another process may have been faster, with other content
-        self._look_up(files)
+    def _register(self) -> None:
+        """Make the new names. Another process may have been faster, then they are sorted like any that there were."""
+        fresh = self._fresh
+        new = [NewFile(file.path, file.entry.size, file.entry.mtime_ns, self._hashes[file.path]) for file in fresh]
+        errors = self._work.register(new)
+        self._look_up(fresh)
+        for file in fresh:
+            error = errors.get(file.path)
+            if error is None and file.path not in self._nodes:
+                error = NotFound(f"/{file.path}", "the name was removed meanwhile")
+            try:
+                if error is not None:
+                    raise error
+                group, services = self._sorted(file)
+            except StorageError as failure:
+                self._report.fail(f"/{file.path}", failure)
+                self._tell("failed", file, self._to, str(failure))
+                continue
+            if services:
+                group.append(file)
+            self._tell("planned", file, [one for one in services if one not in self._to])
+            self._tell("skipped", file, [one for one in self._to if one not in services])
 
     def _hash(self, files: Sequence[Upload]) -> None:
-        threads = self._work.threads((), sum(file.entry.size or 0 for file in files) / max(1, len(files)))
-        for file, result in run_parallel(lambda file: sha256_of(file.source), files, threads):
-            if isinstance(result, StorageError):
-                self._report.fail(file.name, result)
-            else:
-                self._hashes[file.path] = result
+        """Hash files; those that cannot be read are counted as failed."""
+        small = [file for file in files if (file.entry.size or 0) <= SMALL]
+        large = [file for file in files if (file.entry.size or 0) > SMALL]
+        wanted = (ReadRequest(file.entry.path, file.entry.etag, file.entry.size, file) for file in small)
+        for request, loaded in self._files[0].disk.read_many(wanted):
+            hashed = digest_of((loaded.data,)) if isinstance(loaded, Loaded) else loaded
+            self._hashed(request.context, hashed)
+        threads = self._work.threads((), sum(file.entry.size or 0 for file in large) / max(1, len(large)))
+        for file, result in run_parallel(lambda file: sha256_of(file.source), large, threads):
+            self._hashed(file, result)
 
-    def _sort(self, files: Sequence[Upload]) -> tuple[list[Upload], list[Upload]]:
-        """Return the files whose names have the same content, and those that are new versions; others are refused."""
-        same: list[Upload] = []
-        other: list[Upload] = []
-        for file in files:
-            node, name = self._nodes[file.path], f"/{file.path}"
-            if node.is_directory:
-                self._report.fail(name, IsADirectory(name, "a directory has this name"))
-            elif node.sha256 is not None and self._hashes.get(file.path) == node.sha256:
-                same.append(file)
-                self._report.skipped += not self._lacking(file)
-            elif self._force or not any(is_good(node, one) for one in self._replicas[node.id]):
-                other.append(file)
-            else:
-                error = AlreadyExists(name, "the name has other content", "--force makes this its new version")
-                self._report.fail(name, error)
-        return same, other
+    def _hashed(self, file: Upload, result: str | StorageError) -> None:
+        if isinstance(result, StorageError):
+            self._report.fail(file.name, result)
+            self._tell("planned", file, self._to)
+            self._tell("failed", file, self._to, str(result))
+        else:
+            self._hashes[file.path] = result
+
+    def _sorted(self, file: Upload) -> tuple[list[Upload], list[str]]:
+        """Return the group of files to which one belongs whose name is there, and the services that it goes to.
+
+        Raises:
+            IsADirectory, AlreadyExists: the name is another's.
+        """
+        node, name = self._nodes[file.path], f"/{file.path}"
+        if node.is_directory:
+            raise IsADirectory(name, "a directory has this name")
+        if node.sha256 is not None and self._hashes.get(file.path) == node.sha256:
+            return self._lacking, self._services_lacking(file)
+        if self._force or not any(is_good(node, one) for one in self._replicas[node.id]):
+            return self._other, self._services(file)
+        raise AlreadyExists(name, "the name has other content", "--force makes this its new version")
+
+    def _refuse(self, file: Upload, error: StorageError) -> None:
+        self._report.fail(f"/{file.path}", error)
+        self._tell("planned", file, self._to)
+        self._tell("failed", file, self._to, str(error))
+
+    def _skip(self, file: Upload) -> None:
+        self._report.skipped += 1
+        self._tell("planned", file, self._to)
+        self._tell("skipped", file, self._to)
+
+    def _tell(self, kind: EventKind, file: Upload, services: Iterable[str], error: str = "") -> None:
+        """Tell what became of a file's copies on some services."""
+        for service in services:
+            self._work.observer(Event(kind, _name(file, service), file.entry.size or 0, error))
 
     def _is_settled(self, file: Upload) -> bool:
         """Tell whether the name surely has this content and all replicas, without reading the file."""
@@ -162,7 +270,7 @@ class _Batch:
             and node.sha256 is not None
             and node.mtime_ns is not None
             and (node.size, node.mtime_ns) == (file.entry.size, file.entry.mtime_ns)
-            and not self._lacking(file)
+            and not self._services_lacking(file)
             and len(self._files) > 1  # a file named by itself is compared byte by byte
         )
 
@@ -170,7 +278,7 @@ class _Batch:
         node = self._nodes.get(file.path)
         return node is not None and node.size == file.entry.size
 
-    def _lacking(self, file: Upload) -> list[str]:
+    def _services_lacking(self, file: Upload) -> list[str]:
         node = self._nodes[file.path]
         good = {one.service for one in self._replicas[node.id] if is_good(node, one)}
         return [service for service in self._to if service not in good]
@@ -222,6 +330,8 @@ class _Batch:
             except StorageError as error:
                 give_up([(copy, error) for copy in copies], self._work)
                 self._report.fail(f"/{copies[0].node.path}", error)
+                for copy in copies:
+                    self._work.observer(Event("failed", copy.name, copy.node.size or 0, str(error)))
                 continue
             self._report.done(done.node.size)
             self._work.observer(Event("done", done.name, done.node.size or 0))

@@ -6,15 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 
 from cloudmesh.storage.abc import StorageABC
-from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, StorageError, VaultError
+from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, Refused, StorageError, VaultError
+from cloudmesh.storage.layers import TokenBucket, limited
 from cloudmesh.storage.pool import threads_for
+from cloudmesh.storage.rate import Schedule
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.speed import measured
-from cloudmesh.storage.transfer.events import Observer
+from cloudmesh.storage.transfer.events import Event, Observer
+from cloudmesh.storage.transfer.options import ALL_FILES, Selection
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.catalogue import Catalogue
+from cloudmesh.vdir.guard import Guarded
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.placement import Knowledge, usable
 from cloudmesh.vdir.sources import Source, source_of
@@ -22,23 +27,52 @@ from cloudmesh.vdir.sources import Source, source_of
 
 @dataclass
 class Work:
-    """The catalogue and the services, and how to work with them.
+    """The catalogue and the services, and how to work with them, for one command.
+
+    A service that fails too often in a row is given up, for reading and for writing apart: one that is full can still
+    be read.
 
     Attributes:
         catalogue: the names.
         services: opens services.
         parallel: files under way at once; the default where None.
         observer: hears of the progress.
+        options: how fast.
+        to_disk: whether files go to this computer: bytes are then counted where they are read, else where they are
+            written.
     """
 
     catalogue: Catalogue
     services: Services
     parallel: int | None
     observer: Observer
+    options: Selection = ALL_FILES
+    to_disk: bool = False
+
+    def __post_init__(self) -> None:
+        limit = self.options.bwlimit
+        self._speed = None if limit is None else TokenBucket(Schedule.parse(limit))
+        self._lock = Lock()
+        self._opened: dict[str, StorageABC] = {}
+        self._guarded: dict[tuple[str, bool], StorageABC] = {}
 
     def open(self, service: str) -> StorageABC:
-        """Return the service called ``service``. Raises as `Services.open`."""
-        return self.services.open(service)
+        """Return the service called ``service``, to read from it. Raises as `Services.open`."""
+        return self._guard(service, writes=False)
+
+    def target(self, service: str) -> StorageABC:
+        """Return the service called ``service``, to write to it. Raises as `Services.open`."""
+        return self._guard(service, writes=True)
+
+    def _guard(self, name: str, *, writes: bool) -> StorageABC:
+        service = self.services.open(name)
+        with self._lock:
+            if (name, writes) not in self._guarded:
+                if name not in self._opened:
+                    self._opened[name] = limited(service, None, self.options.transactions)
+                speed = self._speed if writes is not self.to_disk else None
+                self._guarded[name, writes] = Guarded(limited(self._opened[name], speed))
+            return self._guarded[name, writes]
 
     @cached_property
     def knowledge(self) -> Knowledge:
@@ -82,8 +116,45 @@ class Work:
         return {}
 
 
+class Allowance:
+    """The bytes that may still be begun.
+
+    Args:
+        options: with ``max_transfer``.
+        report: is told when there are no more.
+    """
+
+    def __init__(self, options: Selection, report: Report) -> None:
+        self._limit = options.max_transfer
+        self._report = report
+        self._begun = 0
+        self.exhausted = False
+
+    def takes(self, size: int) -> bool:
+        """Count ``size`` bytes more and tell whether there was room; once there was none, there is none any more."""
+        self._begun += size
+        if self._limit is not None and self._begun > self._limit and not self.exhausted:
+            self.exhausted = True
+            why = f"the limit of {self._limit} bytes is reached, other files are left"
+            self._report.fail("", Refused("--max-transfer", why))
+        return not self.exhausted
+
+
+def refuse(name: str, size: int | None, error: StorageError, work: Work, report: Report) -> None:
+    """Count a file, or a copy of one, that is not even begun as failed."""
+    report.fail(name, error)
+    work.observer(Event("planned", name, size or 0))
+    work.observer(Event("failed", name, size or 0, str(error)))
+
+
+def skip(name: str, size: int | None, work: Work) -> None:
+    """Tell of a file, or a copy of one, that is as it should be already."""
+    work.observer(Event("planned", name, size or 0))
+    work.observer(Event("skipped", name, size or 0))
+
+
 @contextmanager
-def counting_unusable(node: Node, report: Report) -> Iterator[None]:
+def counting_unusable(node: Node, work: Work, report: Report) -> Iterator[None]:
     """Count a service that cannot be opened as the failure of one name, so that the other names go on.
 
     Raises:
@@ -94,4 +165,4 @@ def counting_unusable(node: Node, report: Report) -> Iterator[None]:
     except VaultError:
         raise
     except ConfigError as error:
-        report.fail(f"/{node.path}", error)
+        refuse(f"/{node.path}", node.size, error, work, report)

@@ -23,6 +23,7 @@ NEW = {"a": b"a newer one", "d/b": b"beta"}
 
 STEPS: tuple[tuple[type, str], ...] = (
     (LocalStorage, "write"),
+    (LocalStorage, "_store"),  # one file of write_many
     (LocalStorage, "remove"),
     (LocalStorage, "remove_many"),
     (LocalStorage, "remove_dir"),
