@@ -360,7 +360,7 @@ class Run:
 
     def _remove_surplus(self, plan: Plan, journal: Journal) -> bool:
         """Remove at the end what only the destination has, if all else went well; tell whether it did."""
-        if self._report.stopped:
+        if self._report.stopped or self._why_ended is not None:  # the plan was not read to its end
             return False
         check_surplus(plan, self.destination, self._surplus, self.options.deletion_limit)
         if self._report.failed:  # what is missing at the source may only not have been seen

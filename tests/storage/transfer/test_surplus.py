@@ -187,3 +187,13 @@ def test_a_directory_does_not_go_into_itself_by_another_name(home: Path, tmp_pat
             storage.put(str(tmp_path / "one"), "inside:", recursive=True)
         storage.put(str(tmp_path / "one/a"), "inside:")
     assert read_tree(tmp_path / "one") == {"a": b"a", "inside/a": b"a"}
+
+
+def test_a_run_that_ends_early_removes_nothing_and_says_why_it_ended(tmp_path: Path) -> None:
+    write_tree(tmp_path / "one", {f"{number}": b"12345678" for number in range(5)})
+    surplus = {f"0{number}": b"x" for number in range(9)}
+    write_tree(tmp_path / "two", surplus)
+    report = run(disk(tmp_path / "one"), odd("two", tmp_path / "two"), delete=True, max_transfer=10)
+    assert [failure.name for failure in report.failures] == [""]
+    assert "--max-transfer" in report.failures[0].error
+    assert surplus.items() <= read_tree(tmp_path / "two").items()
