@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,6 +98,7 @@ class Probe:
         """Something that takes long."""
         for kind in ("planned", "started", "moved", "done"):
             self.observer(Event(kind, "file", 1000))
+        time.sleep(1.5)  # bars are drawn for what takes longer than a moment
         return File("file", 1000)
 
     def many(self, count: int) -> Iterator[File]:

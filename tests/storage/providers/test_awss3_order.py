@@ -95,7 +95,7 @@ TREES = [
 ]
 
 
-@pytest.mark.parametrize(("keys", "shows_late"), zip(TREES, [False, True, True, True], strict=True))
+@pytest.mark.parametrize(("keys", "shows_late"), list(zip(TREES, [False, True, True, True], strict=True)))
 def test_no_entry_is_lost(
     settings: ServiceSettings, keys: list[str], shows_late: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
