@@ -299,7 +299,7 @@ class ServiceSettings:
     credentials: Mapping[str, Any] = field(default_factory=dict, repr=False)
     options: Mapping[str, Any] = field(default_factory=dict)
     timeouts: Timeouts = Timeouts()
-    parallel: int = 16
+    parallel: int = 32
     bytes_per_second: float | None = None
     requests_per_second: float | None = None
 
