@@ -29,7 +29,15 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.binding import Count, Duration, destructive
 from cloudmesh.storage.disk import Disk, split_file
-from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, Refused, StorageError, Unsupported
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    IsADirectory,
+    NotADirectory,
+    Refused,
+    StorageError,
+    Unsupported,
+    UsageError,
+)
 from cloudmesh.storage.records import (
     Difference,
     FileInfo,
@@ -176,7 +184,7 @@ class Storage:
             NotFound: nothing is there.
             IsADirectory: it is a directory and ``recursive`` is not given.
         """
-        side = self._side(source)
+        side = self._side(_given("SOURCE", source))
         return remove_tree(side.service, side.path, recursive=recursive, dryrun=dryrun)
 
     # ---- transfers -----------------------------------------------------------------------------------------------
@@ -205,7 +213,8 @@ class Storage:
             NotADirectory: a directory is to go where a file is.
             Refused: more would be removed than ``options`` allow.
         """
-        return self._transfer("put", self._local(source), self._side(destination), recursive, dryrun, options)
+        sides = self._local(_given("SOURCE", source)), self._side(_given("DESTINATION", destination))
+        return self._transfer("put", *sides, recursive, dryrun, options)
 
     def get(
         self,
@@ -217,7 +226,8 @@ class Storage:
         options: TransferOptions = NO_OPTIONS,
     ) -> Report:
         """Download a file or a directory; the counterpart of `put`, with the same errors."""
-        return self._transfer("get", self._side(source), self._local(destination), recursive, dryrun, options)
+        sides = self._side(_given("SOURCE", source)), self._local(_given("DESTINATION", destination))
+        return self._transfer("get", *sides, recursive, dryrun, options)
 
     def copy(
         self,
@@ -229,7 +239,8 @@ class Storage:
         options: TransferOptions = NO_OPTIONS,
     ) -> Report:
         """Copy between services, or within one on its own side where it can; otherwise as `put`."""
-        return self._transfer("copy", self._side(source), self._side(destination), recursive, dryrun, options)
+        sides = self._side(_given("SOURCE", source)), self._side(_given("DESTINATION", destination))
+        return self._transfer("copy", *sides, recursive, dryrun, options)
 
     @destructive
     def move(
@@ -533,11 +544,24 @@ class Storage:
         return Side(disk, name, text.endswith("/") or not name)
 
     def _sync_sides(self, source: str, destination: str) -> tuple[Side, Side]:
+        _given("SOURCE", source)
+        _given("DESTINATION", destination)
         if not self._services.is_location(source):
+            if not self._services.is_location(destination) and self._names_no_service:
+                raise UsageError(
+                    "storage sync",
+                    f"neither {source} nor {destination} names a service",
+                    f"write local:{destination} for the built-in service, SERVICE:PATH, or --storage=SERVICE",
+                )
             return self._local(source), self._side(destination)
         if self._services.is_location(destination):
             return self._side(source), self._side(destination)
         return self._side(source), self._local(destination)
+
+    @property
+    def _names_no_service(self) -> bool:
+        """Whether a path without a service is only by default on the built-in one: nobody has chosen it."""
+        return self._storage is None and self._services.default() == "local"
 
     def _resolved(
         self, origin: Side, target: Side, recursive: bool, options: TransferOptions = NO_OPTIONS
@@ -575,6 +599,17 @@ class Storage:
             dryrun=dryrun,
             observer=self._observer,
         ).run()
+
+
+def _given(name: str, text: str) -> str:
+    """Return what was typed; an empty text, such as an unset variable of a script, is no place.
+
+    Raises:
+        UsageError: it is empty.
+    """
+    if not text:
+        raise UsageError(name, "is empty", "write . for this directory, SERVICE: for a service's root")
+    return text
 
 
 def _steps(origin: Side, target: Side, entry: Entry) -> Iterable[Step]:

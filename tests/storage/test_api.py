@@ -104,7 +104,7 @@ def test_a_file_goes_into_a_directory_or_becomes_the_name(storage: Storage, sour
     storage.put(str(source / "a.txt"), "name")
     storage.put(str(source / "a.txt"), "dir/")
     storage.put(str(source / "a.txt"), "dir")
-    storage.put(str(source / "a.txt"), "")
+    storage.put(str(source / "a.txt"), ".")
     assert names(storage, "") == ["a.txt", "dir/a.txt", "name"]
     storage.get("name", str(tmp_path) + "/")
     storage.get("name", str(tmp_path / "other"))

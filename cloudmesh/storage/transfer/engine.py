@@ -63,6 +63,10 @@ not tried, because the run ends early.
 """
 
 
+class _Ended(StorageError):
+    """The run was ended while a file was being copied."""
+
+
 @dataclass
 class Run:
     """One plan being done, once.
@@ -119,12 +123,7 @@ class Run:
         self._settled_ns = time.time_ns() - max(_FRESH_NS, 2 * (self.source.capabilities.mtime_precision_ns or 0))
 
     def execute(self) -> Report:
-        """Do it, and return the counts and what failed.
-
-        Raises:
-            StorageError: a listing failed, so that the plan itself could not go on; what was begun is done.
-            Refused: too much would be removed; everything else is done.
-        """
+        """Do it, and return the counts and what failed: single files, a listing, a removal that was refused."""
         with ExitStack() as stack:
             if self.journal is not None:
                 stack.enter_context(self.journal)
@@ -132,13 +131,11 @@ class Run:
             if self._why_ended is not None:
                 self._report.fail("", self._why_ended)
             way_made = False
-            try:
-                if self._plan_error is not None:
-                    raise self._plan_error
-                if self.options.delete and isinstance(self.plan, Plan) and self.journal is not None:
-                    way_made = self._remove_surplus(self.plan, self.journal)
-            finally:
-                self._end_blocked(way_made)
+            if self._plan_error is not None:
+                self._report.fail(self._plan_error.subject, self._plan_error)
+            elif self.options.delete and isinstance(self.plan, Plan) and self.journal is not None:
+                way_made = self._remove_surplus(self.plan, self.journal)
+            self._end_blocked(way_made)
         return self._report
 
     def _to_do(self, steps: Iterable[Step | None]) -> Iterator[Step | None]:
@@ -254,6 +251,9 @@ class Run:
     def _tried(self, step: Step) -> End:
         try:
             return self._by_itself(step)
+        except _Ended:
+            self._report.stopped = True
+            return "left"
         except StorageError as error:
             return error
         except BaseException as error:  # told, not lost in the thread
@@ -298,8 +298,8 @@ class Run:
 
     def _moved(self, event: Event) -> None:
         """Tell of bytes moved; or end the copying of a file here, between two pieces, where nobody waits for it."""
-        if self._interrupted:
-            raise Refused(event.name, "interrupted", "run it again to go on")
+        if self._interrupted or self.stop():
+            raise _Ended(event.name, "interrupted", "run it again to go on")
         self._tell(event)
 
     # ---- ending: in any thread --------------------------------------------------------------------------------------
@@ -323,6 +323,7 @@ class Run:
                 self._tell(Event("failed", name, size, str(end)))
             elif end == "copy":
                 self._report.done(size)
+                self._report.would("copy" if step.replaces is None else "replace", name, step.source.size)
             elif end == "made":
                 self._report.directories += 1
             elif end == "surplus":
@@ -349,6 +350,8 @@ class Run:
 
     def _keep_surplus(self, step: Step) -> None:
         self._surplus += not step.source.is_directory
+        if self.dryrun and not step.source.is_directory:
+            self._report.would("remove", self.destination.location(step.destination), step.source.size)
         self._surplus_files.append((step.key, step.source.size or 0))
         if len(self._surplus_files) >= _BATCH:
             self._write_surplus()
@@ -362,7 +365,11 @@ class Run:
         """Remove at the end what only the destination has, if all else went well; tell whether it did."""
         if self._report.stopped or self._why_ended is not None:  # the plan was not read to its end
             return False
-        check_surplus(plan, self.destination, self._surplus, self.options.deletion_limit)
+        try:
+            check_surplus(plan, self.destination, self._surplus, self.options.deletion_limit)
+        except Refused as error:
+            self._report.fail(error.subject, error)
+            return False
         if self._report.failed:  # what is missing at the source may only not have been seen
             _LOG.warning("nothing was removed at the destination, because there were errors")
         elif self.dryrun:

@@ -173,6 +173,10 @@ class TransferOptions(Selection):
         if not self.delete and limit != DeletionLimit.parse(_MAX_DELETE):
             raise UsageError("--max-delete", "limits --delete, which is not given")
         if self.backup_dir is not None:
+            if paths.split_location(self.backup_dir)[0] is not None:
+                raise UsageError(
+                    f"--backup-dir={self.backup_dir}", "names a service", "it is a directory on DESTINATION's service"
+                )
             try:
                 if not paths.normalize(self.backup_dir):
                     raise UsageError("--backup-dir", "is the root of the service", "name a directory in it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +18,17 @@ class Failure:
     error: str
 
 
-_TELLING = ("skipped", "removed", "errors", "dryrun", "cost_usd", "stopped", "failures")
-"""What a table shows only where there is something to tell."""
+PLAN_SHOWN = 1000
+"""Files that a dry run names; of more it only counts, so that its memory does not grow with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One thing that a dry run would do, and the file's size in bytes."""
+
+    action: Literal["copy", "replace", "remove"]
+    name: str
+    size: int | None
 
 
 @dataclass(slots=True)
@@ -37,6 +46,7 @@ class Report:
         dryrun: nothing was changed; the counts are what would be done.
         cost_usd: what the services are estimated to charge for it, of a dry run; None where that is not known.
         stopped: it was ended before its time; the same command goes on.
+        plan: what a dry run would do, file by file, up to `PLAN_SHOWN`.
         failures: what could not be done, and why.
     """
 
@@ -50,6 +60,7 @@ class Report:
     dryrun: bool = False
     cost_usd: Decimal | None = None
     stopped: bool = False
+    plan: list[Planned] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     directories: int = 0
     _last: Exception | None = field(default=None, repr=False)
@@ -58,11 +69,10 @@ class Report:
     @property
     def columns(self) -> tuple[str, ...]:
         """What a table shows."""
-        telling = [
-            name
-            for name in ("skipped", "removed", "errors", "dryrun", "cost_usd", "stopped", "failures")
-            if getattr(self, name)
-        ]
+        names = ("skipped", "removed", "errors", "dryrun", "stopped", "plan", "failures")
+        telling = [name for name in names if getattr(self, name)]
+        if self.cost_usd is not None:
+            telling.insert(telling.index("dryrun") + 1, "cost_usd")
         return ("action", "files", "bytes", "seconds", *telling)
 
     @property
@@ -83,15 +93,24 @@ class Report:
         self.files += 1
         self.bytes += size or 0
 
+    def would(self, action: Literal["copy", "replace", "remove"], name: str, size: int | None) -> None:
+        """Note one thing that a dry run would do."""
+        if len(self.plan) < PLAN_SHOWN:
+            self.plan.append(Planned(action, name, size))
+
     def fail(self, name: str, error: Exception) -> None:
         """Count and keep one failure."""
         self.errors += 1
         self.failures.append(Failure(name, str(error)))
         self._last = error
 
+    @property
+    def _did_anything(self) -> bool:
+        return bool(self.files or self.skipped or self.removed or self.stopped)
+
     def ended(self) -> Report:
         """Return this report with its wall time; where but one thing was to be done and it failed, that is raised."""
         self.seconds = round(time.monotonic() - self._start, 3)
-        if self._last is not None and self.errors == 1 and not (self.files or self.skipped):
+        if self._last is not None and self.errors == 1 and not self._did_anything:
             raise self._last
         return self

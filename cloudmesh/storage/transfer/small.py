@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Thread
@@ -191,12 +191,17 @@ def _expected(source: StorageABC, copy: SmallCopy, file: Loaded) -> Loaded | Sto
 
 
 def _checked(destination: StorageABC, request: WriteRequest, result: Entry | StorageError) -> Entry | StorageError:
-    """Compare what the service reports of the new file with what was sent."""
+    """Compare what the service reports of the new file with what was sent; remove one that is damaged."""
     if isinstance(result, StorageError):
         return result
-    if result.size is not None and result.size != len(request.data):
-        return ChecksumMismatch(destination.location(request.path), f"{result.size} bytes arrived")
+    why = ""
     algorithm = strongest(result.hashes)
-    if algorithm is not None and digest_of((request.data,), algorithm) != result.hashes[algorithm]:
-        return ChecksumMismatch(destination.location(request.path), "other bytes arrived than were sent")
-    return result
+    if result.size is not None and result.size != len(request.data):
+        why = f"{len(request.data)} bytes were sent, {result.size} arrived"
+    elif algorithm is not None and digest_of((request.data,), algorithm) != result.hashes[algorithm]:
+        why = "other bytes arrived than were sent"
+    if not why:
+        return result
+    with suppress(StorageError):  # whether or not it is tried again, it must not stay
+        destination.remove(request.path)
+    return ChecksumMismatch(destination.location(request.path), why)

@@ -66,7 +66,7 @@ def check_surplus(plan: Plan, destination: StorageABC, surplus: int, most: Delet
         raise Refused(
             where,
             f"{surplus} of {plan.there} files would be removed, which is more than {most}",
-            "--max-delete=100% allows it",
+            f"--max-delete={surplus} allows it",
         )
 
 

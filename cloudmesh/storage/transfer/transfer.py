@@ -79,6 +79,7 @@ class Transfer:
         backup = self._backup()
         if self.entry.is_directory:
             self._check_apart()
+        chosen = Filter.from_options(self.options)
         source, destination = limit_run(self.origin.service, self.target.service, self.options)
         journal: Journal | None = None
         plan: Plan | list[Step]
@@ -89,12 +90,12 @@ class Transfer:
                 Tree(source, self.origin.path),
                 Tree(destination, self.target.path),
                 Comparison.from_options(self.options),
-                chosen=Filter.from_options(self.options),
+                chosen=chosen,
                 journal=journal,
                 mirror=self.options.delete,
             )
         else:
-            plan = [self._step()]
+            plan = [self._step(chosen)]
         report = self._kind_of_run()(
             plan,
             source,
@@ -133,10 +134,12 @@ class Transfer:
 
         return ClusterRun
 
-    def _step(self) -> Step:
+    def _step(self, chosen: Filter | None) -> Step:
         """Return the step for one file: what is named by itself is copied, as cp does, unless a rule is given."""
         if self.options.delete:
             raise UsageError("--delete", f"{self.origin} is a file; only a directory can be mirrored")
+        if chosen is not None and not chosen.includes(self.entry.name, self.entry):
+            return Step("skip", b"", self.entry, self.target.path)
         existing = self.target.stat()
         rules = self.options.update or self.options.checksum or self.options.size_only or self.options.immutable
         asks = existing is not None and (self.action == "sync" or rules)
@@ -158,7 +161,14 @@ class Transfer:
     def _backup(self) -> Backup | None:
         top = self.target.path if self.entry.is_directory else self.target.path.rpartition("/")[0]
         directory = self.options.backup_path(top)
-        return None if directory is None else Backup(self.target.service, directory, top)
+        if directory is None:
+            return None
+        backup = Side(self.target.service, directory, True)
+        if _lies_in(backup, self.origin) or _lies_in(self.origin, backup) or _is_same(backup, self.origin):
+            raise UsageError(
+                f"--backup-dir={directory}", f"overlaps the source {self.origin}, whose files it would replace"
+            )
+        return Backup(self.target.service, directory, top)
 
 
 def _lies_in(inner: Side, outer: Side) -> bool:
@@ -167,6 +177,14 @@ def _lies_in(inner: Side, outer: Side) -> bool:
         return paths.is_below(inner.path, outer.path)
     one, other = _on_this_computer(inner), _on_this_computer(outer)
     return one is not None and other is not None and one.startswith(other.rstrip("/") + "/")
+
+
+def _is_same(one: Side, other: Side) -> bool:
+    """Tell whether two places are the same, as far as one can tell without asking a service."""
+    if one.service is other.service:
+        return one.path == other.path
+    place = _on_this_computer(one)
+    return place is not None and place == _on_this_computer(other)
 
 
 def _on_this_computer(side: Side) -> str | None:

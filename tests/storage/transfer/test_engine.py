@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import Entry, StorageABC, WriteRequest
 from cloudmesh.storage.errors import (
     ChecksumMismatch,
@@ -17,14 +18,16 @@ from cloudmesh.storage.errors import (
     QuotaExceeded,
     StorageError,
     Unavailable,
+    UsageError,
 )
 from cloudmesh.storage.layers import RetryPolicy, layered
 from cloudmesh.storage.providers.awss3 import S3Storage
 from cloudmesh.storage.transfer.copying import Target, copy_to_many
+from cloudmesh.storage.transfer.options import TransferOptions
 from cloudmesh.storage.transfer.small import SmallCopy, copy_small
 from deploy.servers import SeaweedFS
 from tests.faults import HttpFaults
-from tests.places import read_tree, write_tree
+from tests.places import configure, local, read_tree, write_tree
 from tests.storage.transfer.places import LARGE, Heard, Odd, disk, leftovers, odd, run
 
 TREE = {"a": b"alpha", "d/b": b"beta", "d/e/c": b"gamma", "big": b"x" * LARGE}
@@ -276,7 +279,7 @@ def test_a_run_that_is_stopped_ends_after_what_is_under_way(tmp_path: Path, size
     target, heard = odd("two", tmp_path / "two"), Heard()
     report = run(disk(tmp_path / "one"), target, observer=heard, parallel=2, stop=lambda: len(target.writes) >= 5)
     assert report.stopped
-    assert 5 <= report.files < 50
+    assert 1 <= report.files < 50
     heard.check(early=True)
     again = run(disk(tmp_path / "one"), target)
     assert (again.skipped, again.files) == (report.files, 60 - report.files)
@@ -362,3 +365,53 @@ def test_nothing_is_asked_again_for_what_is_done(tmp_path: Path) -> None:
     assert run(source, target).skipped == 4
     assert not asked
     assert time.monotonic() - begun < 5
+
+
+def test_a_small_file_that_arrived_damaged_does_not_stay_where_it_cannot_be_sent_again(tmp_path: Path) -> None:
+    write_tree(tmp_path / "one", {"a": b"right", "b": b"also right"})
+    target = odd("two", tmp_path / "two")
+    target.flips = 1
+
+    def away(primitive: str, path: str) -> None:
+        if primitive == "write" and target.writes.count(path) == 1:
+            raise PermissionDenied(f"two:{path}")
+
+    target.before = away
+    report = run(disk(tmp_path / "one"), target, parallel=1)
+    assert (report.files, report.errors) == (1, 1)
+    assert set(read_tree(tmp_path / "two").values()) <= {b"right", b"also right"}
+
+
+def test_a_file_named_by_itself_is_filtered_too(home: Path, tmp_path: Path) -> None:
+    write_tree(tmp_path / "one", {"a.txt": b"a"})
+    configure(home, [local("disk", tmp_path / "disk")])
+    with Storage("disk") as storage:
+        for options in (TransferOptions(include=("*.csv",)), TransferOptions(max_size=0)):
+            assert storage.put(str(tmp_path / "one/a.txt"), "a.txt", options=options).skipped == 1
+        assert not (tmp_path / "disk").exists()
+        assert storage.put(str(tmp_path / "one/a.txt"), "a.txt", options=TransferOptions(include=("*.txt",))).files == 1
+
+
+def test_a_dry_run_names_what_would_be_done(tmp_path: Path) -> None:
+    write_tree(tmp_path / "one", {"new": b"1", "other": b"22", "same": b"s"})
+    write_tree(tmp_path / "two", {"other": b"2", "same": b"s", "gone": b"333"})
+    report = run(disk(tmp_path / "one"), odd("two", tmp_path / "two"), delete=True, dryrun=True)
+    assert sorted((one.action, one.name.rpartition("/")[2], one.size) for one in report.plan) == [
+        ("copy", "new", 1),
+        ("remove", "two:gone", 3),
+        ("replace", "other", 2),
+    ]
+
+
+def test_an_empty_text_is_no_place_and_a_sync_names_a_service(home: Path, tmp_path: Path) -> None:
+    configure(home, [local("disk", tmp_path / "disk")])
+    with Storage() as storage:
+        for act in (storage.put, storage.get, storage.copy, storage.sync):
+            with pytest.raises(UsageError, match="SOURCE: is empty"):
+                act("", "disk:x")
+            with pytest.raises(UsageError, match="DESTINATION: is empty"):
+                act("disk:x", "")
+        with pytest.raises(UsageError, match="SOURCE: is empty"):
+            storage.delete("", recursive=True)
+        with pytest.raises(UsageError, match="neither one nor two names a service"):
+            storage.sync("one", "two")

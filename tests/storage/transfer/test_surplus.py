@@ -9,7 +9,7 @@ import pytest
 
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import StorageABC
-from cloudmesh.storage.errors import PermissionDenied, Refused, StorageError, Unavailable
+from cloudmesh.storage.errors import PermissionDenied, Refused, StorageError, Unavailable, UsageError
 from cloudmesh.storage.transfer.options import TransferOptions
 from tests.places import configure, local, read_tree, write_tree
 from tests.storage.transfer.places import Heard, disk, leftovers, odd, run
@@ -46,8 +46,10 @@ def test_more_than_the_limit_is_refused_after_all_else_is_done(tmp_path: Path, l
         if allowed:
             assert run(source, target, delete=True, max_delete=limit, dryrun=dryrun).removed == 4
         else:
-            with pytest.raises(Refused, match=r"4 of 6 files would be removed, which is more than .*--max-delete=100%"):
-                run(source, target, delete=True, max_delete=limit, dryrun=dryrun)
+            report = run(source, target, delete=True, max_delete=limit, dryrun=dryrun)
+            assert (report.files, report.removed, report.errors) == (1, 0, 1) if dryrun else report.failed
+            assert "4 of 6 files would be removed, which is more than" in report.failures[0].error
+            assert "--max-delete=4 allows it" in report.failures[0].error
     expected = {"a": b"a", "b": b"b", "new": b"new"}
     assert read_tree(tmp_path / "two") == (expected if allowed else there | expected)
 
@@ -73,8 +75,13 @@ def test_a_listing_that_fails_removes_nothing(tmp_path: Path, side: str, error: 
             raise error
 
     sides[side].before = failing
-    with pytest.raises(type(error)):
-        run(sides["source"], sides["destination"], delete=True, max_delete="100%")
+    try:
+        told = [
+            one.error for one in run(sides["source"], sides["destination"], delete=True, max_delete="100%").failures
+        ]
+    except StorageError as raised:  # where nothing else was done
+        told = [str(raised)]
+    assert told == [str(error)]
     assert read_tree(tmp_path / "two").keys() >= {"a", "e", "0"}
     sides[side].before = lambda primitive, path: None
     assert run(sides["source"], sides["destination"], delete=True, max_delete="100%").removed == 2
@@ -197,3 +204,23 @@ def test_a_run_that_ends_early_removes_nothing_and_says_why_it_ended(tmp_path: P
     assert [failure.name for failure in report.failures] == [""]
     assert "--max-transfer" in report.failures[0].error
     assert surplus.items() <= read_tree(tmp_path / "two").items()
+
+
+@pytest.mark.parametrize("directory", ["one", "one/deeper", "on", "one/"])
+@pytest.mark.parametrize("where", ["on the service", "on this computer"])
+def test_a_backup_never_goes_where_the_source_is(home: Path, tmp_path: Path, directory: str, where: str) -> None:
+    write_tree(tmp_path / "all/one", {"f": b"newer"})
+    write_tree(tmp_path / "all/on/x", {"f": b"other"})
+    write_tree(tmp_path / "all/two", {"f": b"old"})
+    configure(home, [local("disk", tmp_path / "all")])
+    source = "disk:one" if where == "on the service" else str(tmp_path / "all/one")
+    with Storage() as storage:
+        if directory == "on":
+            storage.sync(source, "disk:two", options=TransferOptions(backup_dir=directory))
+        else:
+            with pytest.raises(UsageError, match=r"--backup-dir.*overlaps the source"):
+                storage.sync(source, "disk:two", options=TransferOptions(backup_dir=directory))
+    assert (tmp_path / "all/one/f").read_bytes() == b"newer"
+    assert (tmp_path / "all/two/f").read_bytes() == (b"newer" if directory == "on" else b"old")
+    with pytest.raises(UsageError, match="names a service"):
+        TransferOptions(backup_dir="disk:x")
