@@ -38,7 +38,7 @@ def storage(home: Path, there: Path) -> Iterator[Storage]:
 
 
 def put(storage: Storage, source: Path, **options: object) -> Report:
-    return storage.put(str(source), "", recursive=True, options=TransferOptions(**options))  # type: ignore[arg-type]
+    return storage.put(str(source), ".", recursive=True, options=TransferOptions(**options))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
