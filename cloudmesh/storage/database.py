@@ -37,7 +37,7 @@ from cloudmesh.storage.errors import (
 )
 from cloudmesh.storage.local_files import translated as translated_os_errors
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """All revisions in ``migrations/versions``, oldest first, known here so that Alembic need not be asked."""
 
 WAIT_S = 60
@@ -47,6 +47,8 @@ _POLL_S = 0.005
 _ALMOST_NOTHING = 1 << 16
 _WRITER_LOCK = 0x636469725F646200
 """The key of PostgreSQL's advisory lock; the letters ``cdir_db``."""
+
+_NOW = "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000000 AS bigint)"
 
 _POSTGRESQL_SETTINGS = {
     "lock_timeout": WAIT_S * 1000,
@@ -180,6 +182,14 @@ class Database:
                 from cloudmesh.storage.migrations import upgrade
 
                 upgrade(connection)
+
+
+def clock_ns(connection: Connection) -> int:
+    """Return the database's time in ns since the epoch: the server's, or for SQLite this computer's."""
+    if connection.dialect.name == "sqlite":
+        return time.time_ns()
+    # not now(), which is when the transaction began: it may have waited a minute for the other writers
+    return int(connection.exec_driver_sql(_NOW).scalar_one())
 
 
 @contextmanager

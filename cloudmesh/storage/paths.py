@@ -13,6 +13,12 @@ from cloudmesh.storage.errors import InvalidName
 TEMPORARY_PREFIX = ".cdir-tmp-"
 """Begins the base name of everything of ours that lies beside a user's files for a moment."""
 
+VERSIONS = ".cdir-versions"
+"""The directory at a service's root in which contents are kept that a name has no longer."""
+
+HIDDEN = (TEMPORARY_PREFIX, VERSIONS)
+"""Beginnings of names that no scan yields, unless it begins below them."""
+
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+\Z")
 
 

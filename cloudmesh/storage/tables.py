@@ -35,6 +35,23 @@ speed = Table(
 )
 """How fast a service was found to be, reading and writing."""
 
+service = Table(
+    "service",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("clock_offset_ns", Count),
+    Column("clock_error_ns", Count),
+    Column("measured_ns", Count),
+    Column("failures", Count, nullable=False, server_default="0"),
+    Column("resume_ns", Count),
+    Column("why", Text, nullable=False, server_default=""),
+)
+"""What is known of a service beside its speed.
+
+``clock_offset_ns`` is its clock less this computer's, right within ``clock_error_ns``, as it was at ``measured_ns``. A
+service that has failed too often, ``failures`` times, is out of use until ``resume_ns``; ``why`` is the last error.
+"""
+
 job = Table(
     "job",
     metadata,

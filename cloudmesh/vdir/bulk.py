@@ -25,7 +25,10 @@ _POSTGRESQL_TYPES = {
     "etag": "text",
     "hashes": "text",
 }
-_POSTGRESQL_TYPES |= {"preferred": "text", "is_directory": "boolean", "sha256": "bytea"}
+_POSTGRESQL_TYPES |= dict.fromkeys(
+    ("preferred", "rankers", "rules", "kind", "name", "origin", "service_version"), "text"
+)
+_POSTGRESQL_TYPES |= {"is_directory": "boolean", "sha256": "bytea"}
 
 
 def select(

@@ -24,9 +24,11 @@ from cloudmesh.vdir.lookup import BY_NAME, check_path, chunks, need_directory, s
 from cloudmesh.vdir.nodes import STATES, Node, Replica, replica_row
 from cloudmesh.vdir.records import Imported
 from cloudmesh.vdir.registration import ensure_directories
+from cloudmesh.vdir.rules import DEFAULT
 
 FORMAT = "cloudmesh-vdir catalogue"
-VERSION = 1
+VERSION = 2
+"""Version 1 has neither rankers nor rules; it can be read."""
 
 _BATCH = 2000
 _SHA256 = re.compile(r"[0-9a-f]{64}\Z")
@@ -44,7 +46,7 @@ def export_lines(catalogue: Catalogue, directory: str = "") -> Iterator[str]:
     top = catalogue.lookup(directory)
     need_directory(top)
     yield _line({"format": FORMAT, "version": VERSION})
-    if top.path or top.preferred:
+    if top.path or top.preferred or top.rankers or top.own_rules:
         yield _line(_record(top, ()))
     for node, replicas in catalogue.with_replicas(catalogue.walk(directory)):
         yield _line(_record(node, replicas))
@@ -69,8 +71,8 @@ def import_lines(
     fields = _parse(header, source, number)
     if fields.get("format") != FORMAT:
         raise _wrong(source, number, "this is not an exported catalogue")
-    if fields.get("version") != VERSION:
-        raise _wrong(source, number, f"format version {fields.get('version')!r}, known is {VERSION}")
+    if fields.get("version") not in range(1, VERSION + 1):
+        raise _wrong(source, number, f"format version {fields.get('version')!r}, known are 1 to {VERSION}")
     new = renewed = kept = 0
     with catalogue.database.write() as connection:
         for batch in chunks(numbered, _BATCH):
@@ -92,10 +94,10 @@ class _Name:
     replicas: Sequence[Replica]
 
     @property
-    def preferred(self) -> str | None:
-        """The database's form of what is preferred here."""
-        services = self.fields.get("preferred")
-        return json.dumps(services) if services else None
+    def choices(self) -> tuple[str | None, ...]:
+        """The database's form of what is preferred here, and what else the user has set."""
+        found = (self.fields.get(key) for key in ("preferred", "rankers", "rules"))
+        return tuple(json.dumps(one) if one else None for one in found)
 
 
 def _import_batch(connection: Connection, names: Sequence[_Name], source: str) -> Imported:
@@ -110,10 +112,12 @@ def _import_batch(connection: Connection, names: Sequence[_Name], source: str) -
             n for n in names if shown(n.path) == error.subject or shown(n.path).startswith(f"{error.subject}/")
         )
         raise _wrong(source, blamed.number, f"{error.subject} is a file in the catalogue") from error
-    statement = "UPDATE entry SET preferred = k.preferred FROM {keys} WHERE entry.id = k.id"
-    keys = [(ids[path], name.preferred) for path, name in directories.items()]
+    columns = ("preferred", "rankers", "rules")
+    changes = ", ".join(f"{column} = k.{column}" for column in columns)
+    statement = f"UPDATE entry SET {changes} FROM {{keys}} WHERE entry.id = k.id"  # noqa: S608 - names of this program
+    keys = [(ids[path], *name.choices) for path, name in directories.items()]
     if keys:
-        bulk.execute(connection, statement, ("id", "preferred"), keys)
+        bulk.execute(connection, statement, ("id", *columns), keys)
 
     places = {(ids[paths.parent(path)], paths.basename(path)): name for path, name in files.items()}
     there = {(row[1], row[2]): row for row in bulk.select(connection, BY_NAME, ("parent_id", "name"), list(places))}
@@ -136,7 +140,7 @@ def _import_batch(connection: Connection, names: Sequence[_Name], source: str) -
         entry_id = next(fresh) if row is None else row[0]
         sha256 = bytes.fromhex(fields["sha256"]) if "sha256" in fields else None
         content = (fields.get("size"), fields.get("mtime_ns"), sha256, version)
-        entries.append((entry_id, *place, False, *content, created_ns, name.preferred))
+        entries.append((entry_id, *place, False, *content, created_ns, *name.choices))
         replicas.extend(replica_row(replica, entry_id, replica.state, replica.version) for replica in name.replicas)
     bulk.insert(connection, schema.entry, entries, replace=True)
     if outdated:
@@ -156,6 +160,10 @@ def _record(node: Node, replicas: Sequence[Replica]) -> dict[str, Any]:
         record["created_ns"] = node.created_ns
     if node.preferred_from == node.path:
         record["preferred"] = list(node.preferred)
+    if node.rankers_from == node.path:
+        record["rankers"] = list(node.rankers)
+    if node.own_rules:
+        record["rules"] = node.own_rules
     if replicas:
         record["replicas"] = [_replica_record(replica) for replica in replicas]
     return record
@@ -175,6 +183,8 @@ def _replica_record(replica: Replica) -> dict[str, Any]:
             "sha256": replica.sha256,
             "version": replica.version,
             "checked_ns": replica.checked_ns,
+            "failures": replica.failures or None,
+            "verified_ns": replica.verified_ns,
         }
     )
 
@@ -240,11 +250,21 @@ def _is_service(value: Any) -> bool:
     return isinstance(value, str) and paths.is_service_name(value)
 
 
+def _is_rules(value: Any) -> bool:
+    try:
+        DEFAULT.changed(value)
+    except (TypeError, ValueError, ArithmeticError):
+        return False
+    return True
+
+
 _DIRECTORY: dict[str, _Check] = {
     "path": _is_text,
     "type": lambda value: value in ("directory", "file"),
     "created_ns": _is_time,
     "preferred": lambda value: isinstance(value, list) and all(map(_is_service, value)),
+    "rankers": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "rules": _is_rules,
 }
 _FILE: dict[str, _Check] = _DIRECTORY | {
     "size": _is_count,
@@ -265,6 +285,8 @@ _REPLICA: dict[str, _Check] = {
     "sha256": _is_sha256,
     "version": _is_count,
     "checked_ns": _is_time,
+    "failures": _is_count,
+    "verified_ns": _is_time,
 }
 
 

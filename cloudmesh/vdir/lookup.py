@@ -56,7 +56,7 @@ def check_path(path: str) -> None:
     """Refuse a path that the catalogue cannot hold.
 
     Raises:
-        InvalidName: a name is not Unicode text or longer than `schema.NAME_MAX_BYTES`.
+        InvalidName: a name is not Unicode text, longer than `schema.NAME_MAX_BYTES`, or one that no scan would yield.
     """
     try:
         encoded = path.encode()
@@ -64,6 +64,8 @@ def check_path(path: str) -> None:
         raise InvalidName(ascii(shown(path)), "the name is not Unicode text") from None
     if len(encoded) > schema.NAME_MAX_BYTES and max(map(len, encoded.split(b"/"))) > schema.NAME_MAX_BYTES:
         raise InvalidName(shown(path), f"a name is longer than {schema.NAME_MAX_BYTES} bytes")
+    if ".cdir-" in path and any(part.startswith(paths.HIDDEN) for part in path.split("/")):
+        raise InvalidName(shown(path), f"names that begin with {' or '.join(paths.HIDDEN)} are kept for our own use")
 
 
 def depth(path: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import NO_HASHES
+from cloudmesh.vdir.rules import DEFAULT, NOTHING, Rules
 
 State = Literal["available", "stale", "copying", "missing", "bad", "unavailable", "deleting"]
 STATES: tuple[State, ...] = get_args(State)
@@ -29,6 +30,10 @@ class Node:
         created_ns: when the name was made, in ns since the epoch.
         preferred: services to read from, best first, as set here or on the nearest directory above; empty = none set.
         preferred_from: the path where that was set.
+        rankers: what decides between replicas, in this order, as set here or above; empty = the default order.
+        rankers_from: the path where that was set.
+        rules: for where replicas are and what becomes of changes, as set here and above.
+        own_rules: those that are set here, as the catalogue keeps them.
     """
 
     id: int
@@ -41,6 +46,10 @@ class Node:
     created_ns: int = 0
     preferred: tuple[str, ...] = ()
     preferred_from: str | None = None
+    rankers: tuple[str, ...] = ()
+    rankers_from: str | None = None
+    rules: Rules = DEFAULT
+    own_rules: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
 
     @property
     def name(self) -> str:
@@ -70,6 +79,8 @@ class Replica:
         version: the entry's version whose content this is; 0 = not known to be any.
         checked_ns: when it was last looked at, in ns since the epoch.
         entry_id: the entry that it belongs to; 0 while it is being registered.
+        failures: readings that failed or gave wrong bytes since the last one that was right.
+        verified_ns: when all its bytes were last read and found right, in ns since the epoch.
     """
 
     service: str
@@ -84,6 +95,8 @@ class Replica:
     version: int = 1
     checked_ns: int | None = None
     entry_id: int = 0
+    failures: int = 0
+    verified_ns: int | None = None
 
 
 def only(service: str | None, replicas: Sequence[Replica]) -> tuple[Replica, ...]:
@@ -153,6 +166,8 @@ ENTRY_COLUMNS: tuple[str, ...] = (
     "version",
     "created_ns",
     "preferred",
+    "rankers",
+    "rules",
 )
 """What `node_of` reads, in this order."""
 
@@ -165,13 +180,38 @@ def node_of(row: Any, path: str, above: Node | None) -> Node:
         preferred, source = tuple(json.loads(row[9])), path
     elif above is not None:
         preferred, source = above.preferred, above.preferred_from
-    sha256 = row[6].hex() if row[6] is not None else None
-    return Node(row[0], path, bool(row[3]), row[4], row[5], sha256, row[7], row[8], preferred, source)
+    rankers: tuple[str, ...] = ()
+    rankers_from: str | None = None
+    if row[10] is not None:
+        rankers, rankers_from = tuple(json.loads(row[10])), path
+    elif above is not None:
+        rankers, rankers_from = above.rankers, above.rankers_from
+    rules, own_rules = DEFAULT if above is None else above.rules, NOTHING
+    if row[11] is not None:
+        own_rules = json.loads(row[11])
+        rules = rules.changed(own_rules)
+    return Node(
+        id=row[0],
+        path=path,
+        is_directory=bool(row[3]),
+        size=row[4],
+        mtime_ns=row[5],
+        sha256=row[6].hex() if row[6] is not None else None,
+        version=row[7],
+        created_ns=row[8],
+        preferred=preferred,
+        preferred_from=source,
+        rankers=rankers,
+        rankers_from=rankers_from,
+        rules=rules,
+        own_rules=own_rules,
+    )
 
 
 def replica_of(row: Any) -> Replica:
     """Return the replica that a row of its table tells."""
-    entry_id, service, path, state, size, mtime_ns, precision, etag, hashes, sha256, version, checked_ns = row
+    entry_id, service, path, state, size, mtime_ns, precision, etag, hashes, sha256, version, *looks = row
+    checked_ns, failures, verified_ns = looks
     return Replica(
         service=service,
         path=path,
@@ -185,6 +225,8 @@ def replica_of(row: Any) -> Replica:
         version=version,
         checked_ns=checked_ns,
         entry_id=entry_id,
+        failures=failures,
+        verified_ns=verified_ns,
     )
 
 
@@ -203,6 +245,8 @@ def replica_row(replica: Replica, entry_id: int, state: State, version: int) -> 
         bytes.fromhex(replica.sha256) if replica.sha256 else None,
         version,
         replica.checked_ns,
+        replica.failures,
+        replica.verified_ns,
     )
 
 

@@ -44,7 +44,20 @@ def ensure_directories(
         ids.update(zip(ordered, bulk.allocate(connection, len(ordered)), strict=True))
         now = time.time_ns()
         rows: list[tuple[Any, ...]] = [
-            (ids[path], ids[paths.parent(path)], paths.basename(path), True, None, None, None, 1, made or now, None)
+            (
+                ids[path],
+                ids[paths.parent(path)],
+                paths.basename(path),
+                True,
+                None,
+                None,
+                None,
+                1,
+                made or now,
+                None,
+                None,
+                None,
+            )
             for path in ordered
             for made in (created_ns.get(path),)
         ]
@@ -74,7 +87,7 @@ def register(connection: Connection, files: Sequence[NewFile]) -> Registered:
     for entry_id, key in zip(bulk.allocate(connection, len(new)), new, strict=True):
         file = keys[key]
         sha256 = bytes.fromhex(file.sha256) if file.sha256 else None
-        entries.append((entry_id, *key, False, file.size, file.mtime_ns, sha256, 1, now, None))
+        entries.append((entry_id, *key, False, file.size, file.mtime_ns, sha256, 1, now, None, None, None))
         replicas.extend({r.service: replica_row(r, entry_id, r.state, 1) for r in file.replicas}.values())
     bulk.insert(connection, schema.entry, entries)
     bulk.insert(connection, schema.replica, replicas)

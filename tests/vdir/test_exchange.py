@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import ConfigError
 from cloudmesh.vdir.catalogue import Catalogue
-from cloudmesh.vdir.exchange import FORMAT, export_lines, import_lines
+from cloudmesh.vdir.exchange import FORMAT, VERSION, export_lines, import_lines
 from cloudmesh.vdir.nodes import NewFile, Replica
 from cloudmesh.vdir.records import Imported
 
-HEADER = json.dumps({"format": FORMAT, "version": 1})
+HEADER = json.dumps({"format": FORMAT, "version": VERSION})
 
 
 def fill(catalogue: Catalogue) -> None:
@@ -46,7 +46,7 @@ def test_file_is_sorted_text_of_one_line_a_name(catalogue: Catalogue) -> None:
     fill(catalogue)
     text = "".join(export_lines(catalogue))
     records = [json.loads(line) for line in text.split("\n")[:-1]]
-    assert records[0] == {"format": FORMAT, "version": 1}
+    assert records[0] == {"format": FORMAT, "version": VERSION}
     assert [record["path"] for record in records[1:]] == [
         "/",
         "/a-b",
@@ -138,7 +138,9 @@ def test_bad_line_is_named_and_nothing_changes(catalogue: Catalogue, line: str) 
     assert list(export_lines(catalogue)) == before
 
 
-@pytest.mark.parametrize("header", [[], ["{}"], ['{"path": "/x", "type": "file"}'], [HEADER.replace("1", "2")]])
+@pytest.mark.parametrize(
+    "header", [[], ["{}"], ['{"path": "/x", "type": "file"}'], [HEADER.replace(str(VERSION), "99")]]
+)
 def test_other_files_are_refused(catalogue: Catalogue, header: list[str]) -> None:
     with pytest.raises(ConfigError, match="line 1"):
         import_lines(catalogue, header)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy.engine import URL, Connection, Row
 
-from cloudmesh.storage.database import Database
+from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.storage.errors import AlreadyExists, InvalidName, Refused
 from cloudmesh.storage.jobs import log, rows
 from cloudmesh.storage.jobs.lease import SECONDS, Lease, take
@@ -51,7 +51,7 @@ class Jobs:
         """Yield all jobs, the newest first."""
         statement = table.select().order_by(table.c.created_ns.desc(), table.c.id.desc())
         with self._database().read() as connection:
-            now_ns = rows.clock_ns(connection)
+            now_ns = clock_ns(connection)
             found = connection.execute(statement).all()
         return (rows.job(row, now_ns) for row in found)
 
@@ -63,7 +63,7 @@ class Jobs:
         """
         with self._database().read() as connection:
             row = rows.find(connection, name)
-            job = rows.job(row, rows.clock_ns(connection))
+            job = rows.job(row, clock_ns(connection))
             mine = job_failure.select().where(job_failure.c.job_id == row.id).order_by(job_failure.c.number)
             failures = [Failure(one.name, one.error) for one in connection.execute(mine)]
         return JobDetails(**{one.name: getattr(job, one.name) for one in fields(job)}, failures=failures)
@@ -151,7 +151,7 @@ class Jobs:
             raise InvalidName(name, f"a job's name has 1 to {_LONGEST} bytes and no control characters")
         database = self._database()
         with database.write() as connection:
-            now_ns = rows.clock_ns(connection)
+            now_ns = clock_ns(connection)
             values = {"kind": kind, "arguments": json.dumps(arguments), "created_ns": now_ns}
             row = connection.execute(table.select().where(table.c.name == name)).first()
             if row is None:
@@ -166,7 +166,7 @@ class Jobs:
         """Take the lease on a job that has not been completed; raises as `resume`."""
         database = self._database()
         with database.write() as connection:
-            job = rows.job(rows.find(connection, name), rows.clock_ns(connection))
+            job = rows.job(rows.find(connection, name), clock_ns(connection))
             if job.computer not in ("", _HERE):
                 raise Refused(name, f"its files are on {job.computer}", "resume it there")
             if job.state == "done":
@@ -208,7 +208,7 @@ class Jobs:
         # else it would stay a zombie as long as this process lives
         threading.Thread(target=process.wait, daemon=True).start()
         with self._database().read() as connection:
-            return rows.job(rows.find(connection, name), rows.clock_ns(connection))
+            return rows.job(rows.find(connection, name), clock_ns(connection))
 
     def interrupted(self) -> builtins.list[str]:
         """Return the names of the interrupted jobs that can go on here, the oldest first."""
@@ -218,7 +218,7 @@ class Jobs:
     def clean(self, older_s: float, *, dryrun: bool) -> Iterator[Job]:
         """Forget the done, failed and cancelled jobs that ended so long ago, with their logs, and yield them."""
         with self._database().read() as connection:
-            now_ns = rows.clock_ns(connection)
+            now_ns = clock_ns(connection)
         for job in self.list():
             ended_ns = job.finished_ns or job.created_ns
             if job.state in ("done", "failed", "cancelled") and ended_ns <= now_ns - older_s * 1e9:
@@ -234,7 +234,7 @@ class Jobs:
     def _request(self, name: str, request: str, at_once: tuple[str, ...]) -> Job:
         with self._database().write() as connection:
             row = rows.find(connection, name)
-            now_ns = rows.clock_ns(connection)
+            now_ns = clock_ns(connection)
             job = rows.job(row, now_ns)
             if job.state in ("waiting", "running"):
                 values: dict[str, Any] = {"requested": request}
@@ -248,7 +248,7 @@ class Jobs:
             return rows.job(rows.find(connection, name), now_ns)
 
     def _remove(self, connection: Connection, row: Row[Any]) -> Job:
-        found = rows.job(row, rows.clock_ns(connection))
+        found = rows.job(row, clock_ns(connection))
         if found.state in ("waiting", "running"):
             raise Refused(
                 found.name,

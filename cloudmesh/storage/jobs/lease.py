@@ -19,7 +19,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection, Row
 
-from cloudmesh.storage.database import Database
+from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.storage.errors import AlreadyExists, Refused
 from cloudmesh.storage.jobs import rows
 from cloudmesh.storage.records import Job, JobState
@@ -76,7 +76,7 @@ class Lease:
         """
         asked = time.clock_gettime(_CLOCK)
         with self._lock, self._database.write() as connection:
-            now_ns = rows.clock_ns(connection)
+            now_ns = clock_ns(connection)
             self._update(connection, expires_ns=now_ns + int(self.seconds * 1e9), **counts)
             self._add(connection, failures)
             requested = str(rows.find(connection, self.job.name).requested)
@@ -90,7 +90,7 @@ class Lease:
             Refused: another has taken it.
         """
         with self._lock, self._database.write() as connection:
-            now_ns = rows.clock_ns(connection)
+            now_ns = clock_ns(connection)
             values = {"state": state, "finished_ns": now_ns, "requested": "", "holder": None, "expires_ns": None}
             self._update(connection, **values, **counts)
             self._add(connection, failures)
@@ -130,7 +130,7 @@ def take(
         AlreadyExists: another has it; the error says who.
     """
     row = rows.find(connection, name)
-    now_ns = rows.clock_ns(connection)
+    now_ns = clock_ns(connection)
     if row.holder != token and rows.is_held(row, now_ns):
         raise _held(row, now_ns)
     if token and row.holder != token:

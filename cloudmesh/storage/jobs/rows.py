@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from sqlalchemy.engine import Connection, Row
-from sqlalchemy.sql import text
 
 from cloudmesh.storage.errors import NotFound
 from cloudmesh.storage.records import Job, JobState
@@ -16,7 +14,6 @@ from cloudmesh.storage.tables import job as table
 WHEN_GONE: dict[str, JobState] = {"": "interrupted", "pause": "paused", "cancel": "cancelled"}
 """The state of a job whose process is gone, by what was requested of it."""
 
-_NOW = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000000 AS bigint)")
 _KEPT = ("id", "arguments", "state", "holder", "fence", "expires_ns", "files_total", "bytes_total")
 _ARGUMENTS: dict[str, Any] = {
     "source": "",
@@ -26,14 +23,6 @@ _ARGUMENTS: dict[str, Any] = {
     "options": {},
     "parallel": None,
 }
-
-
-def clock_ns(connection: Connection) -> int:
-    """Return the database's time in ns since the epoch: the server's, or for SQLite this computer's."""
-    if connection.dialect.name == "sqlite":
-        return time.time_ns()
-    # not now(), which is when the transaction began: it may have waited a minute for the other writers
-    return int(connection.execute(_NOW).scalar_one())
 
 
 def find(connection: Connection, name: str) -> Row[Any]:

@@ -46,7 +46,7 @@ from cloudmesh.storage.errors import (
     Unsupported,
 )
 from cloudmesh.storage.local_files import Links, temporary_beside, translate, translated
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.paths import HIDDEN, TEMPORARY_PREFIX
 
 _PATH_MAX = 4096
 _NAME_MAX = 255
@@ -531,7 +531,7 @@ class LocalStorage(StorageABC):
         try:
             with os.scandir(target) as listing:
                 for item in listing:
-                    if item.name.startswith(TEMPORARY_PREFIX):
+                    if item.name.startswith(HIDDEN):
                         continue
                     place = item.path
                     if item.is_symlink():

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import Refused, Unavailable
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.paths import HIDDEN
 from cloudmesh.storage.providers.awss3 import listing, metadata
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 
@@ -159,4 +159,4 @@ def _file(bucket: Bucket, item: listing.Listed) -> Entry:
 
 def _visible(names: list[str]) -> bool:
     """Tell whether these parts of a key can stand in a path of ours, and are not temporary."""
-    return not any(name in ("", ".", "..") or name.startswith(TEMPORARY_PREFIX) for name in names)
+    return not any(name in ("", ".", "..") or name.startswith(HIDDEN) for name in names)

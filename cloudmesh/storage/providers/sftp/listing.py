@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import NotADirectory, NotFound, PermissionDenied
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.paths import HIDDEN
 from cloudmesh.storage.providers.sftp import protocol
 from cloudmesh.storage.providers.sftp.entries import to_entry
 from cloudmesh.storage.providers.sftp.pool import Pool
@@ -18,6 +18,7 @@ from cloudmesh.storage.providers.sftp.protocol import Attributes, Sftp, Status
 from cloudmesh.storage.providers.sftp.root import Root, holds
 from cloudmesh.storage.providers.sftp.sessions import Session, lend
 
+_HIDDEN = tuple(prefix.encode() for prefix in HIDDEN)
 _REQUESTS = 8
 """Requests for names of one directory under way at once; fewer in the beginning, for most directories are small."""
 _TOGETHER = 16
@@ -193,9 +194,7 @@ def _read(sftp: Sftp, opened: list[_Open]) -> None:
                 continue
             directory.answers += 1
             directory.names += (
-                found
-                for found in names
-                if found[0] not in (b".", b"..") and not found[0].startswith(TEMPORARY_PREFIX.encode())
+                found for found in names if found[0] not in (b".", b"..") and not found[0].startswith(_HIDDEN)
             )
             if len(directory.names) > _NAMES_AHEAD and directory is not opened[0]:
                 directory.names.clear()

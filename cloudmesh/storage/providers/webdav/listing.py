@@ -10,7 +10,7 @@ from itertools import islice
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import NotADirectory, NotFound
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.paths import HIDDEN
 from cloudmesh.storage.providers.webdav.answers import segments_of
 from cloudmesh.storage.providers.webdav.multistatus import Response
 from cloudmesh.storage.providers.webdav.properties import entry_of_properties
@@ -110,7 +110,7 @@ def _list_once(service: Service, path: str) -> list[Entry]:
         for segments, entry in entries
         if len(segments) == shortest + 1
         and "/" not in segments[-1]
-        and not segments[-1].startswith(TEMPORARY_PREFIX)
+        and not segments[-1].startswith(HIDDEN)
         and segments[-1] not in (".", "..")
     ]
     found.sort(key=lambda entry: entry.sort_key)
