@@ -68,6 +68,10 @@ if TYPE_CHECKING:  # imported when they are used: most commands need none of the
     from cloudmesh.storage.vault_api import VaultApi
 
 
+_NAMED = 10
+"""Directories that could not be listed named in one error at most."""
+
+
 class Storage:
     """One service, and what can be done with its files.
 
@@ -124,7 +128,7 @@ class Storage:
         """
         side = self._side(source)
         try:
-            for entry in side.service.scan(side.path, recursive=recursive):
+            for entry in _scanned(side, recursive=recursive):
                 if entry.is_directory or not dir_only:
                     yield file_info(side.service.name, entry, side.path)
         except NotADirectory:
@@ -157,7 +161,7 @@ class Storage:
             NotFound, NotADirectory: there is no such directory.
         """
         side = self._side(directory)
-        for entry in side.service.scan(side.path, recursive=True):
+        for entry in _scanned(side, recursive=True):
             yield tree_line(entry.path, side.path, entry.is_directory, entry.size)
 
     def search(self, directory: str, filename: str, *, recursive: bool = False) -> Iterator[FileInfo]:
@@ -172,7 +176,7 @@ class Storage:
             NotFound, NotADirectory: there is no such directory.
         """
         side = self._side(directory)
-        for entry in side.service.scan(side.path, recursive=recursive):
+        for entry in _scanned(side, recursive=recursive):
             if entry.name == filename or fnmatchcase(entry.name, filename):
                 yield file_info(side.service.name, entry, side.path)
 
@@ -479,7 +483,7 @@ class Storage:
         """
         side = self._side(directory)
         files = taken = 0
-        for entry in side.service.scan(side.path, recursive=True):
+        for entry in _scanned(side, recursive=True):
             if not entry.is_directory:
                 files += 1
                 taken += entry.size or 0
@@ -599,6 +603,22 @@ class Storage:
             dryrun=dryrun,
             observer=self._observer,
         ).run()
+
+
+def _scanned(side: Side, *, recursive: bool) -> Iterator[Entry]:
+    """Yield what is in a directory as far as it can be listed.
+
+    Raises:
+        as `StorageABC.scan`; StorageError at the end, where directories below could not be listed.
+    """
+    unlisted: list[StorageError] = []
+    yield from side.service.scan(side.path, recursive=recursive, on_error=lambda _, error: unlisted.append(error))
+    if len(unlisted) > 1:
+        some = "; ".join(f"{error.subject}: {error.why}" for error in unlisted[:_NAMED])
+        more = "; …" if len(unlisted) > _NAMED else ""
+        raise StorageError(str(side), f"{len(unlisted)} directories in it could not be listed: {some}{more}")
+    for error in unlisted:
+        raise error
 
 
 def _given(name: str, text: str) -> str:

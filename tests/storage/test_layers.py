@@ -15,6 +15,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    OnError,
     Reader,
     ReadRequest,
     ServiceSettings,
@@ -87,9 +88,9 @@ class Faulty(Layer):
         if faults and faults[0][0] == primitive:
             raise faults.pop(0)[1]
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         self.calls.append("scan")
-        yield from self._break(self.inner.scan(path, recursive=recursive), lambda entry: 1)
+        yield from self._break(self.inner.scan(path, recursive=recursive, on_error=on_error), lambda entry: 1)
 
     def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
         listed = list(files)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.errors import NotFound
+from cloudmesh.storage.abc import Entry, OnError, StorageABC
+from cloudmesh.storage.errors import NotFound, StorageError
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.journal import Journal, Known, mark
 from cloudmesh.storage.transfer.same import Comparison
@@ -59,10 +59,9 @@ class Tree:
         """Return the entry's place in the order of listings, below this tree's top."""
         return paths.sort_key(self.relative(entry), entry.is_directory)
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield what is in the tree, sorted; nothing where it does not exist."""
-        with suppress(NotFound):
-            yield from self.service.scan(self.path, recursive=True)
+    def entries(self, on_error: OnError | None = None) -> Iterator[Entry]:
+        """Yield what is in the tree, sorted, and tell of what cannot be listed, as `StorageABC.scan` does."""
+        return self.service.scan(self.path, recursive=True, on_error=on_error)
 
 
 class Plan:
@@ -71,6 +70,9 @@ class Plan:
     Every file, and every empty directory where the destination knows them, of ``source`` comes to ``destination``.
     With ``mirror`` what only the destination has is to be removed. Files that ``chosen`` does not choose are left
     alone on both sides.
+
+    What one side could not list is left alone on the other, as nothing is known of it: it is neither copied nor
+    removed, and told in ``unlisted``.
 
     Args:
         source: where from; it must exist.
@@ -84,6 +86,7 @@ class Plan:
         top: the directory on the destination's service.
         files: files of the source that are concerned, so far.
         there: files of the destination that are concerned, so far.
+        unlisted: why directories (or single files) of either side could not be listed, so far.
     """
 
     def __init__(
@@ -105,6 +108,8 @@ class Plan:
         self.top = destination.path
         self.files = 0
         self.there = 0
+        self.unlisted: list[StorageError] = []
+        self._unknown: set[bytes] = set()
 
     def __iter__(self) -> Iterator[Step]:
         """Yield the steps.
@@ -114,12 +119,12 @@ class Plan:
             StorageError: what the listings raise.
         """
         known = _Sought(self._journal.known() if self._journal else iter(()), _known_key)
-        others = _Sought(self._destination.entries(), self._destination.key)
+        others = _Sought(self._others(), self._destination.key)
         empty: Step | None = None
-        for entry in self._source.service.scan(self._source.path, recursive=True):
+        for entry in self._source.entries(self._hears(self._source)):
             key = self._source.key(entry)
             if empty is not None:
-                if not key.startswith(empty.key):
+                if not (key.startswith(empty.key) or self._is_unknown(empty.key)):
                     yield empty
                 empty = None
             for other_key, other in others.before(key):
@@ -129,15 +134,38 @@ class Plan:
             if entry.is_directory:
                 if existing is None:
                     empty = self._directory(key, entry)
-            elif self._concerns(key, entry):
+            elif self._concerns(key, entry) and not self._is_unknown(key):
                 self.files += 1
                 self.there += existing is not None
                 yield self._file(key, entry, existing, known.at(key))
-        if empty is not None:
+        if empty is not None and not self._is_unknown(empty.key):
             yield empty
         for other_key, other in others.before(None):
             yield from self._surplus(other_key, other)
         self._forget(known, None)
+
+    def _others(self) -> Iterator[Entry]:
+        with suppress(NotFound):
+            yield from self._destination.entries(self._hears(self._destination))
+
+    def _hears(self, tree: Tree) -> OnError:
+        def hear(entry: Entry, error: StorageError) -> None:
+            name = tree.relative(entry)
+            is_concerned = self._chosen is None or (
+                self._chosen.enters(name) if entry.is_directory else self._chosen.includes(name, entry)
+            )
+            if is_concerned:
+                self.unlisted.append(error)
+                self._unknown.add(paths.sort_key(name, False))
+
+        return hear
+
+    def _is_unknown(self, key: bytes) -> bool:
+        """Tell whether one side could not list this, or a directory that it is in."""
+        if not self._unknown:
+            return False
+        parts = key.rstrip(b"/").split(b"/")
+        return any(b"/".join(parts[:depth]) in self._unknown for depth in range(1, len(parts) + 1))
 
     def _concerns(self, key: bytes, entry: Entry) -> bool:
         return self._chosen is None or self._chosen.includes(key.decode("utf-8", "surrogateescape"), entry)
@@ -162,6 +190,8 @@ class Plan:
         return Step(_ACTIONS[skips], key, entry, target, existing)
 
     def _surplus(self, key: bytes, entry: Entry) -> Iterator[Step]:
+        if self._is_unknown(key):
+            return
         if entry.is_directory:
             if self._mirror and self._chosen is None:
                 yield Step("remove", key, entry, entry.path)
