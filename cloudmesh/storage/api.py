@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.binding import Count, Duration, destructive
+from cloudmesh.storage.binding import Count, Duration, destructive, tells_when_empty
 from cloudmesh.storage.disk import Disk, split_file
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -312,11 +312,15 @@ class Storage:
 
         Raises:
             AlreadyExists: the same job is running, here or elsewhere.
+            Refused: a job called ``name`` is not done, and is about other places or has other options.
             NotFound: SOURCE is not there.
         """
+        if name is not None:
+            _given("--name", name, "give it a name, or leave it out")
+        if async_:
+            self._services.configuration.vault.ask_nobody()
         origin, target = self._sync_sides(source, destination)
-        entry = origin.service.stat(origin.path)
-        if dryrun or not (name or async_):
+        if dryrun or (name is None and not async_):
             return self._transfer("sync", origin, target, True, dryrun, options)
         concerns_files_here = True
         if not self._services.is_location(source):
@@ -325,7 +329,10 @@ class Storage:
             destination = os.path.abspath(os.path.expanduser(destination))
         else:
             concerns_files_here = False
-        if entry.is_directory is False and target.is_directory:
+        # what is wrong is better said here than found in a log
+        one, other, entry = self._resolved(origin, target, True, options)
+        Transfer("sync", one, other, entry, options).check()
+        if not entry.is_directory and target.is_directory:
             destination = destination.rstrip("/") + "/"
         arguments = {
             "source": source,
@@ -364,6 +371,7 @@ class Storage:
             ).run()
         return running.report
 
+    @tells_when_empty("there are no syncs that are jobs")
     def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
         """Yield the syncs, the newest first; with ``name`` that one.
 
@@ -375,6 +383,7 @@ class Storage:
             return
         yield from (job for job in self.jobs.list() if job.kind == "sync")
 
+    @tells_when_empty("no job was interrupted")
     def run(self, name: str | None = None) -> Iterator[JobEnd]:
         """Do jobs that were interrupted, one after the other, in this process; yield how each ended.
 
@@ -422,6 +431,7 @@ class Storage:
         else:
             yield from monitor.lines(look, interval)
 
+    @tells_when_empty("no job has ended that could be forgotten")
     def clean(self, *, older: Duration = 0.0, dryrun: bool = False) -> Iterator[Job]:
         """Forget the jobs that are done, failed or cancelled, with their logs, and yield them.
 
@@ -621,14 +631,14 @@ def _scanned(side: Side, *, recursive: bool) -> Iterator[Entry]:
         raise error
 
 
-def _given(name: str, text: str) -> str:
+def _given(name: str, text: str, hint: str = "write . for this directory, SERVICE: for a service's root") -> str:
     """Return what was typed; an empty text, such as an unset variable of a script, is no place.
 
     Raises:
         UsageError: it is empty.
     """
     if not text:
-        raise UsageError(name, "is empty", "write . for this directory, SERVICE: for a service's root")
+        raise UsageError(name, "is empty", hint)
     return text
 
 

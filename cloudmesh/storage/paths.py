@@ -13,6 +13,9 @@ from cloudmesh.storage.errors import InvalidName
 TEMPORARY_PREFIX = ".cdir-tmp-"
 """Begins the base name of everything of ours that lies beside a user's files for a moment."""
 
+SERVICE_NAMES = "a service's name is two or more of letters, digits, '_', '.' and '-' (one letter is a disk's)"
+"""What is said of a name that a service cannot have."""
+
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+\Z")
 
 

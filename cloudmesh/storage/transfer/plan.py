@@ -13,6 +13,7 @@ from typing import Generic, Literal, TypeVar
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, OnError, StorageABC
 from cloudmesh.storage.errors import NotFound, StorageError
+from cloudmesh.storage.transfer.ages import with_ages
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.journal import Journal, Known, mark
 from cloudmesh.storage.transfer.same import Comparison
@@ -121,7 +122,7 @@ class Plan:
         known = _Sought(self._journal.known() if self._journal else iter(()), _known_key)
         others = _Sought(self._others(), self._destination.key)
         empty: Step | None = None
-        for entry in self._source.entries(self._hears(self._source)):
+        for entry in self._entries(self._source):
             key = self._source.key(entry)
             if empty is not None:
                 if not (key.startswith(empty.key) or self._is_unknown(empty.key)):
@@ -146,7 +147,16 @@ class Plan:
 
     def _others(self) -> Iterator[Entry]:
         with suppress(NotFound):
-            yield from self._destination.entries(self._hears(self._destination))
+            yield from self._entries(self._destination)
+
+    def _entries(self, tree: Tree) -> Iterator[Entry]:
+        entries = tree.entries(self._hears(tree))
+        chosen = self._chosen
+        if chosen is None or chosen.since_ns is None:
+            return entries
+        return with_ages(
+            tree.service, entries, chosen.since_ns, lambda entry: chosen.includes(tree.relative(entry), entry)
+        )
 
     def _hears(self, tree: Tree) -> OnError:
         def hear(entry: Entry, error: StorageError) -> None:

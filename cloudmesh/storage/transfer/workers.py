@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import socket
 import time
 import uuid
 from asyncio import CancelledError
@@ -12,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.errors import ConfigError, MissingExtra, StorageError, Unavailable
@@ -233,9 +235,24 @@ class Workers:
         return f"cdir-{what}-{self.run}-{self._count}"
 
 
+def _knock(address: str) -> None:
+    """Find out whether anybody listens at an address: Dask itself asks again for as long as its timeout.
+
+    Raises:
+        Unavailable: nobody does.
+    """
+    place = urlsplit(address)
+    try:
+        socket.create_connection((place.hostname, place.port), CONNECT_S).close()
+    except (OSError, ValueError) as error:  # the latter of a port that there cannot be
+        why = f"nobody listens there ({getattr(error, 'strerror', None) or error})"
+        raise Unavailable(address, why, "start a scheduler there, or check the address") from None
+
+
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     """Give a connection to a scheduler; raises as `Workers`."""
+    _knock(address)
     try:
         from distributed import Client
     except ImportError as error:
