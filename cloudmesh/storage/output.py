@@ -454,7 +454,7 @@ def _object_table(value: Any, stream: Output) -> None:
     for name in _columns(value):
         _collect(name, _value(value, name), fields, tables)
     # what is unknown or empty says nothing to a person; the other formats hold it
-    fields = [(name, field) for name, field in fields if field not in (None, "", [], ())]
+    fields = [(name, field) for name, field in fields if field not in (None, "", [], (), {})]
     width = max((_width(_heading_of_field(name)) for name, _ in fields), default=0)
     for name, field in fields:
         heading = _heading_of_field(name)

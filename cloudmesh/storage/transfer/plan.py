@@ -17,6 +17,7 @@ from cloudmesh.storage.transfer.ages import with_ages
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.journal import Journal, Known, mark
 from cloudmesh.storage.transfer.same import Comparison
+from cloudmesh.storage.transfer.unlisted import Unlisted
 
 Action = Literal["copy", "compare", "make_dir", "skip", "remove"]
 _ACTIONS: dict[bool | None, Action] = {True: "skip", False: "copy", None: "compare"}
@@ -87,7 +88,6 @@ class Plan:
         top: the directory on the destination's service.
         files: files of the source that are concerned, so far.
         there: files of the destination that are concerned, so far.
-        unlisted: why directories (or single files) of either side could not be listed, so far.
     """
 
     def __init__(
@@ -109,8 +109,7 @@ class Plan:
         self.top = destination.path
         self.files = 0
         self.there = 0
-        self.unlisted: list[StorageError] = []
-        self._unknown: set[bytes] = set()
+        self._unlisted = Unlisted()
 
     def __iter__(self) -> Iterator[Step]:
         """Yield the steps.
@@ -125,7 +124,7 @@ class Plan:
         for entry in self._entries(self._source):
             key = self._source.key(entry)
             if empty is not None:
-                if not (key.startswith(empty.key) or self._is_unknown(empty.key)):
+                if not (key.startswith(empty.key) or self._unlisted.covers(empty.key)):
                     yield empty
                 empty = None
             for other_key, other in others.before(key):
@@ -135,15 +134,20 @@ class Plan:
             if entry.is_directory:
                 if existing is None:
                     empty = self._directory(key, entry)
-            elif self._concerns(key, entry) and not self._is_unknown(key):
+            elif self._concerns(key, entry) and not self._unlisted.covers(key):
                 self.files += 1
                 self.there += existing is not None
                 yield self._file(key, entry, existing, known.at(key))
-        if empty is not None and not self._is_unknown(empty.key):
+        if empty is not None and not self._unlisted.covers(empty.key):
             yield empty
         for other_key, other in others.before(None):
             yield from self._surplus(other_key, other)
         self._forget(known, None)
+
+    @property
+    def unlisted(self) -> list[StorageError]:
+        """Why directories (or single files) of either side could not be listed, so far."""
+        return [error for _, error in self._unlisted.failures]
 
     def _others(self) -> Iterator[Entry]:
         with suppress(NotFound):
@@ -165,17 +169,9 @@ class Plan:
                 self._chosen.enters(name) if entry.is_directory else self._chosen.includes(name, entry)
             )
             if is_concerned:
-                self.unlisted.append(error)
-                self._unknown.add(paths.sort_key(name, False))
+                self._unlisted.add(name, error)
 
         return hear
-
-    def _is_unknown(self, key: bytes) -> bool:
-        """Tell whether one side could not list this, or a directory that it is in."""
-        if not self._unknown:
-            return False
-        parts = key.rstrip(b"/").split(b"/")
-        return any(b"/".join(parts[:depth]) in self._unknown for depth in range(1, len(parts) + 1))
 
     def _concerns(self, key: bytes, entry: Entry) -> bool:
         return self._chosen is None or self._chosen.includes(key.decode("utf-8", "surrogateescape"), entry)
@@ -200,7 +196,7 @@ class Plan:
         return Step(_ACTIONS[skips], key, entry, target, existing)
 
     def _surplus(self, key: bytes, entry: Entry) -> Iterator[Step]:
-        if self._is_unknown(key):
+        if self._unlisted.covers(key):
             return
         if entry.is_directory:
             if self._mirror and self._chosen is None:

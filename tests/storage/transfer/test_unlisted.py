@@ -102,3 +102,12 @@ def test_a_move_goes_on_and_leaves_it(tmp_path: Path, storage: Storage) -> None:
     assert [failure.error for failure in report.failures] == ["one:d/deep: permission denied"]
     assert read_tree(tmp_path / "one") == {"a": b"a", "d/deep/c": b"c", "e": b"e"}
     assert read_tree(tmp_path / "two") == {"d/b": b"b"}
+
+
+def test_a_comparison_goes_on_and_tells_it_once(tmp_path: Path, storage: Storage) -> None:
+    write_tree(tmp_path / "one", TREE)
+    write_tree(tmp_path / "two", OTHER)
+    for side in ("one", "two"):
+        with closed(tmp_path / side / "d"):
+            found = [(one.name, one.difference) for one in storage.check("one:", "two:")]
+        assert found == [("e", "only in source"), ("gone", "only in destination"), ("d", "unreadable")]
