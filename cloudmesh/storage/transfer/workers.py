@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 CONNECT_S = 15.0
 """Seconds to wait for the scheduler, and for its first worker."""
 
+_REFUSED_S = 2.0
 _READY_S = 180.0
 _ANSWER_S = 30.0
 _CLOSE_S = 5.0
@@ -236,17 +237,24 @@ class Workers:
 
 
 def _knock(address: str) -> None:
-    """Find out whether anybody listens at an address: Dask itself asks again for as long as its timeout.
+    """Find out whether anybody listens at an address, as one who is just being started soon does.
+
+    Dask itself asks again for as long as its timeout, which is meant for one that is slow.
 
     Raises:
         Unavailable: nobody does.
     """
     place = urlsplit(address)
-    try:
-        socket.create_connection((place.hostname, place.port), CONNECT_S).close()
-    except (OSError, ValueError) as error:  # the latter of a port that there cannot be
-        why = f"nobody listens there ({getattr(error, 'strerror', None) or error})"
-        raise Unavailable(address, why, "start a scheduler there, or check the address") from None
+    end = time.monotonic() + _REFUSED_S
+    while True:
+        try:
+            socket.create_connection((place.hostname, place.port), CONNECT_S).close()
+            return
+        except (OSError, ValueError) as error:  # the latter of a port that there cannot be
+            if not isinstance(error, ConnectionRefusedError) or time.monotonic() > end:
+                why = f"nobody listens there ({getattr(error, 'strerror', None) or error})"
+                raise Unavailable(address, why, "start a scheduler there, or check the address") from None
+        time.sleep(_TURN_S)
 
 
 @contextmanager
