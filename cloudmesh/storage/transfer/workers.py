@@ -260,13 +260,13 @@ def _knock(address: str) -> None:
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     """Give a connection to a scheduler; raises as `Workers`."""
-    _knock(address)
     try:
         from distributed import Client
     except ImportError as error:
         raise MissingExtra(
             "--cluster", "package distributed is not installed", "pip install 'cloudmesh-vdir[cluster]'"
         ) from error
+    _knock(address)
     log = logging.getLogger("distributed.client")
     level = log.level
     log.setLevel(logging.CRITICAL)  # that a scheduler is lost is told by us, without a traceback
