@@ -362,6 +362,35 @@ def test_other_malformed_files(own_world: World) -> None:
     refused(own_world, ["import", "bad.jsonl"], "line 2")
 
 
+def test_a_name_of_one_letter_is_no_path_where_the_configuration_has_it(own_world: World) -> None:
+    path = own_world.home / "cloudmesh.yaml"
+    path.write_text(
+        path.read_text() + f"    a:\n      cm: {{kind: local}}\n      default: {{directory: {own_world.root}}}\n"
+    )
+    for typed in ("put one.txt a:x", "list a:", "sync tree a:x", "sync a:x tree", "copy disk:here.txt a:x"):
+        refused(own_world, ["storage", *typed.split()], "a: a service's name is two or more of letters")
+    refused(own_world, shlex.split("storage config add b --kind=local --no-test"), "two or more", 2)
+
+
+# ---- closed streams --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("program", [CDIR, CMS], ids=["cdir", "cms"])
+def test_closed_streams(world: World, program: list[str]) -> None:
+    def shell(text: str) -> subprocess.CompletedProcess[str]:
+        return world.run("-c", text, program=["bash", "-o", "pipefail"])
+
+    command = shlex.join([*program, "storage", "list", "disk:"])
+    lost = shell(f"{command} >&-")
+    assert (lost.returncode, lost.stderr) == (1, "error: output: cannot be written: Bad file descriptor\n")
+    assert shell(f"{command} 2>&-").returncode == 0
+    assert shell(f"{command} <&-").returncode == 0
+    silent = shell(f"{shlex.join([*program, 'storage', 'list', 'nosuch:'])} 2>&-")
+    assert (silent.returncode, silent.stdout) == (1, "")
+    short = shell(f"{command} | head -0")
+    assert (short.returncode, short.stderr) in ((141, ""), (0, ""))
+
+
 # ---- no permission, no room ------------------------------------------------------------------------------------------
 
 UNPRIVILEGED = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"]

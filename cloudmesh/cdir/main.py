@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cloudmesh.storage.dispatch import Command, end_soon_when_interrupted, guarded, show
+from cloudmesh.storage.dispatch import Command, end_soon_when_interrupted, guarded, show, stand_in_for_closed_streams
 from cloudmesh.storage.errors import UsageError
 from cloudmesh.storage.manual import STORAGE
 from cloudmesh.vdir.manual import VDIR
@@ -82,6 +82,7 @@ CDIR = FrontDoor()
 
 def main() -> int:
     """Run ``cdir`` with the arguments of this process."""
+    stand_in_for_closed_streams()
     end_soon_when_interrupted()
     return CDIR.run(sys.argv[1:])
 

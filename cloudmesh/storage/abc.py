@@ -25,7 +25,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import InvalidName, NotFound, StorageError, Unsupported
+from cloudmesh.storage.errors import AuthenticationFailed, InvalidName, NotFound, StorageError, Unsupported
 from cloudmesh.storage.local_files import write_pieces
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.pool import run_parallel
@@ -75,6 +75,17 @@ class Entry(NamedTuple):
     def sort_key(self) -> bytes:
         """The key by which scans are sorted; see `paths.sort_key`."""
         return paths.sort_key(self.path, self.is_directory)
+
+
+OnError = Callable[[Entry, StorageError], None]
+"""Hears of an entry that a scan leaves out, and why."""
+
+
+def leave_out(entry: Entry, error: StorageError, on_error: OnError | None) -> None:
+    """Tell of an entry that a scan cannot look into; raise the error where nobody hears of it, or it concerns more."""
+    if on_error is None or error.retryable or isinstance(error, AuthenticationFailed):
+        raise error
+    on_error(entry, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,13 +356,21 @@ class StorageABC(ABC):
         """
 
     @abstractmethod
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         """Yield what lies below the directory ``path`` (not itself), sorted by `paths.sort_key`, as a stream.
 
         With ``recursive`` all levels, each directory before what it holds; directories that exist only as part of a
         file's path are yielded too. The memory needed does not grow with the number of entries beyond one directory.
         Entries that come and go while it runs may or may not be seen; all others are seen exactly once. Symbolic
         links and special files are followed only inside the root, otherwise left out.
+
+        Args:
+            path: of the directory.
+            recursive: also what lies deeper.
+            on_error: hears of each directory below ``path`` that the service refuses to list (and of a file that it
+                refuses to look at), in its turn: a directory was yielded just before, what is in it is left out, and
+                the scan goes on. What concerns more than that, such as a service that cannot be reached, ends the scan
+                as ever; so does the first refusal where nobody hears of it.
 
         Raises (at the first step of the iteration at the latest):
             NotFound: nothing is there. The root of an object store is never missing, only empty.

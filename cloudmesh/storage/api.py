@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.binding import Count, Duration, destructive
+from cloudmesh.storage.binding import Count, Duration, destructive, tells_when_empty
 from cloudmesh.storage.disk import Disk, split_file
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -66,6 +66,10 @@ if TYPE_CHECKING:  # imported when they are used: most commands need none of the
     from cloudmesh.storage.jobs.commands import Jobs
     from cloudmesh.storage.jobs.running import Running
     from cloudmesh.storage.vault_api import VaultApi
+
+
+_NAMED = 10
+"""Directories that could not be listed named in one error at most."""
 
 
 class Storage:
@@ -124,7 +128,7 @@ class Storage:
         """
         side = self._side(source)
         try:
-            for entry in side.service.scan(side.path, recursive=recursive):
+            for entry in _scanned(side, recursive=recursive):
                 if entry.is_directory or not dir_only:
                     yield file_info(side.service.name, entry, side.path)
         except NotADirectory:
@@ -157,7 +161,7 @@ class Storage:
             NotFound, NotADirectory: there is no such directory.
         """
         side = self._side(directory)
-        for entry in side.service.scan(side.path, recursive=True):
+        for entry in _scanned(side, recursive=True):
             yield tree_line(entry.path, side.path, entry.is_directory, entry.size)
 
     def search(self, directory: str, filename: str, *, recursive: bool = False) -> Iterator[FileInfo]:
@@ -172,7 +176,7 @@ class Storage:
             NotFound, NotADirectory: there is no such directory.
         """
         side = self._side(directory)
-        for entry in side.service.scan(side.path, recursive=recursive):
+        for entry in _scanned(side, recursive=recursive):
             if entry.name == filename or fnmatchcase(entry.name, filename):
                 yield file_info(side.service.name, entry, side.path)
 
@@ -308,11 +312,15 @@ class Storage:
 
         Raises:
             AlreadyExists: the same job is running, here or elsewhere.
+            Refused: a job called ``name`` is not done, and is about other places or has other options.
             NotFound: SOURCE is not there.
         """
+        if name is not None:
+            _given("--name", name, "give it a name, or leave it out")
+        if async_:
+            self._services.configuration.vault.ask_nobody()
         origin, target = self._sync_sides(source, destination)
-        entry = origin.service.stat(origin.path)
-        if dryrun or not (name or async_):
+        if dryrun or (name is None and not async_):
             return self._transfer("sync", origin, target, True, dryrun, options)
         concerns_files_here = True
         if not self._services.is_location(source):
@@ -321,7 +329,10 @@ class Storage:
             destination = os.path.abspath(os.path.expanduser(destination))
         else:
             concerns_files_here = False
-        if entry.is_directory is False and target.is_directory:
+        # what is wrong is better said here than found in a log
+        one, other, entry = self._resolved(origin, target, True, options)
+        Transfer("sync", one, other, entry, options).check()
+        if not entry.is_directory and target.is_directory:
             destination = destination.rstrip("/") + "/"
         arguments = {
             "source": source,
@@ -360,6 +371,7 @@ class Storage:
             ).run()
         return running.report
 
+    @tells_when_empty("there are no syncs that are jobs")
     def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
         """Yield the syncs, the newest first; with ``name`` that one.
 
@@ -371,6 +383,7 @@ class Storage:
             return
         yield from (job for job in self.jobs.list() if job.kind == "sync")
 
+    @tells_when_empty("no job was interrupted")
     def run(self, name: str | None = None) -> Iterator[JobEnd]:
         """Do jobs that were interrupted, one after the other, in this process; yield how each ended.
 
@@ -418,6 +431,7 @@ class Storage:
         else:
             yield from monitor.lines(look, interval)
 
+    @tells_when_empty("no job has ended that could be forgotten")
     def clean(self, *, older: Duration = 0.0, dryrun: bool = False) -> Iterator[Job]:
         """Forget the jobs that are done, failed or cancelled, with their logs, and yield them.
 
@@ -479,7 +493,7 @@ class Storage:
         """
         side = self._side(directory)
         files = taken = 0
-        for entry in side.service.scan(side.path, recursive=True):
+        for entry in _scanned(side, recursive=True):
             if not entry.is_directory:
                 files += 1
                 taken += entry.size or 0
@@ -601,14 +615,30 @@ class Storage:
         ).run()
 
 
-def _given(name: str, text: str) -> str:
+def _scanned(side: Side, *, recursive: bool) -> Iterator[Entry]:
+    """Yield what is in a directory as far as it can be listed.
+
+    Raises:
+        as `StorageABC.scan`; StorageError at the end, where directories below could not be listed.
+    """
+    unlisted: list[StorageError] = []
+    yield from side.service.scan(side.path, recursive=recursive, on_error=lambda _, error: unlisted.append(error))
+    if len(unlisted) > 1:
+        some = "; ".join(f"{error.subject}: {error.why}" for error in unlisted[:_NAMED])
+        more = "; …" if len(unlisted) > _NAMED else ""
+        raise StorageError(str(side), f"{len(unlisted)} directories in it could not be listed: {some}{more}")
+    for error in unlisted:
+        raise error
+
+
+def _given(name: str, text: str, hint: str = "write . for this directory, SERVICE: for a service's root") -> str:
     """Return what was typed; an empty text, such as an unset variable of a script, is no place.
 
     Raises:
         UsageError: it is empty.
     """
     if not text:
-        raise UsageError(name, "is empty", "write . for this directory, SERVICE: for a service's root")
+        raise UsageError(name, "is empty", hint)
     return text
 
 

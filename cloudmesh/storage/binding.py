@@ -46,6 +46,16 @@ def is_destructive(method: Callable[..., Any]) -> bool:
     return bool(getattr(method, "destructive", False))
 
 
+def tells_when_empty(text: str) -> Callable[[Method], Method]:
+    """Mark an API method that yields rows: where there are none, the command says ``text`` in place of its table."""
+
+    def mark(method: Method) -> Method:
+        method.when_empty = text  # type: ignore[attr-defined]
+        return method
+
+    return mark
+
+
 @dataclass(frozen=True, slots=True)
 class Reads:
     """How a text is read, as metadata of an ``Annotated`` type.

@@ -235,7 +235,7 @@ def _describe(name: str, value: Any) -> Service:
     if not isinstance(value, Mapping):
         problem = "its configuration is not a mapping"
     elif not paths.is_service_name(name):
-        problem = "a service's name is two or more of letters, digits, '_', '.' and '-'"
+        problem = paths.SERVICE_NAMES
     elif not kind:
         problem = "it has no kind (cm.kind)"
     label, root, active = cm.get("label"), parts["default"].get("directory"), cm.get("active", True)

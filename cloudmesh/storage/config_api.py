@@ -176,7 +176,7 @@ class ConfigApi:
             UsageError: an assignment is not understood, or something is missing and nobody can be asked.
         """
         if not paths.is_service_name(name):
-            raise UsageError(name, "a service's name is two or more of letters, digits, '_', '.' and '-'")
+            raise UsageError(name, paths.SERVICE_NAMES)
         if self._defined(name):
             raise AlreadyExists(name, "there is a service of that name", f"cms storage config edit {name}")
         registry.refuse_taken(name)

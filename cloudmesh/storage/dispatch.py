@@ -28,6 +28,7 @@ INTERRUPTED = 130
 _PATIENCE_S = 3.0
 _told = threading.Event()
 NOBODY_READS = 141
+_LATELY = 50
 LOGGERS = ("cloudmesh.storage", "cloudmesh.vdir", "cloudmesh.cdir")
 
 
@@ -127,7 +128,22 @@ class Command:
                         return 1
             printed = write(method(**call.method_values), form, output, call.target.returns)
             output.flush()
+            quiet = form != "table" or match.values.get("--quiet")
+            if not printed.rows and not quiet and (text := getattr(method, "when_empty", "")):
+                _say(text)
             return int(printed.failed)
+
+
+def stand_in_for_closed_streams() -> None:
+    """Open what the shell has closed (``>&-``), before a file of ours gets that number and is written into by print.
+
+    Nothing can be read from it, and standard output still cannot be written: a result that is lost is told.
+    """
+    closed = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
+    for name, access, mode in closed:
+        if getattr(sys, name) is None:
+            # the lowest free number, which is that of the closed stream
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), mode))
 
 
 def end_soon_when_interrupted() -> None:
@@ -301,12 +317,18 @@ class _Progress:
 
 @contextmanager
 def _warnings() -> Iterator[None]:
-    """Print what our own modules warn of as one line on stderr."""
+    """Print what our own modules warn of as one line on stderr; not again what was said a moment ago."""
     import logging
+    from collections import deque
+
+    lately: deque[str] = deque(maxlen=_LATELY)
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            _say(f"{record.levelname.lower()}: {visible(record.getMessage())}")
+            text = f"{record.levelname.lower()}: {visible(record.getMessage())}"
+            if text not in lately:
+                lately.append(text)
+                _say(text)
 
     handler = Lines(logging.WARNING)
     loggers = [logging.getLogger(name) for name in LOGGERS]

@@ -1,9 +1,10 @@
 """Prints what an API method returned, as table, json, yaml or csv; rows are printed as they come.
 
 A row is a dataclass or a mapping. ``columns: ClassVar[tuple[str, ...]]`` of a dataclass chooses and orders the columns
-of its table (fields, properties, or fields of a nested dataclass with a dot). In tables sizes (``size``, ``*_bytes``)
-and times (``*_ns``, nanoseconds since the epoch) are written for people; the other formats hold every field as it is.
-A field declared with ``repr=False`` is never printed.
+of its table (fields, properties, or fields of a nested dataclass with a dot). In tables sizes (``size``, ``bytes*``,
+``*bytes``), speeds (``bytes_per_s``), durations (``seconds``, ``*_s``) and times (``*_ns``, nanoseconds since the
+epoch) are written for people; the other formats hold every field as it is. A field declared with ``repr=False`` is
+never printed.
 
 A table never holds a control character of a name, a terminal gets none from any format but csv.
 """
@@ -346,7 +347,7 @@ def _columns(row: Any) -> list[str]:
 
 
 def _heading(column: str) -> str:
-    return column.rpartition(".")[2].removesuffix("_ns").removesuffix("_bytes")
+    return _heading_of_field(column.rpartition(".")[2])
 
 
 def _cell(column: str, value: Any) -> str:
@@ -358,8 +359,13 @@ def _cell(column: str, value: Any) -> str:
     if isinstance(value, (int, float)):
         if column.endswith("_ns"):
             return _time(value / 1e9)
-        if column.rpartition(".")[2] in ("size", "bytes") or column.endswith("_bytes"):
+        name = column.rpartition(".")[2]
+        if name.endswith("bytes_per_s"):
+            return f"{human_size(round(value))}/s"
+        if name == "size" or name.startswith("bytes") or name.endswith("bytes"):
             return human_size(int(value))
+        if name == "seconds" or name.endswith("_s"):
+            return human_duration(value)
         return str(value) if isinstance(value, int) else f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, datetime.datetime):
         return _time(value.timestamp())
@@ -377,6 +383,19 @@ def human_size(size: int) -> str:
     while abs(scaled) >= 1023.95 and len(units) > 1:  # what would be rounded to 1024.0
         scaled, units = scaled / 1024, units[1:]
     return f"{scaled:.1f} {units[0]}iB"
+
+
+def human_duration(seconds: float) -> str:
+    """Return seconds as a person reads them: ``0.021 s``, ``12 s``, ``2 min 5 s``, ``1 h 3 min``."""
+    if seconds < 1:
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + " s"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def _time(seconds: float) -> str:
@@ -435,7 +454,7 @@ def _object_table(value: Any, stream: Output) -> None:
     for name in _columns(value):
         _collect(name, _value(value, name), fields, tables)
     # what is unknown or empty says nothing to a person; the other formats hold it
-    fields = [(name, field) for name, field in fields if field not in (None, "", [], ())]
+    fields = [(name, field) for name, field in fields if field not in (None, "", [], (), {})]
     width = max((_width(_heading_of_field(name)) for name, _ in fields), default=0)
     for name, field in fields:
         heading = _heading_of_field(name)
@@ -446,7 +465,7 @@ def _object_table(value: Any, stream: Output) -> None:
 
 
 def _heading_of_field(name: str) -> str:
-    return visible(name.removesuffix("_ns").removesuffix("_bytes"))
+    return visible("time" if name == "seconds" else name.removesuffix("_ns").removesuffix("_bytes"))
 
 
 def _collect(name: str, value: Any, fields: list[tuple[str, Any]], tables: list[tuple[str, Any]]) -> None:

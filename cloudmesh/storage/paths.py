@@ -19,6 +19,9 @@ VERSIONS = ".cdir-versions"
 HIDDEN = (TEMPORARY_PREFIX, VERSIONS)
 """Beginnings of names that no scan yields, unless it begins below them."""
 
+SERVICE_NAMES = "a service's name is two or more of letters, digits, '_', '.' and '-' (one letter is a disk's)"
+"""What is said of a name that a service cannot have."""
+
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]+\Z")
 
 

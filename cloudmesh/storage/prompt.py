@@ -30,6 +30,8 @@ class Prompt(Protocol):
 class TerminalPrompt:
     """Asks on the terminal. Questions go to standard error, since standard output is for results."""
 
+    _why_not = "cannot be asked, because standard input is not a terminal"
+
     def can_ask(self) -> bool:
         """Tell whether standard input is a terminal."""
         return sys.stdin.isatty()
@@ -40,7 +42,7 @@ class TerminalPrompt:
         Raises:
             UsageError: standard input is no terminal.
         """
-        _need_terminal(text, instead)
+        self._need_somebody(text, instead)
         print(f"{text} [{default}]: " if default else f"{text}: ", end="", file=sys.stderr, flush=True)
         line = sys.stdin.readline()
         if not line:
@@ -56,7 +58,7 @@ class TerminalPrompt:
         """
         import getpass
 
-        _need_terminal(text, instead)
+        self._need_somebody(text, instead)
         try:
             return getpass.getpass(f"{text}: ", stream=sys.stderr)
         except EOFError:
@@ -85,7 +87,16 @@ class TerminalPrompt:
             pass  # outside, since the error holds the secret
         raise UsageError("standard input", "is not UTF-8 text")
 
+    def _need_somebody(self, text: str, instead: str) -> None:
+        if not self.can_ask():
+            raise UsageError(text, self._why_not, f"use {instead}")
 
-def _need_terminal(text: str, instead: str) -> None:
-    if not sys.stdin.isatty():
-        raise UsageError(text, "cannot be asked, because standard input is not a terminal", f"use {instead}")
+
+class Nobody(TerminalPrompt):
+    """Asks nobody, though there is a terminal: what is to be found out is whether it goes without."""
+
+    _why_not = "cannot be asked by a process in the background"
+
+    def can_ask(self) -> bool:
+        """Tell that nobody is there."""
+        return False

@@ -221,6 +221,21 @@ class JobDetails(Job):
 
 
 @dataclass(frozen=True, slots=True)
+class JobAsked(Job):
+    """A job that was asked to end."""
+
+    columns: ClassVar[tuple[str, ...]] = ("name", "state", "note")
+
+    @property
+    def note(self) -> str:
+        """What comes of it, and what to do next."""
+        when = "it ends in a moment, between two files" if self.requested else "what was copied stays"
+        if "pause" in (self.requested, self.state.removesuffix("d")):
+            return f"{when}; cms storage jobs resume {self.name} goes on with it"
+        return f"{when}; cms storage jobs remove {self.name} forgets it"
+
+
+@dataclass(frozen=True, slots=True)
 class JobEnd:
     """How a job ended that was done in the foreground."""
 
@@ -236,4 +251,4 @@ class JobEnd:
     @property
     def failed(self) -> bool:
         """Whether the command's exit code is 1."""
-        return self.state in ("failed", "interrupted")
+        return self.state != "done"

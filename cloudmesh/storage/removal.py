@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from cloudmesh.storage.abc import StorageABC
+from cloudmesh.storage.abc import Entry, StorageABC
 from cloudmesh.storage.errors import IsADirectory, NotFound, StorageError
 from cloudmesh.storage.transfer.report import Report
 
@@ -33,9 +33,14 @@ def remove_tree(service: StorageABC, path: str, *, recursive: bool, dryrun: bool
     if not recursive:
         raise IsADirectory(service.location(path), hint="--recursive removes it with all that is in it")
     directories = [path] if path else []
+    unlisted: list[str] = []
+
+    def stays(found: Entry, error: StorageError) -> None:
+        unlisted.append(found.path)
+        report.fail(service.location(found.path), error)
 
     def files() -> Iterator[str]:
-        for found in service.scan(path, recursive=True):
+        for found in service.scan(path, recursive=True, on_error=stays):
             if found.is_directory:
                 directories.append(found.path)
             else:
@@ -48,7 +53,8 @@ def remove_tree(service: StorageABC, path: str, *, recursive: bool, dryrun: bool
         report.fail(service.location(name), error)
     report.directories = len(directories)
     if not dryrun:
-        _remove_directories(service, directories, report)
+        above = [one for one in directories if not any(f"{name}/".startswith(f"{one}/") for name in unlisted)]
+        _remove_directories(service, above, report)
     return report.ended()
 
 

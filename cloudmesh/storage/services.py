@@ -81,7 +81,7 @@ class Services:
             ConfigError: there is no such service.
             InvalidName: the path cannot be one.
         """
-        service, path = paths.split_location(text)
+        service, path = self._split(text)
         if service is not None and service not in self.names():
             raise ConfigError(service, "there is no such service", "cms storage config list names those there are")
         try:
@@ -96,7 +96,15 @@ class Services:
 
     def is_location(self, text: str) -> bool:
         """Tell whether ``text`` begins with the name of a service, configured or not, and a colon."""
-        return paths.split_location(text)[0] is not None
+        return self._split(text)[0] is not None
+
+    def _split(self, text: str) -> tuple[str | None, str]:
+        """Split a location; one letter before a colon is a service where the configuration has that, else a path."""
+        service, path = paths.split_location(text)
+        head, colon, rest = text.partition(":")
+        if service is None and colon and len(head) == 1 and head in self.names():
+            return head, rest  # it cannot be opened, and the error says why
+        return service, path
 
     def close(self) -> None:
         """Close all connections."""

@@ -15,7 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import Any, Protocol
 
-from cloudmesh.storage.dispatch import Command, completions, end_soon_when_interrupted, guarded
+from cloudmesh.storage.dispatch import (
+    Command,
+    completions,
+    end_soon_when_interrupted,
+    guarded,
+    stand_in_for_closed_streams,
+)
 from cloudmesh.storage.errors import UsageError
 
 
@@ -40,6 +46,7 @@ def command(spec: Runnable) -> Callable[[Any, str], None]:
 
     def do(shell: Any, line: str) -> None:
         if typed is not None:
+            stand_in_for_closed_streams()
             end_soon_when_interrupted()
             raise SystemExit(spec.run(typed))
         guarded(lambda: spec.run(_split(spec.name, line)))

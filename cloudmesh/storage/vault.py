@@ -22,7 +22,7 @@ from cloudmesh.storage import age, vault_keys, vault_session, yaml_file
 from cloudmesh.storage.errors import AlreadyExists, StorageError, UsageError, VaultError
 from cloudmesh.storage.home import config_dir
 from cloudmesh.storage.local_files import replacing, translated
-from cloudmesh.storage.prompt import Prompt, TerminalPrompt
+from cloudmesh.storage.prompt import Nobody, Prompt, TerminalPrompt
 from cloudmesh.storage.vault_keys import Keeping, NewKeeping, OpenedWith
 
 Secrets = dict[str, dict[str, str]]
@@ -68,6 +68,10 @@ class Vault:
         self._keys: list[str] = []
         self._way: Keeping | None = None  # the one that gave the keys
         self._opened: tuple[bytes, Secrets] | None = None
+
+    def ask_nobody(self) -> None:
+        """From now on fail where a passphrase would have to be asked for, as in a process in the background."""
+        self._prompt = Nobody()
 
     def exists(self) -> bool:
         """Tell whether there is one, or was one whose previous version is still there."""

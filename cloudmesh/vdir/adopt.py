@@ -91,7 +91,11 @@ def _files(place: Place, work: Work, report: Report, *, dryrun: bool) -> Iterato
     if entry is not None and entry.is_directory:
         if not place.recursive:
             raise IsADirectory(str(location), hint="--recursive takes all that is in it")
-        for found in service.scan(location.path, recursive=True):
+
+        def unlisted(found: Entry, error: StorageError) -> None:
+            report.fail(service.location(found.path), error)
+
+        for found in service.scan(location.path, recursive=True, on_error=unlisted):
             path = paths.join(place.target, paths.below(found.path, location.path))
             refuse_service_name(path, services)
             try:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
-from cloudmesh.storage.abc import Content, Entry, Loaded, ReadRequest, StorageABC, WriteMode, WriteRequest
+from cloudmesh.storage.abc import Content, Entry, Loaded, OnError, ReadRequest, StorageABC, WriteMode, WriteRequest
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.layers.base import Layer, end
 from cloudmesh.storage.transfer.breaker import Breaker
@@ -42,11 +42,11 @@ class Guarded(Layer):
         self._breaker.succeeded()
         return result
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         """See `StorageABC.scan`."""
         self._check(path)
         try:
-            yield from self.inner.scan(path, recursive=recursive)
+            yield from self.inner.scan(path, recursive=recursive, on_error=on_error)
         except StorageError as error:
             self._breaker.failed(error)
             raise

@@ -70,7 +70,11 @@ def local_tree(
     """
     services = work.services.names()
     refuse_service_name(target, services)
-    for entry in disk.scan("", recursive=True):
+
+    def unlisted(entry: Entry, error: StorageError) -> None:
+        refuse(disk.location(entry.path), entry.size, error, work, report)
+
+    for entry in disk.scan("", recursive=True, on_error=unlisted):
         if chosen is not None and (entry.is_directory or not chosen.includes(entry.path, entry)):
             continue
         path = paths.join(target, entry.path)

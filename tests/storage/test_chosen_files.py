@@ -10,9 +10,12 @@ import pytest
 
 from cloudmesh.storage import Storage
 from cloudmesh.storage.errors import UsageError
+from cloudmesh.storage.layers.base import find_layer
+from cloudmesh.storage.layers.meter import Meter
 from cloudmesh.storage.manual import STORAGE
 from cloudmesh.storage.transfer.options import TransferOptions
 from cloudmesh.storage.transfer.report import Report
+from deploy.servers import SeaweedFS
 from tests.places import configure, local, read_tree, write_tree
 
 FILES = {"a.jpg": b"a", "b.txt": b"bb", "dir/c.jpg": b"ccc", "dir/d.txt": b"dddd", "cache/e.jpg": b"eeeee"}
@@ -142,3 +145,27 @@ def test_wrong_pattern_changes_nothing(storage: Storage, source: Path, there: Pa
     with pytest.raises(UsageError, match=r"--exclude=\*\*\*: more than two stars in a row"):
         put(storage, source, exclude=("***",))
     assert not there.exists() or read_tree(there) == {}
+
+
+def test_newer_goes_by_when_a_file_was_modified_not_by_when_it_was_stored(
+    home: Path, tmp_path: Path, source: Path, there: Path, seaweedfs: SeaweedFS
+) -> None:
+    configure(home, [local("one", there), seaweedfs.settings("aws", bucket=seaweedfs.make_bucket())])
+    (source / "dir" / "new").write_bytes(b"new")
+    with Storage("aws") as aws:
+        aws.put(str(source), "tree", recursive=True)
+        aws.put(str(source / "dir" / "c.jpg"), "tree/only there, but old")
+        newer = TransferOptions(newer="1d")
+        assert aws.get("tree", str(tmp_path / "got"), recursive=True, options=newer).files == 1
+        assert read_tree(tmp_path / "got") == {"dir/new": b"new"}
+        # at the destination of a mirror, too, an older file is not concerned
+        mirror = TransferOptions(newer="1d", delete=True, max_delete="100%")
+        report = aws.put(str(source), "tree", recursive=True, options=mirror)
+        assert (report.skipped, report.removed, report.errors) == (1, 0, 0)
+        # what was stored before was modified before: nothing is asked about it
+        meter = find_layer(aws._services.open("aws"), Meter)
+        assert meter is not None
+        before = meter.snapshot().by_primitive["stat"].requests
+        future = TransferOptions(newer="2100-01-01")
+        assert aws.get("tree", str(tmp_path / "none"), recursive=True, options=future).files == 0
+        assert meter.snapshot().by_primitive["stat"].requests - before == 1, "of the directory itself"

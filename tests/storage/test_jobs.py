@@ -16,7 +16,14 @@ import pytest
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.database import Database
-from cloudmesh.storage.errors import AlreadyExists, InvalidName, NotFound, Refused
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    InvalidName,
+    NotFound,
+    Refused,
+    StorageError,
+    UsageError,
+)
 from cloudmesh.storage.jobs.commands import Jobs
 from cloudmesh.storage.jobs.log import MAX_BYTES, Log
 from cloudmesh.storage.jobs.running import FAILURES, Running
@@ -298,6 +305,127 @@ def test_follow_ends_with_the_job(storage: Storage, places: Path) -> None:
     storage.sync(str(places), "aws:tree", name="far", async_=True)
     log = b"".join(storage.jobs.log("far", follow=True)).decode()
     assert "done: 60 of 60 files" in log.splitlines()[-1]
+
+
+# ---- names of jobs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["paused", "cancelled", "failed", "interrupted"])
+def test_a_job_that_is_not_done_is_not_replaced_by_another(storage: Storage, places: Path, state: str) -> None:
+    options = TransferOptions(exclude=("d1/",), newer="36h")
+    arguments = {"source": str(places), "destination": "aws:tree", "storage": "one", "computer": socket.gethostname()}
+    jobs = storage.jobs
+    jobs.begin("sync", "far", arguments | {"options": options.as_dict()}).end(state, {}, [])  # type: ignore[arg-type]
+    for destination, changed in (("aws:other", options), ("aws:tree", TransferOptions())):
+        for detached in (False, True):
+            with pytest.raises(Refused) as caught:
+                storage.sync(str(places), destination, name="far", async_=detached, options=changed)
+            told = str(caught.value)
+            assert f"far: this is a job from {places} to aws:tree" in told
+            assert f"which is {state} and not done" in told
+            assert ("with other options" in told) == (destination == "aws:tree")
+            assert "jobs resume far goes on with it, cms storage jobs remove far forgets it" in told
+    assert (jobs.show("far").state, jobs.show("far").destination) == (state, "aws:tree")
+    # the last 36 hours are others than a moment ago, and the same all the same
+    assert isinstance(storage.sync(str(places), "aws:tree", name="far", options=options), Report)
+    assert jobs.show("far").state == "done"
+    storage.sync(str(places), "other", name="far")
+    assert jobs.show("far").destination == "other"
+
+
+def test_an_empty_name_is_refused(storage: Storage, places: Path) -> None:
+    for detached in (False, True):
+        with pytest.raises(UsageError, match="--name: is empty"):
+            storage.sync(str(places), "aws:tree", name="", async_=detached)
+    assert list(storage.jobs.list()) == []
+
+
+def test_what_is_wrong_is_said_before_anything_is_begun(storage: Storage, places: Path, tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "file").touch()
+    wrong: list[tuple[str, str, TransferOptions, str]] = [
+        (str(places), "gone:x", TransferOptions(), "gone: there is no such service"),
+        (str(places / "nothing"), "aws:x", TransferOptions(), "nothing: not found"),
+        (str(places), "one:file", TransferOptions(), "one:file: is a file"),
+        (str(places), "aws:x", TransferOptions(filter_from=tmp_path / "no"), "No such file"),
+        (str(places), "aws:x", TransferOptions(backup_dir="x/y"), "overlaps the destination"),
+        (str(places), "aws:x", TransferOptions(cluster="tcp://127.0.0.1:1"), "is on this computer"),
+        (str(places / "d0" / "000"), "aws:x", TransferOptions(delete=True), "only a directory can be mirrored"),
+    ]
+    for source, destination, options, why in wrong:
+        for detached in (False, True):
+            with pytest.raises(StorageError, match=why):
+                storage.sync(source, destination, name="far", async_=detached, options=options)
+    assert list(storage.jobs.list()) == []
+
+
+def test_a_vault_that_cannot_be_opened_is_told_before_a_job_begins(
+    storage: Storage, places: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDIR_VAULT_NEW_PASSPHRASE", "right")
+    monkeypatch.setenv("CDIR_VAULT_PASSPHRASE", "right")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    storage.vault.init(with_="passphrase")
+    storage.config.seal("aws")
+    monkeypatch.delenv("CDIR_VAULT_PASSPHRASE")
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)  # somebody could be asked here, but not there
+    with Storage("one") as other, pytest.raises(UsageError, match="cannot be asked by a process in the background"):
+        other.sync(str(places), "aws:x", name="far", async_=True)
+    assert list(storage.jobs.list()) == []
+
+
+# ---- what the command says ------------------------------------------------------------------------------------------
+
+
+def cdir(*arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "cloudmesh.cdir.main", "storage", *arguments],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "\x1b" not in done.stdout + done.stderr
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_where_there_is_nothing_that_is_said(storage: Storage) -> None:
+    for command, told in (
+        ("jobs list", "there are no jobs\n"),
+        ("sync status", "there are no syncs that are jobs\n"),
+        ("jobs resume", "no job was interrupted\n"),
+        ("run", "no job was interrupted\n"),
+        ("clean --dryrun", "no job has ended that could be forgotten\n"),
+    ):
+        assert cdir(*command.split()) == (0, "", told)
+        assert cdir(*command.split(), "--quiet") == (0, "", "")
+        assert cdir(*command.split(), "--output=json") == (0, "[]\n", "")
+    assert cdir("monitor") == (0, "there are no jobs\n", "")
+
+
+def test_tables_of_jobs_are_for_people(storage: Storage, places: Path) -> None:
+    storage.sync(str(places), "one:tree", name="far")
+    _, table, _ = cdir("jobs", "list")
+    assert " 117.2 KiB " in table
+    _, details, _ = cdir("jobs", "show", "far")
+    assert "bytes_total    117.2 KiB\n" in details
+    assert "iB/s\n" in details
+    _, rows, _ = cdir("jobs", "list", "--output=csv")
+    assert ",120000," in rows
+    assert cdir("monitor")[1].split()[1:3] == ["far", "done"]
+    assert "far" in cdir("clean", "--dryrun")[1]
+
+
+def test_what_comes_of_pausing_and_cancelling_is_said(storage: Storage, places: Path) -> None:
+    storage.jobs.begin("sync", "far", {}, detached=True)
+    _, told, _ = cdir("jobs", "pause", "far")
+    assert told.splitlines()[1:] == [
+        "state  waiting",
+        "note   it ends in a moment, between two files; cms storage jobs resume far goes on with it",
+    ]
+    Jobs(storage.jobs._database, 0.01).begin("sync", "near", {})
+    until(lambda: storage.jobs.show("near").state == "interrupted")
+    assert "what was copied stays; cms storage jobs resume near goes on" in cdir("jobs", "pause", "near")[1]
+    assert "what was copied stays; cms storage jobs remove near forgets" in cdir("jobs", "cancel", "near")[1]
+    code, out, error = cdir("jobs", "pause", "near")
+    assert (code, out, error) == (1, "", "error: near: the job is cancelled\n")
 
 
 # ---- in the foreground ----------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    OnError,
     Reader,
     ReadRequest,
     ServiceSettings,
@@ -45,6 +46,7 @@ from cloudmesh.storage.layers import (
 )
 from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.storage.rate import Schedule
+from tests.unprivileged import closed
 
 T = TypeVar("T")
 
@@ -87,9 +89,9 @@ class Faulty(Layer):
         if faults and faults[0][0] == primitive:
             raise faults.pop(0)[1]
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         self.calls.append("scan")
-        yield from self._break(self.inner.scan(path, recursive=recursive), lambda entry: 1)
+        yield from self._break(self.inner.scan(path, recursive=recursive, on_error=on_error), lambda entry: 1)
 
     def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
         listed = list(files)
@@ -298,6 +300,18 @@ def test_broken_scan_goes_on(retry: Retry, faulty: Faulty, breaks: list[int]) ->
     expected = [entry.path for entry in faulty.scan(recursive=True)]
     faulty.in_stream = [(after, Unavailable("")) for after in breaks]
     assert [entry.path for entry in retry.scan(recursive=True)] == expected
+
+
+def test_a_scan_begun_again_tells_nothing_twice(retry: Retry, faulty: Faulty) -> None:
+    for name in ("a/x", "b/x", "c"):
+        put(faulty, name)
+    root = Path(faulty.settings.root or faulty.settings.credentials["directory"])
+    told: list[str] = []
+    faulty.in_stream = [(2, Unavailable("")), (2, Unavailable(""))]
+    with closed(root / "a"):
+        entries = retry.scan(recursive=True, on_error=lambda entry, error: told.append(f"{entry.path}: {error.why}"))
+        assert [entry.path for entry in entries] == ["a", "b", "b/x", "c"]
+    assert told == ["a: permission denied"]
 
 
 def test_download_is_repeated_whole(retry: Retry, faulty: Faulty, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from cloudmesh.vdir.options import PutOptions
 from deploy.servers import SeaweedFS, Wsgidav
 from tests.faults import FaultProxy
 from tests.places import configure, local, read_tree, write_tree
+from tests.unprivileged import closed
 
 SMALL_FILES = {f"d{i % 3}/f{i}": b"%d" % i * 50 for i in range(40)}
 LARGE = {"large": bytes(range(256)) * (3 * SMALL // 256), "large2": b"x" * (SMALL + 1)}
@@ -197,6 +198,19 @@ def test_a_dry_run_tells_nothing(disks: dict[str, Path], source: Path) -> None:
     with Vdir(observer=heard) as vdir:
         assert vdir.put(str(source), "/data", to=["one"], recursive=True, dryrun=True).files == 42
     assert heard.events == []
+
+
+def test_a_directory_that_cannot_be_listed_is_told_and_the_rest_goes_on(disks: dict[str, Path], source: Path) -> None:
+    heard = Heard()
+    write_tree(disks["two"] / "there", {"a/f": b"f", "b/f": b"f"})
+    with Vdir(observer=heard) as vdir:
+        with closed(source / "d1"):
+            report = vdir.put(str(source), "/data", to=["one"], recursive=True)
+        assert (report.files, [one.name for one in report.failures]) == (29, [str(source / "d1")])
+        heard.check()
+        with closed(disks["two"] / "there/a"):
+            report = vdir.add("two:there", "/there", recursive=True)
+        assert (report.files, [one.name for one in report.failures]) == (1, ["two:there/a"])
 
 
 # ---- failures ------------------------------------------------------------------------------------------------------

@@ -16,11 +16,12 @@ from typing import Any, ClassVar
 
 from sqlalchemy.engine import URL, Connection, Row
 
+from cloudmesh.storage.binding import tells_when_empty
 from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.storage.errors import AlreadyExists, InvalidName, Refused
 from cloudmesh.storage.jobs import log, rows
 from cloudmesh.storage.jobs.lease import SECONDS, Lease, take
-from cloudmesh.storage.records import Job, JobDetails, JobState
+from cloudmesh.storage.records import Job, JobAsked, JobDetails, JobState
 from cloudmesh.storage.tables import job as table
 from cloudmesh.storage.tables import job_failure
 from cloudmesh.storage.transfer.report import Failure
@@ -47,6 +48,7 @@ class Jobs:
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
+    @tells_when_empty("there are no jobs")
     def list(self) -> Iterator[Job]:
         """Yield all jobs, the newest first."""
         statement = table.select().order_by(table.c.created_ns.desc(), table.c.id.desc())
@@ -68,7 +70,7 @@ class Jobs:
             failures = [Failure(one.name, one.error) for one in connection.execute(mine)]
         return JobDetails(**{one.name: getattr(job, one.name) for one in fields(job)}, failures=failures)
 
-    def pause(self, name: str) -> Job:
+    def pause(self, name: str) -> JobAsked:
         """Let a job end between two files, to be resumed by its name alone; one that nobody does is paused at once.
 
         Raises:
@@ -77,10 +79,11 @@ class Jobs:
         """
         return self._request(name, "pause", ("interrupted", "paused"))
 
-    def cancel(self, name: str) -> Job:
+    def cancel(self, name: str) -> JobAsked:
         """Let a job end between two files, for good; what is done stays done. Raises as `pause`."""
         return self._request(name, "cancel", ("interrupted", "paused", "cancelled"))
 
+    @tells_when_empty("no job was interrupted")
     def resume(self, name: str | None = None) -> Iterator[Job]:
         """Let a job go on, in a process of its own; what is done already is skipped.
 
@@ -142,8 +145,10 @@ class Jobs:
 
         Raises:
             AlreadyExists: a job of this name is running; the error says where.
+            Refused: a job that was given this name is not done, and has other places or options.
             InvalidName: no job can be called so.
         """
+        is_given = name is not None
         if name is None:
             place = [arguments.get(one) or "" for one in ("source", "destination", "storage", "computer")]
             name = f"{kind}-{hashlib.sha256(json.dumps(place).encode()).hexdigest()[:10]}"
@@ -156,9 +161,10 @@ class Jobs:
             row = connection.execute(table.select().where(table.c.name == name)).first()
             if row is None:
                 connection.execute(table.insert().values(name=name, state="waiting", **values))
-            elif not rows.is_held(
-                row, now_ns
-            ):  # else taking it tells who has it; the number of the lease must not fall
+            elif not rows.is_held(row, now_ns):  # else taking it tells who has it
+                if is_given:
+                    _refuse_another(rows.job(row, now_ns), rows.job(row, now_ns, arguments))
+                # not a new row: the number of the lease must not fall
                 connection.execute(table.update().where(table.c.id == row.id).values(**values))
             return self._take(connection, name, detached)
 
@@ -231,7 +237,7 @@ class Jobs:
         path = str(log.path_of(name))
         return take(connection, self._database(), name, self._lease_s, state=state, log=path, token=token)
 
-    def _request(self, name: str, request: str, at_once: tuple[str, ...]) -> Job:
+    def _request(self, name: str, request: str, at_once: tuple[str, ...]) -> JobAsked:
         with self._database().write() as connection:
             row = rows.find(connection, name)
             now_ns = clock_ns(connection)
@@ -245,7 +251,8 @@ class Jobs:
             else:
                 raise Refused(name, f"the job is {job.state}")
             connection.execute(table.update().where(table.c.id == row.id).values(**values))
-            return rows.job(rows.find(connection, name), now_ns)
+            asked = rows.job(rows.find(connection, name), now_ns)
+        return JobAsked(**{one.name: getattr(asked, one.name) for one in fields(asked)})
 
     def _remove(self, connection: Connection, row: Row[Any]) -> Job:
         found = rows.job(row, clock_ns(connection))
@@ -257,3 +264,29 @@ class Jobs:
             )
         connection.execute(table.delete().where(table.c.id == row.id))
         return found
+
+
+def _refuse_another(there: Job, new: Job) -> None:
+    """Refuse to put a job in the place of one that is not done and is about something else.
+
+    Raises:
+        Refused: so it is.
+    """
+    if there.state == "done" or _what(there) == _what(new):
+        return
+    others = "" if _places(there) != _places(new) else " with other options"
+    raise Refused(
+        there.name,
+        f"this is a job from {there.source} to {there.destination}{others}, which is {there.state} and not done",
+        f"cms storage jobs resume {there.name} goes on with it, cms storage jobs remove {there.name} forgets it;"
+        " or choose another --name",
+    )
+
+
+def _places(job: Job) -> tuple[str, ...]:
+    return job.source, job.destination, job.storage, job.computer
+
+
+def _what(job: Job) -> tuple[Any, ...]:
+    # "the last 36 hours" is another moment each time
+    return *_places(job), job.options | {"newer": "newer" in job.options}

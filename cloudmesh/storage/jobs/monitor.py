@@ -1,4 +1,7 @@
-"""Watching jobs until they end: a table that is redrawn on a terminal, elsewhere a line for each change."""
+"""Watching jobs until they end: a table that is redrawn on a terminal, elsewhere a line for each change.
+
+Where none is open at the first look, all are shown as they stand.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +15,25 @@ from cloudmesh.storage.records import Job
 
 _HEADINGS = ("name", "state", "files", "bytes", "speed", "errors", "destination")
 _OPEN = ("waiting", "running")
+_NO_JOBS = "there are no jobs\n"
 
 
 def lines(look: Callable[[], list[Job]], interval: float) -> Iterator[bytes]:
-    """Yield a line for each job that is open, and again when it has changed, until none is open any longer.
+    """Yield a line for each job that is watched, and again when it has changed, until none is open any longer.
 
     Args:
         look: returns the jobs as they stand.
         interval: seconds from one look to the next.
     """
     told: dict[str, list[str]] = {}
-    while True:
-        jobs = look()
+    for jobs in _watched(look, interval):
+        if not jobs:
+            yield _NO_JOBS.encode()
         for job in jobs:
             cells = _cells(job)
-            if told.get(job.name) != cells and (job.state in _OPEN or job.name in told):
+            if told.get(job.name) != cells:
                 told[job.name] = cells
                 yield f"{time.strftime('%H:%M:%S')}  {'  '.join(cells)}\n".encode("utf-8", "backslashreplace")
-        if not any(job.state in _OPEN for job in jobs):
-            return
-        time.sleep(interval)
 
 
 def draw(look: Callable[[], list[Job]], interval: float) -> None:
@@ -47,15 +49,22 @@ def draw(look: Callable[[], list[Job]], interval: float) -> None:
             grid.add_row(*map(Text, _cells(job)))
         return grid
 
-    watched: set[str] = set()
     with Live(console=Console(file=sys.stdout), auto_refresh=False) as live:
-        while True:
-            jobs = look()
-            watched |= {job.name for job in jobs if job.state in _OPEN}
-            live.update(picture([job for job in jobs if job.name in watched]), refresh=True)
-            if not any(job.state in _OPEN for job in jobs):
-                return
-            time.sleep(interval)
+        for jobs in _watched(look, interval):
+            live.update(picture(jobs) if jobs else Text(_NO_JOBS.rstrip()), refresh=True)
+
+
+def _watched(look: Callable[[], list[Job]], interval: float) -> Iterator[list[Job]]:
+    """Yield at each look the jobs that were open at this or an earlier one; all where none was open at the first."""
+    jobs = look()
+    watched = {job.name for job in jobs if job.state in _OPEN} or {job.name for job in jobs}
+    while True:
+        watched |= {job.name for job in jobs if job.state in _OPEN}
+        yield [job for job in jobs if job.name in watched]
+        if not any(job.state in _OPEN for job in jobs):
+            return
+        time.sleep(interval)
+        jobs = look()
 
 
 def _cells(job: Job) -> list[str]:

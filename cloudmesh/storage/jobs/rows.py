@@ -42,10 +42,10 @@ def is_held(row: Row[Any], now_ns: int) -> bool:
     return row.holder is not None and row.expires_ns is not None and row.expires_ns > now_ns
 
 
-def job(row: Row[Any], now_ns: int) -> Job:
-    """Return the job that a row holds, as it stands at a moment of `clock_ns`."""
+def job(row: Row[Any], now_ns: int, arguments: dict[str, Any] | None = None) -> Job:
+    """Return the job that a row holds, as it stands at a moment of `clock_ns`; with other ``arguments`` if given."""
     values = {name: value for name, value in row._mapping.items() if name not in _KEPT}
-    arguments = json.loads(row.arguments)
+    arguments = json.loads(row.arguments) if arguments is None else arguments
     values |= {name: arguments.get(name) or absent for name, absent in _ARGUMENTS.items()}
     state = row.state
     if state in ("waiting", "running") and not is_held(row, now_ns):

@@ -11,6 +11,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    OnError,
     Reader,
     ReadRequest,
     StorageABC,
@@ -59,8 +60,8 @@ class Layer(StorageABC):
     def stat(self, path: str) -> Entry:
         return self.around("stat", path, lambda: self.inner.stat(path))
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
-        return self.inner.scan(path, recursive=recursive)
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
+        return self.inner.scan(path, recursive=recursive, on_error=on_error)
 
     def open_read(self, path: str, *, start: int = 0, length: int | None = None, if_match: str | None = None) -> Reader:
         return self.around(

@@ -17,6 +17,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    OnError,
     Reader,
     ReadRequest,
     StorageABC,
@@ -172,9 +173,9 @@ class Limit(Layer):
         finally:
             release()
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         self._take_turn()
-        yield from self.inner.scan(path, recursive=recursive)
+        yield from self.inner.scan(path, recursive=recursive, on_error=on_error)
 
     def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
         self._take_turn()

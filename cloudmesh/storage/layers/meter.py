@@ -10,7 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from cloudmesh.storage.abc import Content, Entry, Loaded, Reader, ReadRequest, StorageABC, WriteMode, WriteRequest
+from cloudmesh.storage.abc import (
+    Content,
+    Entry,
+    Loaded,
+    OnError,
+    Reader,
+    ReadRequest,
+    StorageABC,
+    WriteMode,
+    WriteRequest,
+)
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.layers.base import Layer, end
 
@@ -86,9 +96,9 @@ class Meter(Layer):
         with self._timed(primitive, Count(requests=1)):
             return call()
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         self._add("scan", Count(requests=1))
-        yield from self._steps("scan", self.inner.scan(path, recursive=recursive))
+        yield from self._steps("scan", self.inner.scan(path, recursive=recursive, on_error=on_error))
 
     def open_read(self, path: str, *, start: int = 0, length: int | None = None, if_match: str | None = None) -> Reader:
         reader = super().open_read(path, start=start, length=length, if_match=if_match)

@@ -11,7 +11,17 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
 
-from cloudmesh.storage.abc import Content, Entry, Loaded, Reader, ReadRequest, StorageABC, WriteMode, WriteRequest
+from cloudmesh.storage.abc import (
+    Content,
+    Entry,
+    Loaded,
+    OnError,
+    Reader,
+    ReadRequest,
+    StorageABC,
+    WriteMode,
+    WriteRequest,
+)
 from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -87,7 +97,7 @@ class Retry(Layer):
     """Repeats calls that ended with a retryable error, so that whoever calls sees one call.
 
     * A read that breaks is taken up at the byte where it broke, of the same version, or ends with PreconditionFailed.
-    * A scan that breaks is begun again, without the entries already given; the order of scans makes that possible.
+    * A scan that breaks is begun again, without what was told already; the order of scans makes that possible.
     * Files of a batch that failed are repeated one by one, several at a time, while the batch pauses.
     * A write is repeated if its content can be given again, or was not touched yet.
     * Where the answer to an earlier attempt was lost, "already there", "changed meanwhile" and "not there" may be our
@@ -119,12 +129,20 @@ class Retry(Layer):
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
         return self._repeat(_Attempts(self, primitive), call)
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         attempts = _Attempts(self, "scan")
         last: bytes | None = None
+        told: set[str] = set()
+
+        def once(entry: Entry, error: StorageError) -> None:
+            if on_error is not None and entry.path not in told:
+                told.add(entry.path)
+                on_error(entry, error)
+
+        hears = None if on_error is None else once
         while True:
             try:
-                for entry in self.inner.scan(path, recursive=recursive):
+                for entry in self.inner.scan(path, recursive=recursive, on_error=hears):
                     key = entry.sort_key
                     if last is None or key > last:
                         last = key

@@ -22,6 +22,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    OnError,
     Reader,
     ReadRequest,
     ServiceSettings,
@@ -128,7 +129,7 @@ class LocalStorage(StorageABC):
             return Entry("", is_directory=True)
         return _entry(path, self._status(path))
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         target = self._inside(path)
         try:
             status = os.stat(target)
@@ -140,9 +141,16 @@ class LocalStorage(StorageABC):
             raise translate(error, self.location(path)) from error
         if not modes.S_ISDIR(status.st_mode):
             raise NotADirectory(self.location(path))
+
+        def failed(entry: Entry, error: OSError) -> None:
+            told = translate(error, self.location(entry.path))
+            if on_error is None or entry.path == path:
+                raise told from error
+            on_error(entry, told)  # also a fault of the disk: asking again would not help
+
         # One level a directory on the way down: the iterator over what it holds, and its identity, so that a link back
         # to a directory that we are in cannot lead us in a circle.
-        levels = [(self._level(path, target), (status.st_dev, status.st_ino))]
+        levels = [(self._level(path, target, failed), (status.st_dev, status.st_ino))]
         while levels:
             found = next(levels[-1][0], None)
             if found is None:
@@ -153,7 +161,7 @@ class LocalStorage(StorageABC):
             if recursive and entry.is_directory:
                 identity = (status.st_dev, status.st_ino)
                 if all(identity != above for _, above in levels):
-                    levels.append((self._level(entry.path, place), identity))
+                    levels.append((self._level(entry.path, place, failed), identity))
 
     def open_read(self, path: str, *, start: int = 0, length: int | None = None, if_match: str | None = None) -> Reader:
         file = self._open(path, if_match)
@@ -525,7 +533,9 @@ class LocalStorage(StorageABC):
         except OSError as error:
             raise translate(error, self.location(path)) from error
 
-    def _level(self, path: str, target: str) -> Iterator[tuple[Entry, os.stat_result, str]]:
+    def _level(
+        self, path: str, target: str, failed: Callable[[Entry, OSError], None]
+    ) -> Iterator[tuple[Entry, os.stat_result, str]]:
         """Yield the entries of one directory in order, each with its status and real place."""
         found: list[tuple[bytes, os.DirEntry[str], str]] = []
         try:
@@ -546,7 +556,8 @@ class LocalStorage(StorageABC):
         except FileNotFoundError:  # removed since its parent was listed
             return
         except OSError as error:
-            raise translate(error, self.location(path)) from error
+            failed(Entry(path, is_directory=True), error)
+            return
         found.sort(key=lambda each: each[0])
         for _, item, place in found:
             try:
@@ -554,7 +565,8 @@ class LocalStorage(StorageABC):
             except FileNotFoundError:  # removed since, or a link to nothing
                 continue
             except OSError as error:
-                raise translate(error, self.location(paths.join(path, item.name))) from error
+                failed(Entry(paths.join(path, item.name), item.is_dir()), error)
+                continue
             if _is_ours(status):
                 yield _entry(paths.join(path, item.name), status), status, place
             else:

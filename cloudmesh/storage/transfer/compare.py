@@ -11,6 +11,7 @@ from cloudmesh.storage.errors import NotADirectory, StorageError
 from cloudmesh.storage.records import Difference
 from cloudmesh.storage.transfer.plan import Tree
 from cloudmesh.storage.transfer.same import same
+from cloudmesh.storage.transfer.unlisted import Unlisted
 
 
 def differences(source: Tree, destination: Tree, *, deep: bool) -> Iterator[Difference]:
@@ -24,7 +25,10 @@ def differences(source: Tree, destination: Tree, *, deep: bool) -> Iterator[Diff
     Raises:
         NotFound: a side is not there.
     """
-    for name, one, other in _merged(source, destination):
+    unlisted = Unlisted()
+    for name, one, other in _merged(source, destination, unlisted):
+        if unlisted.covers(paths.sort_key(name, False)):
+            continue
         if other is None:
             yield Difference(name, "only in source")
         elif one is None:
@@ -35,6 +39,8 @@ def differences(source: Tree, destination: Tree, *, deep: bool) -> Iterator[Diff
                     yield Difference(name, "differs")
             except StorageError as error:
                 yield Difference(name, "unreadable", str(error))
+    for name, refusal in unlisted.failures:
+        yield Difference(name, "unreadable", str(refusal))
 
 
 def _alike(source: Tree, one: Entry, destination: Tree, other: Entry, deep: bool) -> bool:
@@ -43,9 +49,9 @@ def _alike(source: Tree, one: Entry, destination: Tree, other: Entry, deep: bool
     return digest(source.service, one.path) == digest(destination.service, other.path)
 
 
-def _files(tree: Tree) -> Iterator[tuple[bytes, str, Entry]]:
+def _files(tree: Tree, unlisted: Unlisted) -> Iterator[tuple[bytes, str, Entry]]:
     try:
-        for entry in tree.service.scan(tree.path, recursive=True):
+        for entry in tree.entries(lambda entry, error: unlisted.add(tree.relative(entry), error)):
             if not entry.is_directory:
                 name = tree.relative(entry)
                 yield paths.sort_key(name, False), name, entry
@@ -53,8 +59,8 @@ def _files(tree: Tree) -> Iterator[tuple[bytes, str, Entry]]:
         yield b"", paths.basename(tree.path), tree.service.stat(tree.path)
 
 
-def _merged(source: Tree, destination: Tree) -> Iterator[tuple[str, Entry | None, Entry | None]]:
-    left, right = _files(source), _files(destination)
+def _merged(source: Tree, destination: Tree, unlisted: Unlisted) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+    left, right = _files(source, unlisted), _files(destination, unlisted)
     one, other = next(left, None), next(right, None)
     while one is not None or other is not None:
         if other is None or (one is not None and one[0] < other[0]):

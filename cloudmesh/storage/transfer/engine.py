@@ -130,6 +130,11 @@ class Run:
             self._do(self._to_do(stack.enter_context(Ahead(self.plan, _AHEAD, _BUNDLE))))
             if self._why_ended is not None:
                 self._report.fail("", self._why_ended)
+            if isinstance(self.plan, Plan):
+                for error in self.plan.unlisted:
+                    self._report.fail(error.subject, error)
+                    self._tell(Event("planned", error.subject))
+                    self._tell(Event("failed", error.subject, 0, str(error)))
             way_made = False
             if self._plan_error is not None:
                 self._report.fail(self._plan_error.subject, self._plan_error)
@@ -365,14 +370,15 @@ class Run:
         """Remove at the end what only the destination has, if all else went well; tell whether it did."""
         if self._report.stopped or self._why_ended is not None:  # the plan was not read to its end
             return False
+        if self._report.failed:  # what is missing at the source may only not have been seen
+            _LOG.warning("nothing was removed at the destination, because there were errors")
+            return False
         try:
             check_surplus(plan, self.destination, self._surplus, self.options.deletion_limit)
         except Refused as error:
             self._report.fail(error.subject, error)
             return False
-        if self._report.failed:  # what is missing at the source may only not have been seen
-            _LOG.warning("nothing was removed at the destination, because there were errors")
-        elif self.dryrun:
+        if self.dryrun:
             self._report.removed = self._surplus
         else:
             self._write_surplus()

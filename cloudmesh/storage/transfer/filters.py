@@ -36,6 +36,9 @@ class Filter:
         options: what was asked for.
         now_ns: the moment from which ``newer=36h`` is counted, in ns since the epoch; now where None.
 
+    Attributes:
+        since_ns: the moment since which a file must have been modified, in ns since the epoch; None = any.
+
     Raises:
         UsageError: a pattern or rule is wrong, or the file of rules cannot be read; it names the one it is.
     """
@@ -43,9 +46,9 @@ class Filter:
     def __init__(self, options: Selection, now_ns: int | None = None) -> None:
         self._min_size = options.min_size
         self._max_size = options.max_size
-        self._since_ns = None
+        self.since_ns: int | None = None
         if options.newer is not None:
-            self._since_ns = parse_moment(options.newer, time.time_ns() if now_ns is None else now_ns)
+            self.since_ns = parse_moment(options.newer, time.time_ns() if now_ns is None else now_ns)
         self._files: list[_Rule] = []
         self._directories: list[_Rule] = []
         self._last_directory = ("", True)
@@ -73,9 +76,9 @@ class Filter:
                 return False
             if self._min_size is not None and entry.size < self._min_size:
                 return False
-        if self._since_ns is not None:
+        if self.since_ns is not None:
             modified = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
-            if modified is not None and modified < self._since_ns:
+            if modified is not None and modified < self.since_ns:
                 return False
         if self._directories:  # rules come in the order of a listing: the directory is mostly that of the file before
             directory = path.rpartition("/")[0]

@@ -15,7 +15,7 @@ from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, Sto
 from cloudmesh.storage.pool import run_parallel, threads_for
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer
-from cloudmesh.storage.transfer.plan import Step
+from cloudmesh.storage.transfer.plan import Plan, Step
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.storage.transfer.same import certainly_same
 
@@ -86,6 +86,9 @@ def move(
             if step.action != "make_dir":
                 report.done(step.source.size)
                 observer(Event("done", source.location(step.source.path), step.source.size or 0))
+    if isinstance(steps, Plan):
+        for error in steps.unlisted:
+            report.fail(error.subject, error)
     return report
 
 

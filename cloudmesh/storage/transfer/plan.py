@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.errors import NotFound
+from cloudmesh.storage.abc import Entry, OnError, StorageABC
+from cloudmesh.storage.errors import NotFound, StorageError
+from cloudmesh.storage.transfer.ages import with_ages
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.journal import Journal, Known, mark
 from cloudmesh.storage.transfer.same import Comparison
+from cloudmesh.storage.transfer.unlisted import Unlisted
 
 Action = Literal["copy", "compare", "make_dir", "skip", "remove"]
 _ACTIONS: dict[bool | None, Action] = {True: "skip", False: "copy", None: "compare"}
@@ -59,10 +61,9 @@ class Tree:
         """Return the entry's place in the order of listings, below this tree's top."""
         return paths.sort_key(self.relative(entry), entry.is_directory)
 
-    def entries(self) -> Iterator[Entry]:
-        """Yield what is in the tree, sorted; nothing where it does not exist."""
-        with suppress(NotFound):
-            yield from self.service.scan(self.path, recursive=True)
+    def entries(self, on_error: OnError | None = None) -> Iterator[Entry]:
+        """Yield what is in the tree, sorted, and tell of what cannot be listed, as `StorageABC.scan` does."""
+        return self.service.scan(self.path, recursive=True, on_error=on_error)
 
 
 class Plan:
@@ -71,6 +72,9 @@ class Plan:
     Every file, and every empty directory where the destination knows them, of ``source`` comes to ``destination``.
     With ``mirror`` what only the destination has is to be removed. Files that ``chosen`` does not choose are left
     alone on both sides.
+
+    What one side could not list is left alone on the other, as nothing is known of it: it is neither copied nor
+    removed, and told in ``unlisted``.
 
     Args:
         source: where from; it must exist.
@@ -105,6 +109,7 @@ class Plan:
         self.top = destination.path
         self.files = 0
         self.there = 0
+        self._unlisted = Unlisted()
 
     def __iter__(self) -> Iterator[Step]:
         """Yield the steps.
@@ -114,12 +119,12 @@ class Plan:
             StorageError: what the listings raise.
         """
         known = _Sought(self._journal.known() if self._journal else iter(()), _known_key)
-        others = _Sought(self._destination.entries(), self._destination.key)
+        others = _Sought(self._others(), self._destination.key)
         empty: Step | None = None
-        for entry in self._source.service.scan(self._source.path, recursive=True):
+        for entry in self._entries(self._source):
             key = self._source.key(entry)
             if empty is not None:
-                if not key.startswith(empty.key):
+                if not (key.startswith(empty.key) or self._unlisted.covers(empty.key)):
                     yield empty
                 empty = None
             for other_key, other in others.before(key):
@@ -129,15 +134,44 @@ class Plan:
             if entry.is_directory:
                 if existing is None:
                     empty = self._directory(key, entry)
-            elif self._concerns(key, entry):
+            elif self._concerns(key, entry) and not self._unlisted.covers(key):
                 self.files += 1
                 self.there += existing is not None
                 yield self._file(key, entry, existing, known.at(key))
-        if empty is not None:
+        if empty is not None and not self._unlisted.covers(empty.key):
             yield empty
         for other_key, other in others.before(None):
             yield from self._surplus(other_key, other)
         self._forget(known, None)
+
+    @property
+    def unlisted(self) -> list[StorageError]:
+        """Why directories (or single files) of either side could not be listed, so far."""
+        return [error for _, error in self._unlisted.failures]
+
+    def _others(self) -> Iterator[Entry]:
+        with suppress(NotFound):
+            yield from self._entries(self._destination)
+
+    def _entries(self, tree: Tree) -> Iterator[Entry]:
+        entries = tree.entries(self._hears(tree))
+        chosen = self._chosen
+        if chosen is None or chosen.since_ns is None:
+            return entries
+        return with_ages(
+            tree.service, entries, chosen.since_ns, lambda entry: chosen.includes(tree.relative(entry), entry)
+        )
+
+    def _hears(self, tree: Tree) -> OnError:
+        def hear(entry: Entry, error: StorageError) -> None:
+            name = tree.relative(entry)
+            is_concerned = self._chosen is None or (
+                self._chosen.enters(name) if entry.is_directory else self._chosen.includes(name, entry)
+            )
+            if is_concerned:
+                self._unlisted.add(name, error)
+
+        return hear
 
     def _concerns(self, key: bytes, entry: Entry) -> bool:
         return self._chosen is None or self._chosen.includes(key.decode("utf-8", "surrogateescape"), entry)
@@ -162,6 +196,8 @@ class Plan:
         return Step(_ACTIONS[skips], key, entry, target, existing)
 
     def _surplus(self, key: bytes, entry: Entry) -> Iterator[Step]:
+        if self._unlisted.covers(key):
+            return
         if entry.is_directory:
             if self._mirror and self._chosen is None:
                 yield Step("remove", key, entry, entry.path)

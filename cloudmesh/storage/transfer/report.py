@@ -77,8 +77,8 @@ class Report:
 
     @property
     def failed(self) -> bool:
-        """Whether the command's exit code is 1."""
-        return self.errors > 0
+        """Whether the command's exit code is 1: something could not be done, or was left for the next time."""
+        return self.errors > 0 or self.stopped
 
     @property
     def single(self) -> bool:

@@ -70,15 +70,28 @@ class Transfer:
     observer: Observer = nobody
     stop: Callable[[], bool] = bool
 
+    def check(self) -> None:
+        """Find out what can be known to be wrong before anything is begun.
+
+        Raises:
+            StorageError: so it is.
+        """
+        self._backup()
+        self._kind_of_run()
+        if self.entry.is_directory:
+            self._check_apart()
+        elif self.options.delete:
+            raise UsageError("--delete", f"{self.origin} is a file; only a directory can be mirrored")
+        Filter.from_options(self.options)
+
     def run(self) -> Report:
         """Do it and return the counts, and what failed.
 
         Raises:
             StorageError: it could not begin, a listing failed, or it was but one file and that failed.
         """
+        self.check()
         backup = self._backup()
-        if self.entry.is_directory:
-            self._check_apart()
         chosen = Filter.from_options(self.options)
         source, destination = limit_run(self.origin.service, self.target.service, self.options)
         journal: Journal | None = None
@@ -136,8 +149,6 @@ class Transfer:
 
     def _step(self, chosen: Filter | None) -> Step:
         """Return the step for one file: what is named by itself is copied, as cp does, unless a rule is given."""
-        if self.options.delete:
-            raise UsageError("--delete", f"{self.origin} is a file; only a directory can be mirrored")
         if chosen is not None and not chosen.includes(self.entry.name, self.entry):
             return Step("skip", b"", self.entry, self.target.path)
         existing = self.target.stat()

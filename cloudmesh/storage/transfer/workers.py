@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import socket
 import time
 import uuid
 from asyncio import CancelledError
@@ -12,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.errors import ConfigError, MissingExtra, StorageError, Unavailable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 CONNECT_S = 15.0
 """Seconds to wait for the scheduler, and for its first worker."""
 
+_REFUSED_S = 2.0
 _READY_S = 180.0
 _ANSWER_S = 30.0
 _CLOSE_S = 5.0
@@ -233,6 +236,27 @@ class Workers:
         return f"cdir-{what}-{self.run}-{self._count}"
 
 
+def _knock(address: str) -> None:
+    """Find out whether anybody listens at an address, as one who is just being started soon does.
+
+    Dask itself asks again for as long as its timeout, which is meant for one that is slow.
+
+    Raises:
+        Unavailable: nobody does.
+    """
+    place = urlsplit(address)
+    end = time.monotonic() + _REFUSED_S
+    while True:
+        try:
+            socket.create_connection((place.hostname, place.port), CONNECT_S).close()
+            return
+        except (OSError, ValueError) as error:  # the latter of a port that there cannot be
+            if not isinstance(error, ConnectionRefusedError) or time.monotonic() > end:
+                why = f"nobody listens there ({getattr(error, 'strerror', None) or error})"
+                raise Unavailable(address, why, "start a scheduler there, or check the address") from None
+        time.sleep(_TURN_S)
+
+
 @contextmanager
 def _connected(address: str) -> Iterator[Client]:
     """Give a connection to a scheduler; raises as `Workers`."""
@@ -242,6 +266,7 @@ def _connected(address: str) -> Iterator[Client]:
         raise MissingExtra(
             "--cluster", "package distributed is not installed", "pip install 'cloudmesh-vdir[cluster]'"
         ) from error
+    _knock(address)
     log = logging.getLogger("distributed.client")
     level = log.level
     log.setLevel(logging.CRITICAL)  # that a scheduler is lost is told by us, without a traceback

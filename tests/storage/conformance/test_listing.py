@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
-from cloudmesh.storage.abc import Content, StorageABC
-from cloudmesh.storage.errors import NotADirectory, NotFound
-from tests.storage.conformance.targets import Target, child, listed, plant, put
+from cloudmesh.storage.abc import Content, Entry, StorageABC
+from cloudmesh.storage.errors import NotADirectory, NotFound, PermissionDenied, StorageError
+from cloudmesh.storage.layers import Retry, RetryPolicy
+from tests.faults import HttpFaults
+from tests.storage.conformance.conftest import Service
+from tests.storage.conformance.targets import Target, child, listed, make_provider, plant, put
+from tests.unprivileged import closed
 
 TREE = ["a", "a!", "a-b/x", "a/b/c", "a.b", "a0", "B", "b/x", "b/y/z", "é/ü", "日/本", "😀", "\uffee"]
 """Names between which a slash sorts, and of two, three and four bytes."""
@@ -100,6 +108,53 @@ def test_scan_of_root(storage: StorageABC, place: str) -> None:
     put(storage, child(place, "f"))
     assert place in [entry.path for entry in storage.scan() if entry.is_directory]
     assert child(place, "f") in [entry.path for entry in storage.scan(recursive=True)]
+
+
+@pytest.fixture
+def partly_closed(
+    request: pytest.FixtureRequest,
+    storage: StorageABC,
+    service: Service,
+    target: Target,
+    place: str,
+    make: Callable[..., StorageABC],
+    http_faults: Callable[[int], HttpFaults],
+) -> Iterator[StorageABC]:
+    """A service with files in five directories, two of which it refuses to list, one within another."""
+    plant(storage, place, ["a/x", "b/x", "b/y/z", "c/d/x", "c/e", "d"])
+    if "http" in target.features:
+        proxy = http_faults(service.port)
+        proxy.answer(403, times=None, path=f"{place}(/|%2F)(b|c(/|%2F)d)(/|%2F|&|$)", body=b"")
+        yield Retry(make(port=proxy.port), RetryPolicy(attempts=2, base_seconds=0.01))
+        return
+    root, provider = Path(service.settings().root or service.settings().credentials.get("directory", "")), storage
+    if target.provider == "sftp" and os.geteuid() == 0:  # to whom, at the server, nothing is closed
+        settings = service.server.password_settings("stranger")
+        provider = make_provider(settings)
+        shutil.copytree(root / place, Path(settings.root) / place)
+        root = Path(settings.root)
+    with closed(root / place / "b", root / place / "c" / "d"):
+        yield provider
+
+
+def test_directories_that_cannot_be_listed_are_told_in_their_turn(partly_closed: StorageABC, place: str) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def refused(entry: Entry, error: StorageError) -> None:
+        assert isinstance(error, PermissionDenied)
+        assert error.subject == partly_closed.location(entry.path)
+        seen.append(("refused", entry.path + "/" * entry.is_directory))
+
+    for entry in partly_closed.scan(place, recursive=True, on_error=refused):
+        seen.append(("", entry.path + "/" * entry.is_directory))
+    cut = len(place) + 1
+    assert [word + name[cut:] for word, name in seen] == [
+        "a/", "a/x", "b/", "refusedb/", "c/", "c/d/", "refusedc/d/", "c/e", "d",
+    ]  # fmt: skip
+    for path, on_error in ((place, None), (child(place, "b"), refused)):
+        with pytest.raises(PermissionDenied) as caught:
+            list(partly_closed.scan(path, recursive=True, on_error=on_error))
+        assert caught.value.subject == partly_closed.location(child(place, "b"))
 
 
 @pytest.mark.parametrize("depth", [10, 40])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cloudmesh.storage.abc import Content, Entry, ServiceSettings, StorageABC, WriteMode, WriteRequest
+from cloudmesh.storage.abc import Content, Entry, OnError, ServiceSettings, StorageABC, WriteMode, WriteRequest
 from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import StorageError
@@ -44,8 +44,8 @@ class Odd(LocalStorage):
         self.writes: list[str] = []
         self.reads: list[str] = []
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
-        for entry in super().scan(path, recursive=recursive):
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
+        for entry in super().scan(path, recursive=recursive, on_error=on_error):
             self.before("scan", entry.path)
             yield entry
 

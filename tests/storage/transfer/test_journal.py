@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudmesh.storage.abc import Entry
+from cloudmesh.storage.abc import Entry, OnError
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.providers.awss3 import S3Storage
 from cloudmesh.storage.transfer.journal import FOLDER, Journal
@@ -77,8 +77,8 @@ def test_a_service_that_means_another_place_now_is_compared_anew(tmp_path: Path,
 class _Seconds(Odd):
     """A service that tells sizes and whole seconds, and no more, as SFTP does."""
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
-        for entry in super().scan(path, recursive=recursive):
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
+        for entry in super().scan(path, recursive=recursive, on_error=on_error):
             seconds = None if entry.mtime_ns is None else entry.mtime_ns // 10**9 * 10**9
             yield entry._replace(etag=None, changed_ns=None, mtime_ns=seconds)
 

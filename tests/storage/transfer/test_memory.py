@@ -13,7 +13,7 @@ from cloudmesh.storage.providers.local import LocalStorage
 from tests.storage.transfer.places import run
 
 class Listed(LocalStorage):
-    def scan(self, path="", *, recursive=False):
+    def scan(self, path="", *, recursive=False, on_error=None):
         for directory in range(self.count // 1000):
             yield Entry(f"{directory:06}", is_directory=True)
             for number in range(1000):

@@ -15,6 +15,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    OnError,
     Reader,
     ReadRequest,
     ServiceSettings,
@@ -99,11 +100,11 @@ class S3Storage(StorageABC):
                 return Entry(path, is_directory=True)
             raise
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         self.check_path(path)
         prefix = f"{self._bucket.key(path)}/" if path or self._bucket.root else ""
         found = False
-        for entry in scanning.scan(self._bucket, prefix, recursive=recursive):
+        for entry in scanning.scan(self._bucket, prefix, recursive=recursive, on_error=on_error):
             found = True
             if entry is not None:
                 yield entry

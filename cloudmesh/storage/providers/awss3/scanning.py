@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 
-from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.errors import Refused, Unavailable
+from cloudmesh.storage.abc import Entry, OnError, leave_out
+from cloudmesh.storage.errors import Refused, StorageError, Unavailable
 from cloudmesh.storage.paths import HIDDEN
 from cloudmesh.storage.providers.awss3 import listing, metadata
 from cloudmesh.storage.providers.awss3.bucket import Bucket
@@ -19,7 +19,7 @@ AHEAD = 64
 """Directories in all that are, in a deep tree: at most 1,000 keys of each are in memory."""
 
 
-def scan(bucket: Bucket, prefix: str, *, recursive: bool) -> Iterator[Entry | None]:
+def scan(bucket: Bucket, prefix: str, *, recursive: bool, on_error: OnError | None) -> Iterator[Entry | None]:
     """Yield what is below ``prefix`` in order; None for a key that shows that the directory is there, no more."""
     if not recursive:
         yield from _level(bucket, prefix, _pages(bucket, prefix, one_level=True))
@@ -33,7 +33,7 @@ def scan(bucket: Bucket, prefix: str, *, recursive: bool) -> Iterator[Entry | No
             return
     ahead = _Ahead(bucket)
     try:
-        yield from _levels(bucket, prefix, _pages(bucket, prefix, one_level=True), ahead)
+        yield from _levels(bucket, prefix, _pages(bucket, prefix, one_level=True), ahead, on_error)
     finally:
         ahead.stop()
 
@@ -90,8 +90,10 @@ class _Ahead:
     def _resumed(
         self, future: Future[list[listing.Listed] | None], pages: Iterator[list[listing.Listed]]
     ) -> Iterator[list[listing.Listed]]:
-        first = future.result()
-        self._asked.remove(future)
+        try:
+            first = future.result()
+        finally:
+            self._asked.remove(future)
         if first is not None:
             yield first
         yield from pages
@@ -103,10 +105,21 @@ class _Ahead:
 
 
 def _levels(
-    bucket: Bucket, prefix: str, pages: Iterator[list[listing.Listed]], ahead: _Ahead
+    bucket: Bucket,
+    prefix: str,
+    pages: Iterator[list[listing.Listed]],
+    ahead: _Ahead,
+    on_error: OnError | None,
+    directory: Entry | None = None,
 ) -> Iterator[Entry | None]:
     """Yield a whole tree by one listing a directory: for servers that do not list a tree in the order of keys."""
-    entries = list(_level(bucket, prefix, pages))
+    try:
+        entries = list(_level(bucket, prefix, pages))
+    except StorageError as error:
+        if directory is None:
+            raise
+        leave_out(directory, error, on_error)
+        return
     directories = (f"{bucket.key(entry.path)}/" for entry in entries if entry is not None and entry.is_directory)
     asked: deque[tuple[str, Iterator[list[listing.Listed]]]] = deque()
     for entry in entries:
@@ -117,7 +130,7 @@ def _levels(
             if not asked:
                 following = next(directories)
                 asked.append((following, _pages(bucket, following, one_level=True)))
-            yield from _levels(bucket, *asked.popleft(), ahead)
+            yield from _levels(bucket, *asked.popleft(), ahead, on_error, entry)
 
 
 def _tree(bucket: Bucket, prefix: str, pages: Iterable[list[listing.Listed]]) -> Iterator[Entry | None]:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.errors import NotADirectory, NotFound, PermissionDenied
+from cloudmesh.storage.abc import Entry, OnError, leave_out
+from cloudmesh.storage.errors import NotADirectory, NotFound, PermissionDenied, StorageError
 from cloudmesh.storage.paths import HIDDEN
 from cloudmesh.storage.providers.sftp import protocol
 from cloudmesh.storage.providers.sftp.entries import to_entry
@@ -60,7 +60,7 @@ class _Open:
     is_left_out: bool = False
 
 
-def scan(pool: Pool[Session], root: Root, path: str, *, recursive: bool) -> Iterator[Entry]:
+def scan(pool: Pool[Session], root: Root, path: str, *, recursive: bool, on_error: OnError | None) -> Iterator[Entry]:
     """Yield as `StorageABC.scan`; no session is held between two entries."""
     try:
         top = _list(pool, root, [path], frozenset())[path]
@@ -68,15 +68,16 @@ def scan(pool: Pool[Session], root: Root, path: str, *, recursive: bool) -> Iter
         if path:
             raise
         return  # the root is not made yet
-    yield from _Tree(pool, root).below(top) if recursive else top.entries
+    yield from _Tree(pool, root, on_error).below(top) if recursive else top.entries
 
 
 class _Tree:
     """A tree, one directory after the other; with each, those that follow it are listed before their turn."""
 
-    def __init__(self, pool: Pool[Session], root: Root) -> None:
+    def __init__(self, pool: Pool[Session], root: Root, on_error: OnError | None) -> None:
         self._pool = pool
         self._root = root
+        self._on_error = on_error
         self._ready: dict[str, _Listing] = {}
 
     def below(self, listing: _Listing) -> Iterator[Entry]:
@@ -93,8 +94,12 @@ class _Tree:
             elif entry.path not in self._ready:
                 together = [entry.path]  # it was left out before its turn
             if together:
-                with suppress(NotFound, NotADirectory):  # it went while we came to it
+                try:
                     self._ready.update(_list(self._pool, self._root, together, listing.above))
+                except (NotFound, NotADirectory):  # it went while we came to it
+                    continue
+                except StorageError as error:
+                    leave_out(entry, error, self._on_error)
             found = self._ready.pop(entry.path, None)
             if found is not None:
                 yield from self.below(found)

@@ -11,6 +11,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    OnError,
     Reader,
     ReadRequest,
     ServiceSettings,
@@ -131,10 +132,10 @@ class SftpStorage(StorageABC):
         with lend(self._pool, self.location(path)) as sftp:
             return to_entry(path, self._root.look(sftp, path))
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         """See `StorageABC.scan`. No connection is held between two entries."""
         self.check_path(path)
-        yield from listing.scan(self._pool, self._root, path, recursive=recursive)
+        yield from listing.scan(self._pool, self._root, path, recursive=recursive, on_error=on_error)
 
     # ---- files ----------------------------------------------------------------------------------------------------
 

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.errors import NotADirectory, NotFound
+from cloudmesh.storage.abc import Entry, OnError, leave_out
+from cloudmesh.storage.errors import NotADirectory, NotFound, StorageError
 from cloudmesh.storage.paths import HIDDEN
 from cloudmesh.storage.providers.webdav.answers import segments_of
 from cloudmesh.storage.providers.webdav.multistatus import Response
@@ -20,7 +20,7 @@ _AHEAD = 8
 _ATTEMPTS = 4
 
 
-def scan_below(service: Service, path: str, *, parallel: int) -> Iterator[Entry]:
+def scan_below(service: Service, path: str, *, parallel: int, on_error: OnError | None) -> Iterator[Entry]:
     """Yield all that is below ``path``, sorted, with up to ``parallel`` requests at once.
 
     The next few directories in order are listed meanwhile; no more, so that memory stays bounded.
@@ -46,7 +46,11 @@ def scan_below(service: Service, path: str, *, parallel: int) -> Iterator[Entry]
                     if ahead not in coming:
                         coming[ahead] = pool.submit(_list_if_there, service, ahead)
                 waiting.popleft()
-                entries = coming.pop(entry.path).result()
+                try:
+                    entries = coming.pop(entry.path).result()
+                except StorageError as error:
+                    leave_out(entry, error, on_error)
+                    continue
                 waiting.extendleft(e.path for e in reversed(entries) if e.is_directory)
                 listings[entry.path] = iter(entries)
                 stack.append(entry.path)

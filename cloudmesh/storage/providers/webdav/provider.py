@@ -19,6 +19,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    OnError,
     Reader,
     ReadRequest,
     ServiceSettings,
@@ -161,10 +162,10 @@ class WebdavStorage(StorageABC):
         self.check_path(path)
         return self._service.stat(path)
 
-    def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
+    def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         self.check_path(path)
         if recursive:
-            yield from scan_below(self._service, path, parallel=self.settings.parallel)
+            yield from scan_below(self._service, path, parallel=self.settings.parallel, on_error=on_error)
         else:
             yield from list_directory(self._service, path)
 
