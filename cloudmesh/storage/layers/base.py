@@ -11,12 +11,14 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    Moved,
     Reader,
     ReadRequest,
     StorageABC,
     Usage,
     WriteMode,
     WriteRequest,
+    nobody_counts,
 )
 from cloudmesh.storage.errors import StorageError
 
@@ -92,8 +94,20 @@ class Layer(StorageABC):
     def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
         return self.inner.remove_many(files)
 
-    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
-        return self.around("download", path, lambda: self.inner.download(path, destination, if_match=if_match))
+    def download(
+        self,
+        path: str,
+        destination: Path,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        moved: Moved = nobody_counts,
+    ) -> Entry:
+        return self.around(
+            "download",
+            path,
+            lambda: self.inner.download(path, destination, size=size, if_match=if_match, moved=moved),
+        )
 
     def copy_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> Entry:
         return self.around("copy_within", source, lambda: self.inner.copy_within(source, destination, mode=mode))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -94,9 +94,11 @@ class Http:
         url = f"{self._origin}{path}?{text}" if text else f"{self._origin}{path}"
         return Transfer(method, url, sent, body, once=once and body is not None, context=context)
 
-    def run(self, transfers: Iterable[Transfer | None]) -> Iterator[tuple[Transfer, Answer | Failure]]:
+    def run(
+        self, transfers: Iterable[Transfer | None], parallel: int | None = None
+    ) -> Generator[tuple[Transfer, Answer | Failure]]:
         """Send many at once; see `HttpMulti.run`."""
-        return self._multi.run(transfers)
+        return self._multi.run(transfers, parallel)
 
     def send(self, subject: str, transfer: Transfer) -> Answer:
         """Send one request.
