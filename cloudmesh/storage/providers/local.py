@@ -59,7 +59,6 @@ _READ_NO_LINK = _READ | getattr(os, "O_NOFOLLOW", 0)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM, errno.EMLINK}
 _NO_NATIVE_COPY = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ETXTBSY, errno.EBADF, errno.EPERM}
-_COPIED_AT_ONCE = 32 << 20  # by the kernel; in between its caller hears of it
 _LEFTOVER_SECONDS = 3600
 _ATTEMPTS = 1000  # at a directory that others remove as often as we make it
 _AT_FDCWD = -100
@@ -656,7 +655,7 @@ def _copy(source: int, destination: int, moved: Moved) -> int:
     size = 0
     if hasattr(os, "copy_file_range"):
         try:
-            while count := os.copy_file_range(source, destination, _COPIED_AT_ONCE):
+            while count := os.copy_file_range(source, destination, CHUNK):
                 size += count
                 moved(count)
         except OSError as error:
