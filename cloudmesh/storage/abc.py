@@ -88,6 +88,14 @@ def leave_out(entry: Entry, error: StorageError, on_error: OnError | None) -> No
     on_error(entry, error)
 
 
+Moved = Callable[[int], object]
+"""Takes the number of bytes that go through now, from any thread; it may wait, and what it raises ends the call."""
+
+
+def nobody_counts(count: int) -> None:
+    """Take no notice of bytes: the `Moved` where none was given."""
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     """What is to be written: bytes that can be opened, once or again.
@@ -97,7 +105,8 @@ class Content:
         size: bytes that it will give; None where that is not known beforehand. A provider that receives fewer or more
             than promised raises SourceChanged and leaves nothing visible.
         mtime_ns: the modification time to store with it.
-        path: the local file that holds exactly these bytes, for providers that send files natively.
+        path: the local file that holds exactly these bytes, for providers that take them from there.
+        moved: hears of the bytes that are taken from ``path``, as they are sent; ``open`` tells it by itself.
         replayable: whether ``open`` may be called again after a failed attempt.
     """
 
@@ -105,6 +114,7 @@ class Content:
     size: int | None = None
     mtime_ns: int | None = None
     path: Path | None = None
+    moved: Moved = nobody_counts
     replayable: bool = True
 
     @classmethod
@@ -132,6 +142,13 @@ class Content:
     def of_stream(cls, pieces: Iterable[bytes], size: int | None = None, mtime_ns: int | None = None) -> Content:
         """Bytes that can be read only once, such as a pipe."""
         return cls(open=lambda: pieces, size=size, mtime_ns=mtime_ns, replayable=False)
+
+
+def counted(pieces: Iterable[bytes], moved: Moved) -> Iterator[bytes]:
+    """Yield the pieces, and tell ``moved`` of each."""
+    for piece in pieces:
+        moved(len(piece))
+        yield piece
 
 
 class Reader:
@@ -498,16 +515,31 @@ class StorageABC(ABC):
             except StorageError as error:
                 yield path, error
 
-    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
+    def download(
+        self,
+        path: str,
+        destination: Path,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        moved: Moved = nobody_counts,
+    ) -> Entry:
         """Read a file into the existing or new local file ``destination`` (not atomic: give a temporary one).
 
         The modification time is not set. Providers whose library writes files natively override this.
+
+        Args:
+            path: of the file.
+            destination: where its bytes go.
+            size: of the version ``if_match``, where the caller knows it: saves some providers a request.
+            if_match: an ``etag`` that the file must still have.
+            moved: hears of the bytes as they come; those of an attempt that failed are told again.
 
         Raises:
             as `open_read`; QuotaExceeded where the local disk is full.
         """
         with self.open_read(path, if_match=if_match) as reader:
-            write_pieces(destination, reader)
+            write_pieces(destination, counted(reader, moved))
             return reader.entry
 
     def copy_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> Entry:

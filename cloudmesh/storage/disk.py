@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Entry, ServiceSettings, StorageABC, WriteMode
+from cloudmesh.storage.abc import Entry, Moved, ServiceSettings, StorageABC, WriteMode, nobody_counts
 from cloudmesh.storage.digest import strongest
 from cloudmesh.storage.errors import ChecksumMismatch, StorageError
 from cloudmesh.storage.local_files import Links, translated
@@ -55,6 +55,7 @@ class Disk(LocalStorage):
         *,
         mode: WriteMode = "overwrite",
         expected_sha256: str | None = None,
+        moved: Moved = nobody_counts,
     ) -> Entry:
         """Download a file of another service, atomically as `write`, by the service's native way where it has one.
 
@@ -64,6 +65,7 @@ class Disk(LocalStorage):
             target: path here.
             mode: as `write`.
             expected_sha256: what the bytes must be; lower-case hex.
+            moved: hears of the bytes as they come.
 
         Raises:
             StorageError: as `StorageABC.download` and `write`; ChecksumMismatch if the bytes are others. Then what was
@@ -74,7 +76,7 @@ class Disk(LocalStorage):
         self._replaceable(target, place, mode, None)
         with self._temporary(target, place, 0o666) as (temporary, file):
             try:
-                got = source.download(entry.path, Path(temporary), if_match=entry.etag)
+                got = source.download(entry.path, Path(temporary), size=entry.size, if_match=entry.etag, moved=moved)
             except StorageError as error:
                 if error.subject == str(temporary):  # of the local file: by the name that it would have had
                     error.subject = self.location(target)

@@ -1,8 +1,9 @@
 """Many HTTP requests under way at once in one thread: a loop over libcurl's multi handle, for any protocol over HTTP.
 
 A thread a request costs more than the request where files are small (put of 3,000 × 4 KiB: 0.42 s of CPU with threads,
-0.23 s so). Bodies are wholly in memory. Redirects are never followed, so credentials never reach another host. What an
-answer means is the caller's business; a request that got none ends in a `Failure`, which tells no header and no URL.
+0.23 s so). Bodies are wholly in memory, unless an answer's goes to a `Transfer.sink`. Redirects are never followed, so
+credentials never reach another host. What an answer means is the caller's business; a request that got none ends in a
+`Failure`, which tells no header and no URL.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import io
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import pycurl
 
 from cloudmesh.storage.abc import Timeouts
 
-_BUFFER = 256 * 1024
+_BUFFER = 512 * 1024
 _LINE = "iso-8859-1"
 _BLANK = " \t\r"
 _GLANCE = 0.005
@@ -40,6 +41,8 @@ class Transfer:
             broken: for a request that fails when it is done twice.
         options: libcurl's, such as ``pycurl.HTTPAUTH``. They stay set on the handle, which later transfers use too: so
             all transfers of one `HttpMulti` set the same ones.
+        sink: called with the head of an answer (an empty body) when its body begins; gives what takes the body's
+            pieces, which are then not in `Answer.body`, or None. What either raises ends the run.
         context: the caller's own.
     """
 
@@ -49,6 +52,7 @@ class Transfer:
     body: bytes | None = None
     once: bool = False
     options: Sequence[tuple[int, Any]] = ()
+    sink: Callable[[Answer], Callable[[bytes], object] | None] | None = None
     context: Any = None
 
 
@@ -178,12 +182,14 @@ class _Once:
 class _Slot:
     """A place for one request at a time: an easy handle, and what has come of the answer."""
 
-    __slots__ = ("easy", "lines", "moved", "pieces", "since", "transfer", "trusts")
+    __slots__ = ("easy", "error", "lines", "moved", "pieces", "since", "take", "transfer", "trusts")
 
     def __init__(self, timeouts: Timeouts) -> None:
         self.easy: Any = pycurl.Curl()
         self.lines: list[bytes] = []
         self.pieces: list[bytes] = []
+        self.take: Callable[[bytes], object] | None = None
+        self.error: BaseException | None = None
         self.transfer = _NONE
         self.since = 0.0
         self.moved: tuple[int, int, int] | None = None
@@ -200,7 +206,6 @@ class _Slot:
         easy.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(timeouts.connect * 1000)))
         easy.setopt(pycurl.USERAGENT, "cloudmesh-vdir")
         easy.setopt(pycurl.HEADERFUNCTION, self.lines.append)
-        easy.setopt(pycurl.WRITEFUNCTION, self.pieces.append)
 
     def prepare(self, transfer: Transfer) -> None:
         """Make the handle ready to be added to a multi handle."""
@@ -228,6 +233,7 @@ class _Slot:
                 easy.setopt(pycurl.POSTFIELDS, body)
                 if "content-type" not in names:
                     lines.append(b"Content-Type:")
+        easy.setopt(pycurl.WRITEFUNCTION, self.pieces.append if transfer.sink is None else self._hand_on)
         easy.setopt(pycurl.CUSTOMREQUEST, transfer.method)
         easy.setopt(pycurl.URL, transfer.url)
         easy.setopt(pycurl.HTTPHEADER, lines)
@@ -235,6 +241,18 @@ class _Slot:
             self._trust_the_system()
         for option, value in transfer.options:
             easy.setopt(option, value)
+
+    def _hand_on(self, piece: bytes) -> int:
+        """Give a piece of the body to the transfer's sink; an error is kept, as libcurl would not pass it on."""
+        try:
+            if self.take is None:
+                sink = self.transfer.sink
+                self.take = (sink(self.answer()) if sink is not None else None) or self.pieces.append
+            self.take(piece)
+        except BaseException as error:
+            self.error = error
+            return -1
+        return len(piece)
 
     def _trust_the_system(self) -> None:
         """Know the system's certificate authorities, or those that SSL_CERT_FILE and SSL_CERT_DIR name."""
@@ -253,6 +271,15 @@ class _Slot:
         now = (getinfo(pycurl.SIZE_UPLOAD_T), getinfo(pycurl.SIZE_DOWNLOAD_T), getinfo(pycurl.HEADER_SIZE))
         before, self.moved = self.moved, now
         return now != before
+
+    def has_whole_head(self) -> bool:
+        """Tell whether the head of an answer came to its end, the blank line."""
+        for line in reversed(self.lines):
+            if line.startswith(b"HTTP/"):
+                break
+            if not line.strip():
+                return True
+        return False
 
     def answer(self) -> Answer:
         """Return what has come."""
@@ -273,6 +300,8 @@ class _Slot:
             self.easy.setopt(pycurl.POSTFIELDS, b"")
         self.transfer = _NONE
         self.moved = None
+        self.take = None
+        self.error = None
         self.lines.clear()
         self.pieces.clear()
 
@@ -334,9 +363,15 @@ class _Loop:
             queued, good, bad = self._multi.info_read()
             for easy in good:
                 slot = self._end(easy)
-                yield self._result(slot, slot.answer())
+                # libcurl takes for an answer what breaks off in its head
+                yield self._result(slot, slot.answer() if slot.has_whole_head() else Failure(pycurl.E_GOT_NOTHING))
             for easy, code, message in bad:
                 slot = self._end(easy)
+                if slot.error is not None:
+                    error = slot.error
+                    slot.clear()
+                    self._free.append(slot)
+                    raise error
                 yield self._result(slot, Failure(code, message, easy.getinfo(pycurl.SSL_VERIFYRESULT)))
 
     def _stalled(self) -> Iterator[tuple[Transfer, Answer | Failure]]:

@@ -11,6 +11,7 @@ from cloudmesh.storage.abc import SMALL, Entry, WriteMode
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, ChecksumMismatch, NotFound, PreconditionFailed, StorageError
 from cloudmesh.storage.pool import run_parallel
+from cloudmesh.storage.transfer.copying import told_to
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.report import Report
@@ -167,7 +168,14 @@ def _fetch(disk: Disk, file: Download, work: Work, mode: WriteMode) -> Entry:
     work.observer(Event("started", file.name, file.node.size or 0))
 
     def fetched(source: Source) -> Entry:
-        return disk.fetch(source.service, source.entry, file.target, mode=mode, expected_sha256=file.node.sha256)
+        return disk.fetch(
+            source.service,
+            source.entry,
+            file.target,
+            mode=mode,
+            expected_sha256=file.node.sha256,
+            moved=told_to(work.observer, file.name),
+        )
 
     try:
         return use_first(file.node, file.sources, fetched)

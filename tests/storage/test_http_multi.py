@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from cloudmesh.storage.http_multi import Answer, Failure, HttpMulti, Transfer
 
 
 class _Server(ThreadingHTTPServer):
-    """Echoes the body, or the path; ``/wait`` answers when `go` is set, ``/half`` breaks off, ``/end`` closes unasked.
+    """Echoes the body, or the path; ``/wait`` answers when `go` is set, ``/half`` and ``/half-head`` break off.
+
+    ``/end`` closes unasked.
 
     Attributes:
         url: of the server.
@@ -59,6 +61,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         data = body or self.path.encode()
         self.send_response(307 if self.path == "/moved" else 200)
+        if self.path == "/half-head":
+            self.flush_headers()
+            self.close_connection = True
+            return
         self.send_header("Content-Length", str(len(data) + (self.path == "/half")))
         self.send_header("Location", "/elsewhere")
         self.send_header("X-Text", "\u00e0\u0085b")
@@ -194,13 +200,55 @@ def test_an_error_of_the_requests_ends_the_run(server: _Server, multi: HttpMulti
 
 
 @pytest.mark.parametrize(
-    ("path", "code"), [("half", pycurl.E_PARTIAL_FILE), ("end", pycurl.E_GOT_NOTHING), (None, pycurl.E_COULDNT_CONNECT)]
+    ("path", "code"),
+    [
+        ("half", pycurl.E_PARTIAL_FILE),
+        ("half-head", pycurl.E_GOT_NOTHING),
+        ("end", pycurl.E_GOT_NOTHING),
+        (None, pycurl.E_COULDNT_CONNECT),
+    ],
 )
 def test_failures(server: _Server, multi: HttpMulti, dead_port: int, path: str | None, code: int) -> None:
     url = f"http://127.0.0.1:{dead_port}/" if path is None else f"{server.url}/{path}"
     result = multi.request(Transfer("GET", url))
     assert isinstance(result, Failure)
     assert (result.code, result.stalled) == (code, False)
+
+
+def test_a_body_goes_where_the_sink_says(server: _Server, multi: HttpMulti) -> None:
+    pieces: list[bytes] = []
+    heads: list[Answer] = []
+
+    def sink(head: Answer) -> Callable[[bytes], object] | None:
+        heads.append(head)
+        return pieces.append if head.status == 200 else None
+
+    data = b"x" * 3_000_000
+    good = answer(multi.request(Transfer("PUT", f"{server.url}/put", body=data, sink=sink)))
+    assert (good.body, b"".join(pieces)) == (b"", data)
+    pieces.clear()
+    moved = answer(multi.request(Transfer("GET", f"{server.url}/moved", sink=sink)))
+    assert (moved.body, pieces) == (b"/moved", [])
+    assert [(head.status, head.body, head.headers["x-twice"]) for head in heads] == [
+        (200, b"", "1, 2"),
+        (307, b"", "1, 2"),
+    ]
+    assert answer(multi.request(Transfer("GET", f"{server.url}/a"))).body == b"/a"
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_an_error_of_a_sink_ends_the_run(server: _Server, multi: HttpMulti, at_once: bool) -> None:
+    def refuse(_: object) -> None:
+        raise ZeroDivisionError
+
+    def sink(head: Answer) -> Callable[[bytes], object]:
+        if at_once:
+            refuse(head)
+        return refuse
+
+    with pytest.raises(ZeroDivisionError):
+        list(multi.run(Transfer("GET", f"{server.url}/{name}", sink=sink) for name in "ab"))
+    assert answer(multi.request(Transfer("GET", f"{server.url}/c"))).body == b"/c"
 
 
 def test_stall_ends_only_what_stalls(server: _Server) -> None:

@@ -11,6 +11,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    Moved,
     OnError,
     Reader,
     ReadRequest,
@@ -18,6 +19,7 @@ from cloudmesh.storage.abc import (
     Usage,
     WriteMode,
     WriteRequest,
+    nobody_counts,
 )
 from cloudmesh.storage.errors import StorageError
 
@@ -93,8 +95,20 @@ class Layer(StorageABC):
     def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
         return self.inner.remove_many(files)
 
-    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
-        return self.around("download", path, lambda: self.inner.download(path, destination, if_match=if_match))
+    def download(
+        self,
+        path: str,
+        destination: Path,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        moved: Moved = nobody_counts,
+    ) -> Entry:
+        return self.around(
+            "download",
+            path,
+            lambda: self.inner.download(path, destination, size=size, if_match=if_match, moved=moved),
+        )
 
     def copy_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> Entry:
         return self.around("copy_within", source, lambda: self.inner.copy_within(source, destination, mode=mode))

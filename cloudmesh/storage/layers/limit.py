@@ -17,12 +17,14 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    Moved,
     OnError,
     Reader,
     ReadRequest,
     StorageABC,
     WriteMode,
     WriteRequest,
+    nobody_counts,
 )
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.layers.base import Layer
@@ -141,7 +143,7 @@ class Limit(Layer):
         concurrency: threads in calls at once; None = any number.
         requests_per_second: calls; None = any number.
         bytes_per_second: content, also by time of the week; None = as fast as it goes. With a limit, files are
-            streamed, never sent natively. A bucket is shared with whoever else has it.
+            read as streams, never natively. A bucket is shared with whoever else has it.
         clock: gives seconds.
         sleep: waits for seconds.
     """
@@ -203,17 +205,30 @@ class Limit(Layer):
 
         return Reader(reader.entry, pieces(), close=close)
 
-    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
+    def download(
+        self,
+        path: str,
+        destination: Path,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        moved: Moved = nobody_counts,
+    ) -> Entry:
         if self._bytes is None:
-            return super().download(path, destination, if_match=if_match)
-        return StorageABC.download(self, path, destination, if_match=if_match)
+            return super().download(path, destination, size=size, if_match=if_match, moved=moved)
+        return StorageABC.download(self, path, destination, size=size, if_match=if_match, moved=moved)
 
     def write(
         self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
     ) -> Entry:
-        if self._bytes is not None:
-            given = content
-            content = replace(given, open=lambda: self._slowly(given.open()), path=None)
+        limit, given = self._bytes, content
+        if limit is not None:
+
+            def moved(count: int) -> None:
+                limit.take(count)
+                given.moved(count)
+
+            content = replace(given, open=lambda: self._slowly(given.open()), moved=moved)
         return super().write(path, content, mode=mode, if_match=if_match)
 
     def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:

@@ -14,12 +14,14 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    Moved,
     OnError,
     Reader,
     ReadRequest,
     StorageABC,
     WriteMode,
     WriteRequest,
+    nobody_counts,
 )
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.layers.base import Layer, end
@@ -110,27 +112,32 @@ class Meter(Layer):
 
         return Reader(reader.entry, pieces(), close=reader.close)
 
-    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
-        entry = super().download(path, destination, if_match=if_match)
+    def download(
+        self,
+        path: str,
+        destination: Path,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        moved: Moved = nobody_counts,
+    ) -> Entry:
+        entry = super().download(path, destination, size=size, if_match=if_match, moved=moved)
         self._add("download", Count(bytes_in=destination.stat().st_size))
         return entry
 
     def write(
         self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
     ) -> Entry:
-        streamed = 0
-
         def pieces() -> Iterator[bytes]:
-            nonlocal streamed
             for piece in content.open():
-                streamed += len(piece)
                 self._add("write", Count(bytes_out=len(piece)))
                 yield piece
 
-        entry = super().write(path, replace(content, open=pieces), mode=mode, if_match=if_match)
-        if not streamed:  # a provider that takes the local file natively does not ask us for pieces
-            self._add("write", Count(bytes_out=content.size or 0))
-        return entry
+        def moved(count: int) -> None:
+            content.moved(count)
+            self._add("write", Count(bytes_out=count))
+
+        return super().write(path, replace(content, open=pieces, moved=moved), mode=mode, if_match=if_match)
 
     def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
         return self._batch("read_many", requests, self.inner.read_many)

@@ -22,6 +22,7 @@ from cloudmesh.storage.abc import (
     Content,
     Entry,
     Loaded,
+    Moved,
     OnError,
     Reader,
     ReadRequest,
@@ -30,6 +31,7 @@ from cloudmesh.storage.abc import (
     Usage,
     WriteMode,
     WriteRequest,
+    nobody_counts,
 )
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -179,13 +181,21 @@ class LocalStorage(StorageABC):
 
         return Reader(_entry(path, before), pieces(), close=file.close)
 
-    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
+    def download(
+        self,
+        path: str,
+        destination: Path,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        moved: Moved = nobody_counts,
+    ) -> Entry:
         with self._open(path, if_match) as source, translated(str(destination)):
             before = os.fstat(source.fileno())
             permissions = modes.S_IMODE(before.st_mode) & 0o777
             target = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, permissions)
             try:
-                _copy(source.fileno(), target)
+                _copy(source.fileno(), target, moved)
             finally:
                 os.close(target)
             self._check_unchanged(path, before, source)
@@ -202,7 +212,7 @@ class LocalStorage(StorageABC):
             size = _pour(content, file, subject) if source is None else 0
             with translated(subject):
                 if source is not None:
-                    size = _copy(source, file)
+                    size = _copy(source, file, content.moved)
                 if content.size is not None and size != content.size:
                     raise SourceChanged(subject, f"{content.size} bytes were promised, {size} came")
                 if old is not None:  # as with cp, a file that is replaced keeps its permissions
@@ -652,22 +662,28 @@ def _pour(content: Content, file: int, subject: str) -> int:
     return size
 
 
-def _copy(source: int, destination: int) -> int:
+def _copy(source: int, destination: int, moved: Moved) -> int:
     """Copy an open file to its end and return the number of bytes: inside the kernel, sharing blocks where it can."""
     size = 0
     if hasattr(os, "copy_file_range"):
         try:
-            while count := os.copy_file_range(source, destination, 1 << 30):
+            while count := os.copy_file_range(source, destination, CHUNK):
                 size += count
+                moved(count)
         except OSError as error:
             if size or error.errno not in _NO_NATIVE_COPY:
                 raise
         if size:
             return size
     # no such call, other file systems, or a file whose size the kernel does not know (such as those of /proc)
-    with open(source, "rb", closefd=False) as reader, open(destination, "wb", closefd=False) as writer:
-        shutil.copyfileobj(reader, writer, CHUNK)
-        return writer.tell()
+    with open(destination, "wb", buffering=0, closefd=False) as writer:
+        while piece := os.read(source, CHUNK):
+            moved(len(piece))
+            size += len(piece)
+            view = memoryview(piece)
+            while view:
+                view = view[writer.write(view) :]
+    return size
 
 
 @cache

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cloudmesh.storage.abc import Content, Entry, Reader, StorageABC, WriteMode
+from cloudmesh.storage.abc import Content, Entry, Moved, Reader, StorageABC, WriteMode, counted
 from cloudmesh.storage.digest import COMPUTABLE, strongest
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import ChecksumMismatch, StorageError, internal_error
@@ -57,9 +57,9 @@ def copy_file(
         observer(Event("moved", name, entry.size or 0))
         return made
     if isinstance(destination, Disk) and not isinstance(source, Disk):
-        made = destination.fetch(source, entry, target, mode=mode, expected_sha256=expected_sha256)
-        observer(Event("moved", name, made.size or 0))
-        return made
+        return destination.fetch(
+            source, entry, target, mode=mode, expected_sha256=expected_sha256, moved=told_to(observer, name)
+        )
     if isinstance(source, Disk):
         sent = _Digests(_reported_by(destination, entry))
         made = destination.write(target, _of_disk(source, entry, observer, sent), mode=mode)
@@ -69,6 +69,11 @@ def copy_file(
         made = destination.write(target, relay.content, mode=mode)
         _check_arrived(destination, made, relay.sent)
         return made
+
+
+def told_to(observer: Observer, name: str) -> Moved:
+    """Return what tells an observer of the bytes of the file ``name``."""
+    return lambda count: observer(Event("moved", name, count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,15 +176,14 @@ def _check_arrived(destination: StorageABC, made: Entry, sent: _Digests) -> None
 
 def _of_disk(source: Disk, entry: Entry, observer: Observer, sent: _Digests) -> Content:
     """The content of a local file; refused by its reader or by its size if it changes meanwhile."""
-    name = source.location(entry.path)
+    moved = told_to(observer, source.location(entry.path))
 
     def pieces() -> Iterator[bytes]:
         with source.open_read(entry.path, if_match=entry.etag) as reader:
-            for piece in sent.of(reader):
-                yield piece
-                observer(Event("moved", name, len(piece)))
+            yield from counted(sent.of(reader), moved)
 
-    return Content(open=pieces, size=entry.size, mtime_ns=entry.mtime_ns, path=source.path_of(entry.path))
+    path = source.path_of(entry.path)
+    return Content(open=pieces, size=entry.size, mtime_ns=entry.mtime_ns, path=path, moved=moved)
 
 
 class _Digests:
@@ -259,8 +263,6 @@ class _Relay:
         self._reader = None
         name = self._source.location(self._entry.path)
         with reader:
-            for piece in self.sent.of(reader):
-                yield piece
-                self._observer(Event("moved", name, len(piece)))
+            yield from counted(self.sent.of(reader), told_to(self._observer, name))
         if any(self.sent.found[algorithm] != digest for algorithm, digest in self._expected.items()):
             raise ChecksumMismatch(name, "its bytes are not those that they should be")

@@ -47,18 +47,20 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
+from cloudmesh.storage.layers import Limit
 from cloudmesh.storage.providers.awss3 import (
     S3Storage,
     copying,
+    downloading,
     multipart,
-    provider,
-    reading,
     removing,
     scanning,
     signing,
 )
+from cloudmesh.storage.providers.awss3.local_parts import Room
 from deploy.servers import RcloneS3, SeaweedFS
 from tests.faults import FaultProxy, HttpFaults
+from tests.storage.transfer.places import change
 
 MIB = 1024 * 1024
 MTIME = 1_700_000_000_123_456_789
@@ -96,20 +98,24 @@ def uploads(seaweedfs: SeaweedFS, storage: S3Storage) -> list[str]:
     "query", [{}, {"list-type": "2", "prefix": "a b+c%20~'()*é/", "delimiter": "/", "uploads": "", "partNumber": "1"}]
 )
 @pytest.mark.parametrize("key", ["a", "dir/ a+b %20~'()!*;:@&=$,é日本/é\t😀", "a..b/.c"])
-@pytest.mark.parametrize("method", ["GET", "PUT"])
-def test_signature_is_that_of_botocore(method: str, key: str, query: dict[str, str], token: str | None) -> None:
+@pytest.mark.parametrize(("method", "whole"), [("GET", True), ("PUT", True), ("PUT", False)])
+def test_signature_is_that_of_botocore(
+    method: str, whole: bool, key: str, query: dict[str, str], token: str | None
+) -> None:
     from botocore.auth import S3SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials
 
     keys = signing.Keys("AKIA", "secret/+", token)
-    body = b"body" if method == "PUT" else None
+    body = b"body" if method == "PUT" else b""
+    digest = hashlib.sha256(body).hexdigest() if whole else signing.UNSIGNED
     path = f"/bucket/{quote(key, safe='/-_.~')}"
     text = "&".join(f"{name}={quote(value, safe='-_.~')}" for name, value in sorted(query.items()))
-    headers = [("Content-Type", "text/plain"), ("x-amz-meta-mtime", " 1.5  and more ")]
-    ours = dict(signing.signed(keys, "eu-west-3", method, "host:9000", path, text, headers, body))
-    theirs = AWSRequest(method, f"http://host:9000{path}", dict(headers), body or b"", params=query)
-    theirs.context["payload_signing_enabled"] = True
+    headers = [("Content-Type", "text/plain"), ("x-amz-meta-mtime", " 1.5  and more "), ("Content-MD5", "b2s=")]
+    ours = dict(signing.signed(keys, "eu-west-3", method, "host:9000", path, text, headers, digest))
+    scheme = "http" if whole else "https"  # over which botocore leaves a body out for which Content-MD5 vouches
+    theirs = AWSRequest(method, f"{scheme}://host:9000{path}", dict(headers), body, params=query)
+    theirs.context["payload_signing_enabled"] = whole
     signer = S3SigV4Auth(Credentials("AKIA", "secret/+", token), "s3", "eu-west-3")
     with pytest.MonkeyPatch.context() as patch:
         moment = datetime.strptime(ours["x-amz-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
@@ -885,28 +891,33 @@ storage.write("killed", Content.of_stream(pieces()))
     assert list((home / "uploads").iterdir()) == []
 
 
-@pytest.mark.parametrize("changed", [False, True])
+@pytest.mark.parametrize(("changed", "limit"), [(False, None), (True, None), (False, MIB)])
 def test_upload_of_a_killed_process_goes_on_where_it_stopped(
-    seaweedfs: SeaweedFS, http_faults: Callable[[int], HttpFaults], tmp_path: Path, home: Path, changed: bool
+    seaweedfs: SeaweedFS,
+    http_faults: Callable[[int], HttpFaults],
+    tmp_path: Path,
+    home: Path,
+    changed: bool,
+    limit: int | None,
 ) -> None:
     file = tmp_path / "file"
     file.write_bytes(BIG + BIG)
     proxy = http_faults(seaweedfs.port)
     storage = through(seaweedfs, proxy.port, f"test-{uuid.uuid4().hex}")
     program = f"""
-import pathlib
+import itertools, pathlib, threading
 from dataclasses import replace
 
-file = Content.of_file(pathlib.Path({str(file)!r}))
+numbers = itertools.count(1)
 
-def pieces():
-    for number, piece in enumerate(file.open()):
-        if number == 24:
-            print("sending", flush=True)
-            sys.stdin.read()
-        yield piece
+def moved(count):
+    number = next(numbers)
+    if number == 4:
+        print("sending", flush=True)
+    if number >= 4:
+        threading.Event().wait()
 
-storage.write("a", replace(file, open=pieces))
+storage.write("a", replace(Content.of_file(pathlib.Path({str(file)!r})), moved=moved))
 """
     client = seaweedfs.client()
 
@@ -934,9 +945,12 @@ storage.write("a", replace(file, open=pieces))
         file.write_bytes(expected)
         os.utime(file, ns=(MTIME, MTIME))
     proxy.requests.clear()
-    assert storage.write("a", Content.of_file(file)).size == len(expected)
+    waited: list[float] = []
+    paced = Limit(storage, bytes_per_second=limit, clock=lambda: sum(waited), sleep=waited.append)
+    assert paced.write("a", Content.of_file(file)).size == len(expected)
     sent = sum(int(request.headers["content-length"]) for request in proxy.requests if request.method == "PUT")
     assert sent == (len(expected) if changed else len(expected) - 24 * MIB)
+    assert not waited if limit is None else waited, "for what was sent, as for any upload"
     assert storage.open_read("a").read() == expected
     assert uploads(seaweedfs, storage) == []
     assert list((home / "uploads").iterdir()) == []
@@ -1029,14 +1043,140 @@ def test_large_copy_in_ranges(storage: S3Storage, monkeypatch: pytest.MonkeyPatc
         storage.copy_within("a.txt", "b", mode="create")
 
 
-def test_download_in_ranges(storage: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider, "PARALLEL_DOWNLOAD", 10 * MIB)
-    monkeypatch.setattr(reading, "RANGE", 3 * MIB + 17)
-    storage.write("a", Content.of_bytes(BIG))
+def test_upload_tells_of_what_is_sent(storage: S3Storage, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(BIG)
+    moved: list[int] = []
+    content = replace(Content.of_file(tmp_path / "a"), moved=moved.append)
+    storage.write("a", content)
+    assert sorted(moved) == [4 * MIB, 8 * MIB, 8 * MIB]
+    assert storage.open_read("a").read() == BIG
+
+
+@pytest.mark.parametrize("shorter", [False, True])
+def test_file_that_changes_while_it_is_uploaded(
+    seaweedfs: SeaweedFS, storage: S3Storage, tmp_path: Path, shorter: bool
+) -> None:
+    file = tmp_path / "a"
+    file.write_bytes(BIG * 2)
+    before = file.stat()
+    storage.write("a", Content.of_bytes(b"before"))
+
+    def moved(_: int) -> None:
+        if shorter:
+            os.truncate(file, len(BIG))
+        else:
+            change(file, BIG[::-1])  # in place, the time set back
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(SourceChanged):
+        storage.write("a", replace(Content.of_file(file), moved=moved))
+    assert storage.open_read("a").read() == b"before"
+    assert not uploads(seaweedfs, storage)
+
+
+def test_file_that_is_not_as_promised_is_not_uploaded(seaweedfs: SeaweedFS, storage: S3Storage, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(BIG)
+    with pytest.raises(SourceChanged):
+        storage.write("a", replace(Content.of_file(tmp_path / "a"), mtime_ns=MTIME))
+    (tmp_path / "a").unlink()
+    with pytest.raises(NotFound):
+        storage.write("a", Content(list, len(BIG), MTIME, tmp_path / "a"))
+    assert not uploads(seaweedfs, storage)
+
+
+def test_parts_of_all_files_share_memory() -> None:
+    room = Room(10)
+    held = threading.Event()
+    with room.taken(4), room.taken(20 - 14):
+
+        def wait() -> None:
+            with room.taken(100):  # as much as there is
+                held.set()
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert not held.wait(0.1)
+    thread.join()
+    assert held.is_set()
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_download_in_ranges(
+    seaweedfs: SeaweedFS,
+    http_faults: Callable[[int], HttpFaults],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    known: bool,
+) -> None:
+    monkeypatch.setattr(downloading, "RANGE", 3 * MIB + 17)
+    proxy = http_faults(seaweedfs.port)
+    storage = through(seaweedfs, proxy.port, f"test-{uuid.uuid4().hex}")
+    made = storage.write("a", Content.of_bytes(BIG, MTIME))
     target = tmp_path / "a"
     target.write_bytes(b"longer than it will be" * MIB)
-    assert storage.download("a", target).size == len(BIG)
+    moved: list[int] = []
+    proxy.requests.clear()
+    size, etag = (len(BIG), made.etag) if known else (None, None)
+    entry = storage.download("a", target, size=size, if_match=etag, moved=moved.append)
+    assert (entry.size, entry.mtime_ns, entry.etag) == (len(BIG), MTIME, made.etag)
     assert target.read_bytes() == BIG
+    assert sum(moved) == len(BIG)
+    assert len(moved) > 7, "in the middle of ranges too"
+    methods = [request.method for request in proxy.requests]
+    assert methods == ["GET"] * 7 if known else ["HEAD"] + ["GET"] * 7
+    storage.close()
+
+
+def test_file_that_changes_while_it_is_downloaded(
+    storage: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "RANGE", MIB)
+    made = storage.write("a", Content.of_bytes(BIG))
+
+    def moved(_: int) -> None:
+        storage.write("a", Content.of_bytes(BIG[::-1]))
+
+    with pytest.raises(PreconditionFailed):
+        storage.download("a", tmp_path / "a", size=len(BIG), if_match=made.etag, moved=moved)
+
+
+def test_download_that_is_ended_by_who_hears_of_it(storage: S3Storage, tmp_path: Path) -> None:
+    storage.write("a", Content.of_bytes(BIG))
+
+    def moved(_: int) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        storage.download("a", tmp_path / "a", moved=moved)
+    assert storage.download("a", tmp_path / "a").size == len(BIG)
+
+
+def test_download_from_a_service_without_ranges(
+    seaweedfs: SeaweedFS, http_faults: Callable[[int], HttpFaults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "RANGE", 10 * MIB)
+    proxy = http_faults(seaweedfs.port)
+    storage = through(seaweedfs, proxy.port, f"test-{uuid.uuid4().hex}")
+    made = storage.write("a", Content.of_bytes(BIG))
+    proxy.answer(200, times=2, method="GET", headers={"ETag": made.etag or ""}, body=b"the whole file" * 1000)
+    assert storage.download("a", tmp_path / "a").size == len(BIG)
+    assert (tmp_path / "a").read_bytes() == BIG
+    storage.close()
+
+
+def test_download_of_other_bytes_than_were_asked_for(
+    seaweedfs: SeaweedFS, http_faults: Callable[[int], HttpFaults], tmp_path: Path
+) -> None:
+    proxy = http_faults(seaweedfs.port)
+    storage = through(seaweedfs, proxy.port, f"test-{uuid.uuid4().hex}")
+    etag = storage.write("a", Content.of_bytes(b"right")).etag
+    for body in (b"too long", b"few"):
+        proxy.answer(200, method="GET", headers={"ETag": etag or ""}, body=body)
+        with pytest.raises(Unavailable):
+            storage.download("a", tmp_path / "a", size=5, if_match=etag)
+    assert storage.download("a", tmp_path / "a", size=5, if_match=etag).size == 5
+    assert (tmp_path / "a").read_bytes() == b"right"
+    storage.close()
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------------
@@ -1068,7 +1208,7 @@ def test_read_in_ranges_that_is_cut(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(provider, "PARALLEL_DOWNLOAD", 10 * MIB)
+    monkeypatch.setattr(downloading, "RANGE", 10 * MIB)
     storage.write("a", Content.of_bytes(BIG))
     proxy = fault_proxy(seaweedfs.port)
     broken = through(seaweedfs, proxy.port, storage.settings.root)

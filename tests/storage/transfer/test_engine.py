@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from cloudmesh.storage.errors import (
 )
 from cloudmesh.storage.layers import RetryPolicy, layered
 from cloudmesh.storage.providers.awss3 import S3Storage
+from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.storage.transfer.copying import Target, copy_to_many
 from cloudmesh.storage.transfer.options import TransferOptions
 from cloudmesh.storage.transfer.small import SmallCopy, copy_small
@@ -415,3 +418,56 @@ def test_an_empty_text_is_no_place_and_a_sync_names_a_service(home: Path, tmp_pa
             storage.delete("", recursive=True)
         with pytest.raises(UsageError, match="neither one nor two names a service"):
             storage.sync("one", "two")
+
+
+# ---- how far it is ---------------------------------------------------------------------------------------------------
+
+
+def on_s3(seaweedfs: SeaweedFS, tree: Path) -> StorageABC:
+    service = layered(S3Storage(seaweedfs.settings("s3", root=f"test-{uuid.uuid4().hex}")))
+    assert run(disk(tree), service).errors == 0
+    return service
+
+
+@pytest.mark.parametrize("limited", [False, True])
+@pytest.mark.parametrize("kind", ["awss3", "local"])
+def test_a_large_file_tells_how_far_it_is_both_ways(
+    seaweedfs: SeaweedFS, tmp_path: Path, kind: str, limited: bool
+) -> None:
+    tree = write_tree(tmp_path / "one", {"large": os.urandom(20 << 20)})
+    root = f"test-{uuid.uuid4().hex}"
+    with ExitStack() as closing:
+        service: StorageABC
+        if kind == "awss3":
+            service = layered(S3Storage(seaweedfs.settings("s3", root=root)))
+        else:
+            service = layered(LocalStorage(local("kept", tmp_path / root)))
+        closing.callback(service.close)
+        for source, destination in ((disk(tree), service), (service, disk(tmp_path / "two"))):
+            heard = Heard()
+            assert run(source, destination, observer=heard, bwlimit="1G" if limited else None).files == 1
+            heard.check()
+            kinds = [event.kind for event in heard.events if event.kind != "planned_all"]
+            assert kinds[:2] == ["planned", "started"]
+            assert kinds[-1] == "done"
+            moved = [event.size for event in heard.events if event.kind == "moved"]
+            assert sum(moved) == 20 << 20
+            assert len(moved) >= 3
+            assert {event.name for event in heard.events if event.name} == {source.location("large")}
+    assert read_tree(tmp_path / "two") == read_tree(tree)
+
+
+@pytest.mark.parametrize("kind", ["awss3", "local"])
+def test_a_large_download_ends_when_the_run_is_stopped(seaweedfs: SeaweedFS, tmp_path: Path, kind: str) -> None:
+    tree = write_tree(tmp_path / "one", {"large": os.urandom(20 << 20)})
+    source = on_s3(seaweedfs, tree) if kind == "awss3" else layered(LocalStorage(local("kept", tree)))
+    heard = Heard()
+
+    def stop() -> bool:
+        return any(event.kind == "moved" for event in list(heard.events))
+
+    report = run(source, disk(tmp_path / "two"), observer=heard, stop=stop)
+    assert (report.stopped, report.files) == (True, 0)
+    assert read_tree(tmp_path / "two") == {}
+    assert not leftovers(tmp_path)
+    source.close()

@@ -29,6 +29,7 @@ from cloudmesh.storage.home import config_dir
 from cloudmesh.storage.providers.awss3 import listing, metadata, multipart
 from cloudmesh.storage.providers.awss3.connection import Connection
 from cloudmesh.storage.providers.awss3.faults import BUSY, INTERNAL, translated
+from cloudmesh.storage.providers.awss3.local_parts import Room
 from cloudmesh.storage.providers.awss3.unfinished import UnfinishedUploads
 
 ORDERS = "s3-orders"
@@ -47,6 +48,7 @@ class Bucket:
         name: of the bucket.
         root: of the service in it, normalised.
         capabilities: what is known by now; some of it only the first answers tell.
+        room: memory for parts of local files.
         unfinished: notes about uploads in parts.
         key_order: whether a listing of a tree comes in the order of its keys, as far as known. Directory buckets and
             servers that lie on a tree list "a/b" before "a.txt".
@@ -75,6 +77,7 @@ class Bucket:
             forbidden=_FORBIDDEN,
             part_bytes=multipart.PART,
         )
+        self.room = Room(multipart.ROOM)
         self.unfinished = UnfinishedUploads(self.connection.endpoint, self.name)
         self._service = settings.name
         self._workers = max(settings.parallel, multipart.IN_FLIGHT)

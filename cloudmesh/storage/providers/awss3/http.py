@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -14,7 +14,7 @@ from cloudmesh.storage.abc import Timeouts
 from cloudmesh.storage.errors import StorageError, Unavailable
 from cloudmesh.storage.http_multi import Answer, Failure, HttpMulti, Transfer
 from cloudmesh.storage.providers.awss3 import faults
-from cloudmesh.storage.providers.awss3.signing import Keys, signed
+from cloudmesh.storage.providers.awss3.signing import EMPTY, UNSIGNED, Keys, signed
 
 _UNRESERVED = "-_.~"
 _CONDITIONS = frozenset({"If-None-Match", "If-Match"})
@@ -83,20 +83,24 @@ class Http:
             for name, value in sorted((query or {}).items())
         )
         sent = list((headers or {}).items())
+        digest = EMPTY
         if body:
-            # Signed or not: only Amazon compares the SHA-256 of the signature with the bytes, this everybody does.
-            digest = hashlib.md5(body, usedforsecurity=False).digest()
-            sent.append(("Content-MD5", binascii.b2a_base64(digest, newline=False).decode()))
+            # Only Amazon compares the SHA-256 of a signature with the bytes; this everybody does, and it is signed too.
+            md5 = hashlib.md5(body, usedforsecurity=False).digest()
+            sent.append(("Content-MD5", binascii.b2a_base64(md5, newline=False).decode()))
+            digest = UNSIGNED if method == "PUT" else hashlib.sha256(body).hexdigest()
         once = method == "POST" or (headers is not None and not _CONDITIONS.isdisjoint(headers))
         if self._keys is not None:
-            sent = signed(self._keys(), self._region, method, self._host, path, text, sent, body)
+            sent = signed(self._keys(), self._region, method, self._host, path, text, sent, digest)
         sent.append(("Host", self._host))
         url = f"{self._origin}{path}?{text}" if text else f"{self._origin}{path}"
         return Transfer(method, url, sent, body, once=once and body is not None, context=context)
 
-    def run(self, transfers: Iterable[Transfer | None]) -> Iterator[tuple[Transfer, Answer | Failure]]:
+    def run(
+        self, transfers: Iterable[Transfer | None], parallel: int | None = None
+    ) -> Generator[tuple[Transfer, Answer | Failure]]:
         """Send many at once; see `HttpMulti.run`."""
-        return self._multi.run(transfers)
+        return self._multi.run(transfers, parallel)
 
     def send(self, subject: str, transfer: Transfer) -> Answer:
         """Send one request.

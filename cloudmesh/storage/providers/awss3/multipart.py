@@ -8,10 +8,11 @@ import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, wait
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cloudmesh.storage.abc import Moved, nobody_counts
 from cloudmesh.storage.errors import ChecksumMismatch, NotFound, QuotaExceeded, Unsupported
 from cloudmesh.storage.providers.awss3 import faults, metadata
 from cloudmesh.storage.providers.awss3.unfinished import LocalSource, UnfinishedUploads
@@ -30,6 +31,9 @@ DOUBLED_AFTER = 400
 MAX_PARTS = 10_000
 IN_FLIGHT = 4
 BYTES_IN_FLIGHT = 256 * MIB
+"""Of one file; what is read from local files shares `ROOM` besides."""
+ROOM = 64 * MIB
+"""Memory for parts of local files."""
 SPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 """Of the XML that S3 takes."""
 
@@ -106,24 +110,34 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class _Upload:
-    """An upload under way; ``done`` holds the parts that an ended process has sent: number to size and ETag."""
+    """An upload under way.
+
+    Attributes:
+        target: what it makes.
+        id: given by the service.
+        done: the parts that an ended process has sent: number to size and ETag.
+        moved: hears of each part before it is sent.
+    """
 
     target: Object
     id: str
     done: Mapping[int, tuple[int, str]]
+    moved: Moved
 
     def request(self, method: str, query: Mapping[str, str | int] | None = None, **options: Any) -> Answer:
         target = self.target
         query = {"uploadId": self.id, **(query or {})}
         return target.http.request(target.subject, method, target.key, query=query, **options)
 
-    def send(self, number: int, part: bytes) -> str:
+    def send(self, number: int, loaded: AbstractContextManager[bytes]) -> str:
         """Store a part, unless it is there, and return its ETag."""
         size, etag = self.done.get(number, (-1, ""))
         digest = metadata.md5_like(etag)
-        if size == len(part) and digest and digest == hashlib.md5(part, usedforsecurity=False).hexdigest():
-            return etag
-        return self.request("PUT", {"partNumber": number}, body=part).headers.get("etag", "")
+        with loaded as part:
+            if size == len(part) and digest and digest == hashlib.md5(part, usedforsecurity=False).hexdigest():
+                return etag
+            self.moved(len(part))
+            return self.request("PUT", {"partNumber": number}, body=part).headers.get("etag", "")
 
     def complete(self, etags: list[str]) -> tuple[str | None, str | None]:
         """Make the object visible; return its ETag and version."""
@@ -176,7 +190,12 @@ def _parts_there(target: Object, upload_id: str) -> dict[int, tuple[int, str]]:
 
 
 @contextmanager
-def _upload(target: Object, unfinished: UnfinishedUploads, source: LocalSource | None = None) -> Iterator[_Upload]:
+def _upload(
+    target: Object,
+    unfinished: UnfinishedUploads,
+    source: LocalSource | None = None,
+    moved: Moved = nobody_counts,
+) -> Iterator[_Upload]:
     """Begin an upload, or go on with one of an ended process; after an error inside abort it."""
     http = target.http
     with ExitStack() as held:
@@ -194,7 +213,7 @@ def _upload(target: Object, unfinished: UnfinishedUploads, source: LocalSource |
                 target.subject, "POST", target.key, query={"uploads": ""}, headers=target.headers, body=b""
             )
             note = unfinished.note(target.key, field(begun.body, "UploadId"), source, held)
-        upload = _Upload(target, note.upload_id, done)
+        upload = _Upload(target, note.upload_id, done, moved)
         try:
             yield upload
         except BaseException:
@@ -207,21 +226,23 @@ def _upload(target: Object, unfinished: UnfinishedUploads, source: LocalSource |
 
 def send(
     target: Object,
-    parts: Iterable[bytes],
+    parts: Iterable[tuple[int, AbstractContextManager[bytes]]],
     executor: Executor,
     unfinished: UnfinishedUploads,
     source: LocalSource | None = None,
+    moved: Moved = nobody_counts,
 ) -> tuple[str | None, str | None]:
     """Store ``parts`` as one object.
 
     Args:
         target: the object.
-        parts: read one by one; besides the one being read as many are in memory as `BYTES_IN_FLIGHT` holds, at least
-            one and at most `IN_FLIGHT`.
+        parts: the size of each and what gives its bytes, which is entered when it is sent. As many are under way as
+            `BYTES_IN_FLIGHT` holds, at least one and at most `IN_FLIGHT`; one more is asked for meanwhile.
         executor: sends them.
         unfinished: notes the upload while it runs.
         source: the local file that the parts come from, where an upload of it that a killed process left may be
             finished: parts that are there are not sent again.
+        moved: hears of each part before it is sent.
 
     Returns:
         the object's ETag and version.
@@ -229,12 +250,12 @@ def send(
     Raises:
         StorageError, or what ``parts`` raise, after the upload was aborted.
     """
-    with _upload(target, unfinished, source) as upload:
+    with _upload(target, unfinished, source, moved) as upload:
         pending: deque[Future[str]] = deque()
         done: list[str] = []
         with _all_ended(pending):
-            for number, part in enumerate(parts, 1):
-                while len(pending) >= in_flight(len(part)):
+            for number, (size, part) in enumerate(parts, 1):
+                while len(pending) >= in_flight(size):
                     done.append(pending.popleft().result())
                 pending.append(executor.submit(upload.send, number, part))
             while pending:

@@ -9,12 +9,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from cloudmesh.storage import local_files
 from cloudmesh.storage.abc import (
     Capabilities,
     Content,
     Entry,
     Loaded,
+    Moved,
     OnError,
     Reader,
     ReadRequest,
@@ -22,6 +22,7 @@ from cloudmesh.storage.abc import (
     StorageABC,
     WriteMode,
     WriteRequest,
+    nobody_counts,
 )
 from cloudmesh.storage.errors import (
     IsADirectory,
@@ -33,15 +34,22 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudmesh.storage.providers.awss3 import copying, listing, many, metadata, reading, scanning, versions, writing
+from cloudmesh.storage.providers.awss3 import (
+    copying,
+    downloading,
+    listing,
+    many,
+    metadata,
+    reading,
+    scanning,
+    versions,
+    writing,
+)
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 from cloudmesh.storage.providers.awss3.conditions import Conditions
 from cloudmesh.storage.providers.awss3.directories import Directories
-from cloudmesh.storage.providers.awss3.multipart import MIB
 from cloudmesh.storage.providers.awss3.removing import Removal
 
-PARALLEL_DOWNLOAD = 64 * MIB
-"""From here on a file is read in ranges."""
 PRESIGN_LIMIT = 7 * 24 * 3600
 
 
@@ -129,14 +137,21 @@ class S3Storage(StorageABC):
     def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
         return many.read(self._bucket, requests, self._check_file)
 
-    def download(self, path: str, destination: Path, *, if_match: str | None = None) -> Entry:
-        with self.open_read(path, if_match=if_match) as reader:
-            entry = reader.entry
-            if (entry.size or 0) < PARALLEL_DOWNLOAD or entry.etag is None:
-                local_files.write_pieces(destination, reader)
-                return entry
-        reading.download_in_ranges(self._bucket, entry, destination)
-        return entry
+    def download(
+        self,
+        path: str,
+        destination: Path,
+        *,
+        size: int | None = None,
+        if_match: str | None = None,
+        moved: Moved = nobody_counts,
+    ) -> Entry:
+        self._check_file(path)
+        if size is None or if_match is None:
+            entry = self._bucket.file(path)
+            self._bucket.match(entry, if_match)
+            size, if_match = entry.size or 0, entry.etag
+        return downloading.download(self._bucket, path, size, if_match, destination, moved)
 
     # ---- writing ----------------------------------------------------------------------------------------------------
 

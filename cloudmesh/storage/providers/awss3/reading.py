@@ -1,28 +1,18 @@
-"""Bytes out of the bucket: one range as a stream, and a large file in several ranges at once."""
+"""Bytes out of the bucket, as a stream."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, wait
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloudmesh.storage import local_files
 from cloudmesh.storage.abc import CHUNK, Entry, Reader
 from cloudmesh.storage.errors import Unavailable
 from cloudmesh.storage.providers.awss3 import metadata
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 from cloudmesh.storage.providers.awss3.faults import NOT_PARTIAL, status_and_code, translate
-from cloudmesh.storage.providers.awss3.multipart import MIB
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
-
-RANGE = 32 * MIB
-"""Bytes of one range of a download."""
-RANGES_AT_ONCE = 4
 
 
 def read(bucket: Bucket, path: str, start: int, end: int | None, if_match: str | None) -> Reader:
@@ -92,34 +82,3 @@ def _stream(bucket: Bucket, path: str, result: GetResult, skip: int, left: int) 
         left -= len(piece)
         if piece:
             yield piece
-
-
-def download_in_ranges(bucket: Bucket, entry: Entry, destination: Path) -> None:
-    """Read the file ``entry``, and no other version of it, into a local file, several ranges at once."""
-    size = entry.size or 0
-    with local_files.translated(str(destination)), destination.open("wb") as file:
-        descriptor = file.fileno()
-        os.truncate(descriptor, size)
-
-        def fetch(start: int) -> None:
-            with read(bucket, entry.path, start, min(start + RANGE, size), entry.etag) as reader:
-                offset = start
-                for piece in reader:
-                    view = memoryview(piece)
-                    while view:
-                        written = os.pwrite(descriptor, view, offset)
-                        view = view[written:]
-                        offset += written
-
-        pending: deque[Future[None]] = deque()
-        try:
-            for start in range(0, size, RANGE):
-                if len(pending) == RANGES_AT_ONCE:
-                    pending.popleft().result()
-                pending.append(bucket.pool.submit(fetch, start))
-            while pending:
-                pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
-            wait(pending)

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 EMPTY = hashlib.sha256().hexdigest()
 """SHA-256 of no bytes."""
+UNSIGNED = "UNSIGNED-PAYLOAD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +31,17 @@ def signed(
     path: str,
     query: str,
     headers: Iterable[tuple[str, str]],
-    body: bytes | None,
+    digest: str,
 ) -> list[tuple[str, str]]:
-    """Return ``headers`` and those that sign them; the server refuses any other body, as its SHA-256 is signed too.
+    """Return ``headers`` and those that sign them.
 
     Args:
         host: as in the Host header.
         path: percent-encoded, every character but letters, digits and ``-_.~/``.
         query: likewise, the parameters in order of their names.
         headers: all that are to be signed, without Host.
+        digest: SHA-256 of the body, lower-case hex; or `UNSIGNED`, where another header vouches for it.
     """
-    digest = hashlib.sha256(body).hexdigest() if body else EMPTY
     moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     day = moment[:8]
     sent = [*headers, ("x-amz-content-sha256", digest), ("x-amz-date", moment)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from cloudmesh.storage import local_files
@@ -11,6 +12,7 @@ from cloudmesh.storage.abc import Content, Entry
 from cloudmesh.storage.errors import SourceChanged
 from cloudmesh.storage.providers.awss3 import metadata, multipart
 from cloudmesh.storage.providers.awss3.bucket import Bucket
+from cloudmesh.storage.providers.awss3.local_parts import LocalParts
 from cloudmesh.storage.providers.awss3.unfinished import LocalSource
 
 if TYPE_CHECKING:
@@ -21,18 +23,19 @@ def write(bucket: Bucket, path: str, content: Content, condition: Mapping[str, s
     """Store ``content`` under a condition of `Conditions.of_write`; errors as `StorageABC.write`."""
     http = bucket.connection.http
     subject = bucket.location(path)
-    source = _Source(content, subject)
+    target = multipart.Object(http, subject, bucket.key(path), metadata.headers(path, content.mtime_ns), condition)
     sizes = multipart.part_sizes(content.size, equal=bucket.connection.equal_parts)
-    parts = multipart.regroup(source, sizes, subject)
-    head = list(itertools.islice(parts, 2))
+    local = _local(content)
+    if local is not None and local.size > multipart.part_bytes(local.size):
+        with LocalParts(local, sizes, bucket.room) as local_parts:
+            etag, version = multipart.send(target, local_parts, bucket.pool, bucket.unfinished, local, content.moved)
+        return _entry(bucket, path, local.size, content.mtime_ns, etag, version)
+    source = _Source(content, subject)
+    blocks = multipart.regroup(source, sizes, subject)
+    head = list(itertools.islice(blocks, 2))
     if len(head) == 2:
-        etag, version = multipart.send(
-            multipart.Object(http, subject, bucket.key(path), metadata.headers(path, content.mtime_ns), condition),
-            itertools.chain(_emptied(head), parts),
-            bucket.pool,
-            bucket.unfinished,
-            _local(content),
-        )
+        parts = ((len(block), nullcontext(block)) for block in itertools.chain(_emptied(head), blocks))
+        etag, version = multipart.send(target, parts, bucket.pool, bucket.unfinished)
         return _entry(bucket, path, source.sent, content.mtime_ns, etag, version)
     with bucket.translated(path):
         transfer = put(bucket, path, b"".join(head), content.mtime_ns, condition)

@@ -13,7 +13,9 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 
+from cloudmesh.storage import local_files
 from cloudmesh.storage.abc import Content, Entry, WriteMode
+from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.errors import Unsupported
 from cloudmesh.storage.providers.webdav.answers import bare_etag
 from cloudmesh.storage.providers.webdav.directories import Directories
@@ -170,7 +172,7 @@ def _checksum_before(content: Content) -> str | None:
     """Return the OC-Checksum of a content that can be read twice cheaply."""
     if content.size is None or not content.replayable or (content.path is None and content.size > _HASHED_BEFORE):
         return None
-    digest = hashlib.sha1(usedforsecurity=False)
-    for piece in content.open():
-        digest.update(piece)
-    return f"SHA1:{digest.hexdigest()}"
+    if content.path is not None:  # not by its pieces, which would count as moved
+        with local_files.translated(str(content.path)), content.path.open("rb") as file:
+            return f"SHA1:{hashlib.file_digest(file, 'sha1').hexdigest()}"
+    return f"SHA1:{digest_of(content.open(), 'sha1')}"
