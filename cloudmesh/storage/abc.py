@@ -618,10 +618,10 @@ class StorageABC(ABC):
             raise InvalidName(self.location(path), "the name is not Unicode text") from None
         if facts.path_max_bytes is not None and len(encoded) > facts.path_max_bytes:
             raise InvalidName(self.location(path), f"the path is longer than {facts.path_max_bytes} bytes")
-        if facts.name_max_bytes is not None and any(len(n) > facts.name_max_bytes for n in encoded.split(b"/")):
-            raise InvalidName(self.location(path), f"a name is longer than {facts.name_max_bytes} bytes")
-        bad = facts.forbidden.intersection(path)
-        if bad:
+        name_max = facts.name_max_bytes
+        if name_max is not None and len(encoded) > name_max and any(len(n) > name_max for n in encoded.split(b"/")):
+            raise InvalidName(self.location(path), f"a name is longer than {name_max} bytes")
+        if facts.forbidden and (bad := facts.forbidden.intersection(path)):
             raise InvalidName(self.location(path), f"the service cannot hold the character {min(bad)!r} in a name")
-        if any(name.startswith(TEMPORARY_PREFIX) for name in path.split("/")):
+        if TEMPORARY_PREFIX in path and any(name.startswith(TEMPORARY_PREFIX) for name in path.split("/")):
             raise InvalidName(self.location(path), f"names that begin with {TEMPORARY_PREFIX} are kept for our own use")

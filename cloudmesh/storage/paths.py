@@ -33,10 +33,12 @@ def normalize(path: str) -> str:
     """
     if "\0" in path:
         raise InvalidName(repr(path), "a path cannot hold a NUL character")
-    parts = [part for part in path.split("/") if part not in ("", ".")]
+    parts = path.split("/")
     if ".." in parts:
         raise InvalidName(path, "a path cannot hold '..'")
-    return "/".join(parts)
+    if "" in parts or "." in parts:
+        return "/".join(part for part in parts if part not in ("", "."))
+    return path
 
 
 def resolve(path: str, cwd: str = "") -> str:

@@ -262,13 +262,15 @@ class LocalStorage(StorageABC):
             try:
                 before = os.fstat(file)
                 if modes.S_ISREG(before.st_mode) and before.st_size <= CHUNK:
-                    if request.if_match is not None and _etag(before) != request.if_match:
+                    entry = _entry(path, before)
+                    if request.if_match is not None and entry.etag != request.if_match:
                         raise PreconditionFailed(self.location(path))
-                    with translated(self.location(path)):
-                        data = os.read(file, before.st_size + 1)
-                    if len(data) != before.st_size or _etag(os.fstat(file)) != _etag(before):
+                    data = os.read(file, before.st_size + 1)
+                    if len(data) != before.st_size or _version(os.fstat(file)) != _version(before):
                         raise SourceChanged(self.location(path))
-                    return Loaded(_entry(path, before), data, modes.S_IMODE(before.st_mode) & 0o777)
+                    return Loaded(entry, data, modes.S_IMODE(before.st_mode) & 0o777)
+            except OSError as error:
+                raise translate(error, self.location(path)) from error
             finally:
                 os.close(file)
         with self.open_read(path, if_match=request.if_match) as reader:
@@ -283,7 +285,7 @@ class LocalStorage(StorageABC):
         if os.path.lexists(target):
             return self.write(path, Content.of_bytes(request.data, request.mtime_ns), mode=request.mode)
         temporary = f"{directory}/{name}"
-        with translated(self.location(path)):
+        try:
             file = self._open_new(path, temporary, 0o666 if request.permissions is None else request.permissions)
             try:
                 view = memoryview(request.data)
@@ -299,6 +301,8 @@ class LocalStorage(StorageABC):
                 raise
             finally:
                 os.close(file)
+        except OSError as error:
+            raise translate(error, self.location(path)) from error
 
     def remove(self, path: str) -> None:
         if not path or modes.S_ISDIR(self._status(path).st_mode):
@@ -470,7 +474,7 @@ class LocalStorage(StorageABC):
 
     def _check_unchanged(self, path: str, before: os.stat_result, file: io.FileIO) -> None:
         """Refuse a file that was written in place while we read it."""
-        if _etag(os.fstat(file.fileno())) != _etag(before):
+        if _version(os.fstat(file.fileno())) != _version(before):
             raise SourceChanged(self.location(path))
 
     def _replaceable(self, path: str, target: str, mode: WriteMode, if_match: str | None) -> os.stat_result | None:
@@ -615,8 +619,13 @@ def _is_ours(status: os.stat_result) -> bool:
     return modes.S_ISREG(status.st_mode) or modes.S_ISDIR(status.st_mode)
 
 
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    """Return what changes with a file's content."""
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def _etag(status: os.stat_result) -> str:
-    return f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    return "{:x}-{:x}-{:x}".format(*_version(status))
 
 
 def _entry(path: str, status: os.stat_result) -> Entry:

@@ -157,7 +157,7 @@ class Run:
                 elif step.action == "copy" and not self._may_begin(step):
                     break
                 else:
-                    if step.action != "make_dir":
+                    if step.action != "make_dir" and self._tell is not nobody:
                         self._tell(Event("planned", self.source.location(step.source.path), step.source.size or 0))
                     yield step
         except StorageError as error:  # what is under way is not to be lost for it
@@ -229,8 +229,10 @@ class Run:
         """Count a file that is to be copied; tell whether the user's limit leaves room for it."""
         size = step.source.size or 0
         limit = self.options.max_transfer
+        if limit is None:
+            return True
         with self._lock:
-            if limit is not None and self._begun_bytes + size > limit:
+            if self._begun_bytes + size > limit:
                 self._why_ended = Refused(
                     "--max-transfer", f"the limit of {limit} bytes is reached, other files are left"
                 )
@@ -311,13 +313,15 @@ class Run:
 
     def _ended(self, step: Step, end: End) -> None:
         size = step.source.size or 0
-        name = "" if self._tell is nobody and end == "skipped" else self.source.location(step.source.path)
+        is_named = self._tell is not nobody or end == "copy" or isinstance(end, StorageError)
+        name = self.source.location(step.source.path) if is_named else ""
         with self._lock:
             if isinstance(end, Entry):
                 self._breaker.succeeded()
                 self._report.done(size)
                 self._know(step, end)
-                self._tell(Event("done", name, size))
+                if is_named:
+                    self._tell(Event("done", name, size))
             elif self._makes_way and isinstance(end, (IsADirectory, NotADirectory)):
                 self._blocked.append((step, end))
             elif isinstance(end, StorageError):

@@ -219,10 +219,10 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_PATIENCE_S)
     try:
         os.chmod(path, 0o600)
-        connection.execute("PRAGMA journal_mode = WAL")
         # Nothing is waited for: what a power failure takes or mixes up is knowledge, of which each row is true alone;
         # one that is damaged so is begun anew. Closing it would else cost a tenth of a second.
         connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = WAL")
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version == 0:
             connection.executescript(f"BEGIN IMMEDIATE; {_SAME}; PRAGMA user_version = {_VERSION}; COMMIT;")

@@ -526,11 +526,22 @@ def test_set_mtime_keeps_the_rest(seaweedfs: SeaweedFS, storage: S3Storage) -> N
 
 
 def test_content_type_is_told_by_the_name(seaweedfs: SeaweedFS, storage: S3Storage) -> None:
-    for path, kind in (("a.html", "text/html"), ("a", "application/octet-stream")):
-        for content in (Content.of_bytes(b"1"), Content.of_stream([BIG])):
-            storage.write(path, content)
-            answer = seaweedfs.client().head_object(Bucket=seaweedfs.bucket, Key=key_of(storage, path))
-            assert answer["ContentType"] == kind
+    def stored_as(path: str, content: Content) -> str:
+        storage.write(path, content)
+        answer = seaweedfs.client().head_object(Bucket=seaweedfs.bucket, Key=key_of(storage, path))
+        return str(answer["ContentType"])
+
+    unknown = "application/octet-stream"
+    for path, kind in (("a.html", "text/html"), ("a", unknown)):
+        assert stored_as(path, Content.of_stream([BIG])) == kind
+    for path, kind in (
+        ("a.html", "text/html"),
+        ("d.html/a", unknown),
+        ("a.b.html", "text/html"),
+        ("a.tar.gz", "application/x-tar"),
+        ("a.", unknown),
+    ):
+        assert stored_as(path, Content.of_bytes(b"1")) == kind
 
 
 def test_md5_only_of_what_was_sent_in_one_piece(storage: S3Storage) -> None:

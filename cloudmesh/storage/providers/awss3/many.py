@@ -87,8 +87,11 @@ def _run(
                 yield None
                 continue
             try:
-                with bucket.translated(request.path):
+                try:
                     transfer = prepare(request)
+                except Exception:
+                    with bucket.translated(request.path):  # around each of many files it would cost more than signing
+                        raise
             except StorageError as error:
                 yield Transfer("", "", context=(request, error))
             else:

@@ -96,7 +96,13 @@ def parse_mtime(text: str | None) -> int | None:
 
 def content_type(path: str) -> str:
     """Return the media type that a name tells."""
-    return guess_type(paths.basename(path), strict=False)[0] or "application/octet-stream"
+    _, _, extensions = paths.basename(path).lstrip(".").partition(".")
+    return _media_type(extensions)
+
+
+@lru_cache(maxsize=1024)
+def _media_type(extensions: str) -> str:
+    return guess_type(f"_.{extensions}", strict=False)[0] or "application/octet-stream"
 
 
 def copied(headers: Mapping[str, str]) -> dict[str, str]:
