@@ -270,7 +270,7 @@ def test_one_large_file_to_several_of_which_one_breaks(tmp_path: Path, error: Ex
     assert not leftovers(tmp_path)
 
 
-@pytest.mark.parametrize("size", [100, 16 * LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("size", [100_000, 16 * LARGE], ids=["small", "large"])
 def test_little_is_read_ahead_for_a_destination_that_stalls_and_nothing_is_lost(tmp_path: Path, size: int) -> None:
     files = {"big": os.urandom(size)} if size > LARGE else tree_of(400, size)
     write_tree(tmp_path / "one", files)
@@ -301,7 +301,7 @@ def test_little_is_read_ahead_for_a_destination_that_stalls_and_nothing_is_lost(
         time.sleep(0.02)
         now = (len(source.reads), sum(moved))
         steady, seen = (steady + 1 if now == seen else 0), now
-    assert seen[0] < 150
+    assert seen[0] < 250
     assert seen[1] < size // 2
     goes_on.set()
     copying.join(60)
