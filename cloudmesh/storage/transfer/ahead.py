@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
@@ -31,21 +31,26 @@ class Handover(Generic[T]):
     """A bounded way from one thread to another: one puts, the other iterates.
 
     Args:
-        limit: items that may wait to be taken.
+        limit: items that may wait to be taken, or their weight together.
+        weight: of an item.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, weight: Callable[[T], int] = lambda item: 1) -> None:
         self._limit = limit
+        self._weight = weight
+        # each is changed by one of the two threads only
+        self._given = self._taken = 0
         self._queue: SimpleQueue[T | _End] = SimpleQueue()
         self._room = threading.Event()
         self._refused = False
 
     def put(self, item: T) -> bool:
         """Hand an item over, once there is room; return False where nobody takes any more."""
+        self._given += self._weight(item)
         self._queue.put(item)
-        while self._queue.qsize() >= self._limit and not self._refused:
+        while self._given - self._taken >= self._limit and not self._refused:
             self._room.clear()
-            if self._queue.qsize() >= self._limit:  # not taken since: there will be a signal
+            if self._given - self._taken >= self._limit:  # not taken since: there will be a signal
                 self._room.wait(_MAX_WAIT_S)
         return not self._refused
 
@@ -66,12 +71,13 @@ class Handover(Generic[T]):
             except Empty:
                 yield None
                 continue
-            if not self._room.is_set() and self._queue.qsize() <= self._limit // 2:
-                self._room.set()
             if isinstance(item, _End):
                 if item.error is not None:
                     raise item.error
                 return
+            self._taken += self._weight(item)
+            if not self._room.is_set() and self._given - self._taken <= self._limit // 2:
+                self._room.set()
             yield item
 
 

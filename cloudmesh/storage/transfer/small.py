@@ -19,6 +19,12 @@ from cloudmesh.storage.transfer.ahead import Ahead, Handover
 _WAITING = 32
 """Files that were read and wait to be written to one service, at most; each of at most `SMALL` bytes."""
 
+_WAITING_BYTES = 16 << 20
+"""Of files that go to several services, how much may wait for one of them: so that others need not wait with it."""
+
+_FILE_BYTES = 4096
+"""What a file that waits costs beside its bytes, amply."""
+
 
 @dataclass(slots=True, eq=False)
 class SmallCopy:
@@ -53,9 +59,9 @@ def copy_small(
     """Copy small files; yield each with each new file, or the error of writing it, in any order.
 
     Every file is read once. A destination that fails, in whatever way, does not stop the others; one that is slower
-    than the others holds them back, so that memory stays bounded. With one destination, where one of the sides waits
-    for nobody (the local disk), all is done in the caller's thread; else each side has a thread, so that none waits for
-    another.
+    than the others holds them back once some MiB wait for it, so that memory stays bounded. With one destination, where
+    one of the sides waits for nobody (the local disk), all is done in the caller's thread; else each side has a thread,
+    so that none waits for another.
 
     Args:
         files: of at most `SMALL` bytes; read in the caller's thread or in the reading one. None = not known yet.
@@ -140,7 +146,7 @@ def _spread(files: Iterator[_Read | None], destinations: Sequence[StorageABC]) -
         if destination.immediate:
             here[place] = []
         else:
-            handovers[place] = Handover(_WAITING)
+            handovers[place] = Handover(_WAITING_BYTES, lambda item: len(item[1].data) + _FILE_BYTES)
 
     def serve(place: int) -> None:
         for one in _written_or_failed(handovers[place], destinations[place], place):

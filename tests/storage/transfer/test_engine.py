@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -270,6 +271,44 @@ def test_one_large_file_to_several_of_which_one_breaks(tmp_path: Path, error: Ex
     for name in ("two", "four"):
         assert read_tree(tmp_path / name) == read_tree(tmp_path / "one")
     assert not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("size", [100_000, 16 * LARGE], ids=["small", "large"])
+def test_little_is_read_ahead_for_a_destination_that_stalls_and_nothing_is_lost(tmp_path: Path, size: int) -> None:
+    files = {"big": os.urandom(size)} if size > LARGE else tree_of(400, size)
+    write_tree(tmp_path / "one", files)
+    source, good, stalling = (odd(name, tmp_path / name) for name in ("one", "two", "three"))
+    goes_on = threading.Event()
+    moved: list[int] = []
+
+    def wait(primitive: str, path: str) -> None:
+        if primitive == "write":
+            goes_on.wait(60)
+
+    stalling.before = wait
+    entries = [entry for entry in source.scan(recursive=True) if not entry.is_directory]
+
+    def copy() -> None:
+        if size > LARGE:
+            targets = [Target(one, "big") for one in (good, stalling)]
+            copy_to_many(source, entries[0], targets, observer=lambda event: moved.append(event.size))
+        else:
+            copies = [SmallCopy(entry, [(place, entry.path) for place in range(2)]) for entry in entries]
+            for _ in copy_small(copies, source, [good, stalling], lambda file, error: None):
+                pass
+
+    copying = threading.Thread(target=copy)
+    copying.start()
+    steady, seen = 0, (-1, -1)
+    while steady < 20:  # until nothing more is read
+        time.sleep(0.02)
+        now = (len(source.reads), sum(moved))
+        steady, seen = (steady + 1 if now == seen else 0), now
+    assert seen[0] < 250
+    assert seen[1] < size // 2
+    goes_on.set()
+    copying.join(60)
+    assert read_tree(tmp_path / "two") == read_tree(tmp_path / "three") == files
 
 
 # ---- ending early ----------------------------------------------------------------------------------------------------

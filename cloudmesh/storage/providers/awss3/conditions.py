@@ -23,10 +23,9 @@ class Conditions:
 
     def of_write(self, path: str, mode: WriteMode, if_match: str | None = None) -> Mapping[str, str]:
         """Return the headers by which the service checks it itself; where it would not, check now and return none."""
-        if mode == "overwrite" and if_match is None:
-            return {}
-        if self.honoured(path):
-            return {"If-None-Match": "*"} if if_match is None else {"If-Match": if_match}
+        headers = self.headers(path, mode, if_match)
+        if headers is not None:
+            return headers
         try:
             entry = self._bucket.head(path)
         except NotFound:
@@ -37,6 +36,14 @@ class Conditions:
             raise AlreadyExists(self._bucket.location(path))
         self._bucket.match(entry, if_match)
         return {}
+
+    def headers(self, path: str, mode: WriteMode, if_match: str | None = None) -> Mapping[str, str] | None:
+        """Return the headers by which the service checks it itself; None where it would not."""
+        if mode == "overwrite" and if_match is None:
+            return {}
+        if self.honoured(path):
+            return {"If-None-Match": "*"} if if_match is None else {"If-Match": if_match}
+        return None
 
     def failure(self, path: str, error: StorageError, condition: Mapping[str, str]) -> StorageError:
         """Return what a write's ``error`` means under the condition that it was sent with."""

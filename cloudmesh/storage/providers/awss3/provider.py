@@ -171,9 +171,9 @@ class S3Storage(StorageABC):
     def write_many(
         self, requests: Iterable[WriteRequest | None]
     ) -> Iterator[tuple[WriteRequest, Entry | StorageError]]:
-        def condition(request: WriteRequest) -> Mapping[str, str]:
+        def condition(request: WriteRequest) -> Mapping[str, str] | None:
             self._check_new(request.path)
-            return self._conditions.of_write(request.path, request.mode)
+            return self._conditions.headers(request.path, request.mode)
 
         def failure(request: WriteRequest, error: StorageError) -> StorageError:
             if isinstance(error, Unavailable):
