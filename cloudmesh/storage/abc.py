@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import InvalidName, NotFound, StorageError, Unsupported
 from cloudmesh.storage.local_files import write_pieces
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.paths import MEASURING, TEMPORARY_PREFIX
 from cloudmesh.storage.pool import run_parallel
 
 CHUNK = 1024 * 1024
@@ -572,5 +572,5 @@ class StorageABC(ABC):
         bad = facts.forbidden.intersection(path)
         if bad:
             raise InvalidName(self.location(path), f"the service cannot hold the character {min(bad)!r} in a name")
-        if any(name.startswith(TEMPORARY_PREFIX) for name in path.split("/")):
+        if any(name.startswith(TEMPORARY_PREFIX) for name in path.removeprefix(MEASURING).split("/")):
             raise InvalidName(self.location(path), f"names that begin with {TEMPORARY_PREFIX} are kept for our own use")
