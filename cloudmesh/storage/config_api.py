@@ -221,7 +221,7 @@ class ConfigApi:
         unset: Iterable[str] = (),
         secret: Iterable[str] = (),
     ) -> ServiceRow:
-        """Change keys of a service; without any, asks for each.
+        """Change keys of a service; without any, asks for each. Then it is in use again, if it was not.
 
         Args:
             name: the service.
@@ -255,6 +255,7 @@ class ConfigApi:
                 yaml_file.child(section[name], part).pop(key, None)
 
         self._save(name, secrets, alter if given or removed else None)
+        _put_back_in_use([name])
         return self._row(name)
 
     @destructive
@@ -489,7 +490,7 @@ class ConfigApi:
 
 
 def _put_back_in_use(names: Iterable[str]) -> None:
-    """Forget the failures of services that work."""
+    """Forget the failures of services that work, or are to be tried anew."""
     from cloudmesh.storage.database import Database
     from cloudmesh.storage.health import Health
 
