@@ -19,6 +19,7 @@ from cloudmesh.storage.paths import MEASURING
 from cloudmesh.storage.tables import service as table
 
 _TRIES = 3
+_SECOND_NS = 1_000_000_000
 _COARSEST_NS = 10_000_000
 """File systems stamp files by the kernel's tick, up to 10 ms late, however many digits they tell."""
 
@@ -93,4 +94,4 @@ def _stored_ns(changed_ns: int | None, mtime_ns: int | None) -> int | None:
 
 def _unit_ns(told_ns: int) -> int:
     """Return the unit in which a time seems to be told."""
-    return next(unit for unit in (1_000_000_000, _COARSEST_NS, 1) if told_ns % unit == 0 or unit == _COARSEST_NS)
+    return _SECOND_NS if told_ns % _SECOND_NS == 0 else _COARSEST_NS
