@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import AuthenticationFailed, InvalidName, NotFound, StorageError, Unsupported
 from cloudmesh.storage.local_files import write_pieces
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.paths import MEASURING, TEMPORARY_PREFIX
 from cloudmesh.storage.pool import run_parallel
 
 CHUNK = 1024 * 1024
@@ -623,5 +623,7 @@ class StorageABC(ABC):
             raise InvalidName(self.location(path), f"a name is longer than {name_max} bytes")
         if facts.forbidden and (bad := facts.forbidden.intersection(path)):
             raise InvalidName(self.location(path), f"the service cannot hold the character {min(bad)!r} in a name")
-        if TEMPORARY_PREFIX in path and any(name.startswith(TEMPORARY_PREFIX) for name in path.split("/")):
+        if TEMPORARY_PREFIX in path and any(
+            name.startswith(TEMPORARY_PREFIX) for name in path.removeprefix(MEASURING).split("/")
+        ):
             raise InvalidName(self.location(path), f"names that begin with {TEMPORARY_PREFIX} are kept for our own use")

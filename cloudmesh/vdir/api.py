@@ -51,6 +51,7 @@ from cloudmesh.vdir.records import (
 )
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
+    from cloudmesh.storage.health import Health
     from cloudmesh.storage.transfer.filters import Filter
     from cloudmesh.vdir.work import Work
 
@@ -478,7 +479,7 @@ class Vdir:
         node = self._catalogue.lookup(path)
         wrong = problems(self._files(node), self._work()) if check else []
         if node.is_directory:
-            return directory_status(path, self._catalogue.totals(path), wrong)
+            return directory_status(path, self._catalogue.totals(path), wrong, self._work())
         return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work())
 
     def why(self, name: str) -> list[Choice]:
@@ -491,16 +492,25 @@ class Vdir:
 
         return choices(*self._file(name), self._work())
 
-    def prefer(self, dir_or_name: str, services: Names | None = None) -> NameInfo:
-        """Set from which services to read a file, or everything below a directory, best first; none takes it back.
+    def prefer(self, dir_or_name: str, services: Names | None = None, *, rank: Names | None = None) -> NameInfo:
+        """Set what decides from where to read a file, or everything below a directory; nothing given takes both back.
+
+        Args:
+            dir_or_name: a file or directory.
+            services: the best first; as they were where only ``rank`` is given.
+            rank: which of ``set``, ``speed``, ``location`` and ``cost`` decide, the first one first; as it was where
+                only ``services`` are given. Without any it is this order.
 
         Raises:
             NotFound: there is no such name.
             ConfigError: there is no such service.
+            UsageError: there is no such ranker, or one is named twice.
         """
+        from cloudmesh.vdir.placement import checked_rankers
+
         path = self._path(dir_or_name)
         chosen = self._named_services(services) if services else None
-        self._catalogue.prefer(path, chosen)
+        self._catalogue.prefer(path, chosen, checked_rankers(rank) if rank else None)
         return self._info(self._catalogue.lookup(path))
 
     def url(self, name: str, *, expires: Duration = 3600.0) -> str:
@@ -576,13 +586,15 @@ class Vdir:
             return import_lines(self._catalogue, lines, file, dryrun=dryrun)
 
     def close(self) -> None:
-        """Remember the measured speeds, and close the connections."""
+        """Remember how fast the services were and which failed, and close the connections."""
         services = self.__dict__.get("_services")
         database = self.__dict__.get("_database")
         if services is not None and database is not None and (opened := services.opened()):
             from cloudmesh.storage import speed
 
             speed.remember(database, opened)
+        if "_health" in self.__dict__:
+            self._health.remember()
         if services is not None and self._shared_services is None:
             services.close()
         if database is not None and self._shared_database is None:
@@ -607,6 +619,12 @@ class Vdir:
         return self._shared_database or Database()
 
     @cached_property
+    def _health(self) -> Health:
+        from cloudmesh.storage.health import Health
+
+        return Health(self._database)
+
+    @cached_property
     def _catalogue(self) -> Catalogue:
         return Catalogue(self._database)
 
@@ -615,7 +633,7 @@ class Vdir:
         from cloudmesh.vdir.work import Work
 
         observer = nobody if dryrun else self._observer
-        return Work(self._catalogue, self._services, self._parallel, observer, options, to_disk)
+        return Work(self._catalogue, self._services, self._parallel, observer, self._health, options, to_disk)
 
     def _info(self, node: Node) -> NameInfo:
         return name_info(node, () if node.is_directory else self._catalogue.replicas_of([node])[node.id])

@@ -348,16 +348,24 @@ class Catalogue:
             )
         self._empty_trash()
 
-    def prefer(self, path: str, services: Sequence[str] | None) -> None:
-        """Set from which services to read what is at and below ``path``, best first; None or nothing takes it back.
+    def prefer(self, path: str, services: Sequence[str] | None = None, rankers: Sequence[str] | None = None) -> None:
+        """Set what decides from where to read what is at and below ``path``; where nothing is given, take it back.
+
+        Args:
+            path: a file or directory.
+            services: the best first; empty or None leaves them as they are.
+            rankers: the names of the rankers, the first one first; likewise.
 
         Raises:
             NotFound, NotADirectory: as `lookup`.
         """
         with self.database.write() as connection:
+            given = {"preferred": services, "rankers": rankers}
+            changes = {name: json.dumps(list(value)) for name, value in given.items() if value}
             connection.execute(
-                text("UPDATE entry SET preferred = :preferred WHERE id = :id"),
-                {"preferred": json.dumps(list(services)) if services else None, "id": lookup(connection, path)[-1].id},
+                schema.entry.update()
+                .where(schema.entry.c.id == lookup(connection, path)[-1].id)
+                .values(changes or dict.fromkeys(given))
             )
 
     # ---- changing contents and replicas ---------------------------------------------------------------------------

@@ -24,7 +24,7 @@ VDIR = Command(
     vdir [--parallel=N] status [DIR_OR_NAME] [--check]
     vdir [--parallel=N] heal [DIR_OR_NAME] [--force] [--dryrun]
     vdir why NAME
-    vdir prefer DIR_OR_NAME [SERVICES]
+    vdir prefer DIR_OR_NAME [SERVICES] [--rank=RANKERS]
     vdir url NAME [--expires=DURATION]
     vdir export FILE [DIR]
     vdir import FILE [--dryrun]
@@ -42,6 +42,14 @@ VDIR = Command(
     status  tells how replicas stand; with --check it asks the services first
     heal    asks the services, and makes every replica good again from those that are
     why     tells which replica is read, and what decides
+    prefer  sets what decides, for a name or all below a directory; without SERVICES and --rank it takes both back
+
+  Of the replicas that are good, one is read whose service is in use and allowed by the rules, where there is one. Among
+  those the rankers decide, one after the other: set (the order of SERVICES), speed (as measured while working, and by
+  storage measure), location (kilometres from here) and cost (US dollars). Where this computer is, CDIR_PLACE or
+  cloudmesh.default.place tells: LATITUDE,LONGITUDE or a region of AWS, Azure, Google or Oracle; where a service is, its
+  default.place does, or its region. A service that fails again and again is out of use for a minute, then longer, up to
+  an hour: it is not written to, and read only where nothing else is left, until it works or storage measure tried it.
 
   Options:
     --to=SERVICES        where to, such as aws,lab-nas
@@ -50,6 +58,7 @@ VDIR = Command(
     --parents            make missing parents; an existing directory is fine
     --force              replace files that are in the way, and names that have other content
     --links=LINKS        symbolic links of this computer: inside (those that stay in the tree), follow or skip
+    --rank=RANKERS       what decides from where to read, such as cost,speed; else set,speed,location,cost
     --purge              remove the real files too
     --check              ask the services
     --parallel=N         files under way at once
@@ -85,6 +94,7 @@ VDIR = Command(
     cms vdir status /run7 --check
     cms vdir why /run7/model.bin
     cms vdir prefer /run7 lab-nas,aws
+    cms vdir prefer /archive --rank=cost,speed
     cms vdir get /run7 here --recursive
     cms vdir drop /run7 --from=aws --recursive
 """,  # noqa: E501 - a usage is one line

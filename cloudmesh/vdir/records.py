@@ -70,9 +70,11 @@ def name_info(node: Node, replicas: Sequence[Replica], below: str = "") -> NameI
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """One copy of a file."""
+    """One copy of a file; ``outage`` tells until when its service is out of use, and why, where it is."""
 
-    columns: ClassVar[tuple[str, ...]] = ("service", "state", "preferred", "size", "modified_ns", "checked_ns", "path")
+    columns: ClassVar[tuple[str, ...]] = (
+        *("service", "state", "preferred", "size", "modified_ns", "checked_ns", "path", "outage"),
+    )
 
     service: str
     path: str
@@ -84,16 +86,18 @@ class ReplicaInfo:
     etag: str | None
     sha256: str | None
     checked_ns: int | None
+    outage: str
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """Replicas of one service in one state."""
+    """Replicas of one service in one state; ``outage`` as of `ReplicaInfo`."""
 
     service: str
     state: str
     files: int
     bytes: int
+    outage: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +159,54 @@ class Choice:
         rank: 1 is the preferred one; None cannot be used.
         service: where the replica is.
         state: of the replica.
-        set: place in the order set by `vdir prefer`.
-        seconds: that reading it is expected to take, by measurement.
+        place_in_set: its place in the order of services set by `vdir prefer`; None where it is not among them.
+        seconds: that reading it is expected to take, by measurement; None where its speed was never measured.
+        kilometres: from here to the service, on a great circle; None where one of the places is not known.
+        dollars: that reading it is estimated to cost; None where the prices are not known.
+        rankers: what decides, in this order.
         reason: in words.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("rank", "service", "state", "set", "speed", "location", "cost", "reason")
 
     rank: int | None
     service: str
     state: str
-    set: float
-    seconds: float
+    place_in_set: int | None
+    seconds: float | None
+    kilometres: float | None
+    dollars: float | None
+    rankers: list[str]
     reason: str
+
+    @property
+    def set(self) -> str:
+        """The figure of the ranker of this name, for a person."""
+        return figure("set", self.place_in_set)
+
+    @property
+    def speed(self) -> str:
+        """As `set`."""
+        return figure("speed", self.seconds)
+
+    @property
+    def location(self) -> str:
+        """As `set`."""
+        return figure("location", self.kilometres)
+
+    @property
+    def cost(self) -> str:
+        """As `set`."""
+        return figure("cost", self.dollars)
+
+
+def figure(ranker: str, value: float | None) -> str:
+    """Return a ranker's figure for a person, with its unit; a dash where it is unknown."""
+    if value is None:
+        return "-"
+    if ranker == "cost":  # one request costs far less than a cent
+        return "$" + f"{value:.9f}".rstrip("0").rstrip(".")
+    return {"set": f"{value:.0f}", "speed": f"{value:.3g} s", "location": f"{value:.0f} km"}[ranker]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import SMALL, ServiceSettings, StorageABC
 from cloudmesh.storage.errors import StorageError, UsageError
 from cloudmesh.storage.layers import Meter, Retry, RetryPolicy, find_layer
@@ -246,7 +247,11 @@ def test_a_dead_service_is_given_up_while_the_others_go_on_and_is_healed(
         assert read_tree(tmp_path / "one/data") == files
         assert {one.health for one in vdir.ls("/data")} == {"degraded"}
         proxy.heal()
-        assert vdir.heal("/data").files == 300, "the next command tries the service again"
+        report = vdir.heal("/data")
+        assert (report.files, report.errors) == (0, 300), "the service is out of use for a while"
+        assert "cms storage measure dav tries it now" in report.failures[0].error
+        assert not Storage(services=impatient).measure("dav")[0].problem
+        assert vdir.heal("/data").files == 300
         assert not vdir.status("/data", check=True).problems
         proxy.refuse()
         vdir.prefer("/", ["dav"])
@@ -315,8 +320,9 @@ def test_a_service_that_stalls_does_not_keep_the_others_from_their_files(
         assert read_tree(tmp_path / "one/data") == SMALL_FILES | LARGE
         assert (report.files, report.errors) == (42, 42)
     proxy.heal()
-    configure(home, [stalling, local("one", tmp_path / "one")])  # half a second is little for a busy machine
-    with Vdir() as vdir:
+    configure(home, [stalling, local("one", tmp_path / "one")])  # half a second is not enough on a busy computer
+    with Storage() as storage, Vdir() as vdir:
+        assert not storage.measure("dav")[0].problem
         assert vdir.heal("/data").errors == 0
         assert not vdir.status("/data", check=True).problems
 
