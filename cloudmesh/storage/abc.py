@@ -25,7 +25,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import InvalidName, NotFound, StorageError, Unsupported
+from cloudmesh.storage.errors import InvalidName, NotFound, SourceChanged, StorageError, Unsupported
 from cloudmesh.storage.local_files import write_pieces
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.pool import run_parallel
@@ -88,6 +88,9 @@ class Content:
         mtime_ns: the modification time to store with it.
         path: the local file that holds exactly these bytes, for providers that send files natively.
         replayable: whether ``open`` may be called again after a failed attempt.
+        check: sees whether ``path`` still is the file that was meant, and raises SourceChanged where not. A provider
+            that reads ``path`` itself calls it after the last byte and before the new file is visible; ``open`` gives
+            its last piece only after it has seen to that itself.
     """
 
     open: Callable[[], Iterable[bytes]]
@@ -95,6 +98,7 @@ class Content:
     mtime_ns: int | None = None
     path: Path | None = None
     replayable: bool = True
+    check: Callable[[], None] | None = None
 
     @classmethod
     def of_bytes(cls, data: bytes, mtime_ns: int | None = None) -> Content:
@@ -110,12 +114,22 @@ class Content:
         """
         status = path.stat()
 
+        def check() -> None:
+            now = path.stat()
+            if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
+                raise SourceChanged(str(path))
+
         def pieces() -> Iterator[bytes]:
             with path.open("rb", buffering=0) as file:
-                while piece := file.read(CHUNK):
+                piece = file.read(CHUNK)
+                while piece:
+                    following = file.read(CHUNK)
+                    if not following:
+                        check()
                     yield piece
+                    piece = following
 
-        return cls(open=pieces, size=status.st_size, mtime_ns=status.st_mtime_ns, path=path)
+        return cls(open=pieces, size=status.st_size, mtime_ns=status.st_mtime_ns, path=path, check=check)
 
     @classmethod
     def of_stream(cls, pieces: Iterable[bytes], size: int | None = None, mtime_ns: int | None = None) -> Content:

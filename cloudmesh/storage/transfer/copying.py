@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from cloudmesh.storage.abc import Content, Entry, Reader, StorageABC, WriteMode
 from cloudmesh.storage.digest import COMPUTABLE, strongest
 from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import ChecksumMismatch, StorageError, internal_error
+from cloudmesh.storage.errors import ChecksumMismatch, NotFound, SourceChanged, StorageError, internal_error
 from cloudmesh.storage.transfer.ahead import Handover
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
 from cloudmesh.storage.transfer.threads import Threads
@@ -170,8 +170,16 @@ def _check_arrived(destination: StorageABC, made: Entry, sent: _Digests) -> None
 
 
 def _of_disk(source: Disk, entry: Entry, observer: Observer, sent: _Digests) -> Content:
-    """The content of a local file; refused by its reader or by its size if it changes meanwhile."""
+    """The content of a local file; refused, before it is visible anywhere, if it is not the file ``entry`` any more."""
     name = source.location(entry.path)
+
+    def check() -> None:
+        try:
+            unchanged = entry.etag is None or source.stat(entry.path).etag == entry.etag
+        except NotFound:
+            unchanged = False
+        if not unchanged:
+            raise SourceChanged(name)
 
     def pieces() -> Iterator[bytes]:
         with source.open_read(entry.path, if_match=entry.etag) as reader:
@@ -179,7 +187,8 @@ def _of_disk(source: Disk, entry: Entry, observer: Observer, sent: _Digests) -> 
                 yield piece
                 observer(Event("moved", name, len(piece)))
 
-    return Content(open=pieces, size=entry.size, mtime_ns=entry.mtime_ns, path=source.path_of(entry.path))
+    place = source.path_of(entry.path)
+    return Content(open=pieces, size=entry.size, mtime_ns=entry.mtime_ns, path=place, check=check)
 
 
 class _Digests:
@@ -259,8 +268,14 @@ class _Relay:
         self._reader = None
         name = self._source.location(self._entry.path)
         with reader:
+            last = b""  # kept back until the hash is known: a service that has all bytes may publish them
             for piece in self.sent.of(reader):
-                yield piece
-                self._observer(Event("moved", name, len(piece)))
+                if last:
+                    yield last
+                    self._observer(Event("moved", name, len(last)))
+                last = piece
         if any(self.sent.found[algorithm] != digest for algorithm, digest in self._expected.items()):
             raise ChecksumMismatch(name, "its bytes are not those that they should be")
+        if last:
+            yield last
+            self._observer(Event("moved", name, len(last)))
