@@ -42,6 +42,10 @@ class Guarded(Layer):
         self._breaker.succeeded()
         return result
 
+    def failed(self, error: StorageError) -> None:
+        """Count a failure that the caller met: one of a stream that was opened, which passes here unseen."""
+        self._breaker.failed(error)
+
     def scan(self, path: str = "", *, recursive: bool = False) -> Iterator[Entry]:
         """See `StorageABC.scan`."""
         self._check(path)
