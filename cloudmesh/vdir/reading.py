@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
 
-from cloudmesh.storage.abc import Entry, Reader
+from cloudmesh.storage.abc import Entry, Reader, StorageABC
 from cloudmesh.storage.digest import strongest
 from cloudmesh.storage.errors import (
     ChecksumMismatch,
@@ -29,7 +29,7 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudmesh.storage.layers import find_layer
+from cloudmesh.storage.layers import Layer, Limit, find_layer
 from cloudmesh.storage.transfer.ahead import Handover
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.copies import is_as_seen
@@ -166,7 +166,7 @@ class Stream:
 
     def _watched(self, source: Source, position: int, watched: bool) -> Pieces:
         pieces = self._read(source, position)
-        if not watched or source.service.immediate:
+        if not watched or source.service.immediate or _is_delayed(source.service):
             return pieces
         return _unless_it_stalls(pieces, source)
 
@@ -200,6 +200,15 @@ def _proof(node: Node, source: Source) -> tuple[str, str] | None:
 
 def _algorithm(proof: tuple[str, str] | None) -> str:
     return "sha256" if proof is None else proof[0]
+
+
+def _is_delayed(service: StorageABC) -> bool:
+    """Tell whether a rate that the user set may keep bytes waiting, so that a pause tells nothing."""
+    while isinstance(service, Layer):
+        if isinstance(service, Limit) and service.delays:
+            return True
+        service = service.inner
+    return False
 
 
 def _unless_it_stalls(pieces: Pieces, source: Source) -> Pieces:
