@@ -557,7 +557,10 @@ class StorageABC(ABC):
         return str(paths.Location(self.name, path))
 
     def identity(self, path: str) -> str:
-        """Return ``path`` so that it means the same place whoever says it, from wherever on this computer."""
+        """Return ``path`` so that it means the same place whoever says it, by whatever service on this computer.
+
+        It asks nobody, and holds no secret. The same place may have several, where it has several addresses.
+        """
         return self.location(path)
 
     @property

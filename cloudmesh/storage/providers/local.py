@@ -395,6 +395,10 @@ class LocalStorage(StorageABC):
             if os.path.exists(self._root):
                 os.scandir(self._root).close()
 
+    def identity(self, path: str) -> str:
+        """Return the real path."""
+        return os.path.realpath(f"{self._root}/{path}")
+
     def _inside(self, path: str, *, follow: bool = True) -> str:
         """Return the real place of ``path``, its last part not followed as a link unless ``follow``.
 

@@ -137,6 +137,10 @@ class S3Storage(StorageABC):
         reading.download_in_ranges(self._bucket, entry, destination)
         return entry
 
+    def identity(self, path: str) -> str:
+        bucket = self._bucket
+        return f"{bucket.connection.endpoint or 'https://s3.amazonaws.com'}/{bucket.name}/{bucket.key(path)}"
+
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     def write(
