@@ -19,6 +19,7 @@ from cloudmesh.vdir.distribute import batches, one_ahead
 from cloudmesh.vdir.nodes import Node, only
 from cloudmesh.vdir.reading import Stream, read_again, record_failure, record_success, trusted_first
 from cloudmesh.vdir.sources import Source, sha256_of, unreadable, use_first
+from cloudmesh.vdir.stalls import Watched, can_stall
 from cloudmesh.vdir.work import Allowance, Work, counting_unusable, refuse, skip
 
 
@@ -126,9 +127,9 @@ def _fetch_many(files: Sequence[Download], disk: Disk, work: Work, mode: WriteMo
     singly = [file for file in files if file.node.size is None or file.node.size > SMALL]
     while small:
         again: list[Download] = []
-        by_source: dict[int, list[Download]] = {}
+        by_source: dict[tuple[int, bool], list[Download]] = {}
         for file in small:
-            by_source.setdefault(id(file.sources[0].service), []).append(file)
+            by_source.setdefault((id(file.sources[0].service), len(file.sources) > 1), []).append(file)
         for group in by_source.values():
             yield from _fetch_small(group, disk, work, mode, singly, again)
         small = again
@@ -140,7 +141,7 @@ def _fetch_many(files: Sequence[Download], disk: Disk, work: Work, mode: WriteMo
 def _fetch_small(
     files: Sequence[Download], disk: Disk, work: Work, mode: WriteMode, singly: list[Download], again: list[Download]
 ) -> Iterator[Fetched]:
-    """Fetch small files from one service.
+    """Fetch small files from one service, either each with another source behind it or none.
 
     Those that it has otherwise than they were seen are added to ``singly``; those that it does not give, but another
     one may, to ``again``.
@@ -158,8 +159,11 @@ def _fetch_small(
         else:
             lost.append((file, error))
 
+    service = files[0].sources[0].service
+    if len(files[0].sources) > 1 and can_stall(service):
+        service = Watched(service)
     copies = (SmallCopy(file.sources[0].entry, ((0, file.target),), mode, file.node.sha256, file) for file in files)
-    for copy, _, result in copy_small(copies, files[0].sources[0].service, [disk], unread):
+    for copy, _, result in copy_small(copies, service, [disk], unread):
         file = copy.context
         if isinstance(result, Entry) and file.node.sha256 is not None:
             record_success(work.catalogue, file.sources[0])

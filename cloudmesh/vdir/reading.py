@@ -9,15 +9,13 @@ piece is, so that nobody takes a wrong file for a whole one.
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeVar
 
-from cloudmesh.storage.abc import Entry, Reader, StorageABC
+from cloudmesh.storage.abc import Entry, Reader
 from cloudmesh.storage.digest import strongest
 from cloudmesh.storage.errors import (
     ChecksumMismatch,
@@ -29,22 +27,14 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudmesh.storage.layers import Layer, Limit, find_layer
-from cloudmesh.storage.transfer.ahead import Handover
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.copies import is_as_seen
-from cloudmesh.vdir.guard import Guarded
 from cloudmesh.vdir.nodes import Node
 from cloudmesh.vdir.sources import Source, recognised, unreadable
+from cloudmesh.vdir.stalls import can_stall, unless_it_stalls
 
 HELD = 8 * 1024 * 1024
 """A file of at most so many bytes is read and compared with its hash before the first of them is given."""
-
-STALL_S = 10.0
-"""After so many seconds without a byte another replica is read, where there is one."""
-
-_WAITING = 2
-"""Pieces that were read and wait to be taken, where a stall is watched for."""
 
 _OF_THE_FILE = (ChecksumMismatch, IsADirectory, NotFound, PreconditionFailed, SourceChanged)
 """Failures that tell of the file that was read; all others tell of its service or of the way to it."""
@@ -166,9 +156,9 @@ class Stream:
 
     def _watched(self, source: Source, position: int, watched: bool) -> Pieces:
         pieces = self._read(source, position)
-        if not watched or source.service.immediate or _is_delayed(source.service):
+        if not watched or not can_stall(source.service):
             return pieces
-        return _unless_it_stalls(pieces, source)
+        return unless_it_stalls(pieces, source.service, source.service.location(source.entry.path))
 
     def _read(self, source: Source, position: int) -> Pieces:
         path, service = source.entry.path, source.service
@@ -200,56 +190,6 @@ def _proof(node: Node, source: Source) -> tuple[str, str] | None:
 
 def _algorithm(proof: tuple[str, str] | None) -> str:
     return "sha256" if proof is None else proof[0]
-
-
-def _is_delayed(service: StorageABC) -> bool:
-    """Tell whether a rate that the user set may keep bytes waiting, so that a pause tells nothing."""
-    while isinstance(service, Layer):
-        if isinstance(service, Limit) and service.delays:
-            return True
-        service = service.inner
-    return False
-
-
-def _unless_it_stalls(pieces: Pieces, source: Source) -> Pieces:
-    """Yield what an iterator gives, run in a thread, as long as it does not keep us waiting.
-
-    The thread of one that stalls ends when its provider gives up, and holds no piece until then: all were taken.
-
-    Raises:
-        Unavailable: nothing came for `STALL_S` seconds, or for the service's own read timeout where that is shorter.
-    """
-    handover: Handover[bytes] = Handover(_WAITING)
-    patience = min(STALL_S, source.service.settings.timeouts.read)
-
-    def run() -> None:
-        failure: BaseException | None = None
-        try:
-            with closing(pieces):
-                for piece in pieces:
-                    if not handover.put(piece):
-                        break
-        except BaseException as error:  # goes on in the reader's thread
-            failure = error
-        handover.end(failure)
-
-    threading.Thread(target=run, name="reading", daemon=True).start()
-    begin = time.monotonic()
-    try:
-        for piece in handover:
-            if piece is not None:
-                yield piece
-                begin = time.monotonic()
-            elif time.monotonic() - begin > patience:
-                error = Unavailable(
-                    source.service.location(source.entry.path), f"it has given nothing for {patience:g} s"
-                )
-                guard = find_layer(source.service, Guarded)
-                if guard is not None:
-                    guard.failed(error)
-                raise error
-    finally:
-        handover.refuse()
 
 
 def record_failure(catalogue: Catalogue, source: Source, error: StorageError) -> None:

@@ -18,11 +18,11 @@ from cloudmesh.storage.errors import ChecksumMismatch, NotFound, PreconditionFai
 from cloudmesh.storage.layers import Meter, Retry, RetryPolicy, find_layer
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.options import Selection
-from cloudmesh.vdir import Vdir, reading
+from cloudmesh.vdir import Vdir, stalls
 from cloudmesh.vdir.catalogue import Catalogue
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
 from tests.faults import FaultProxy
-from tests.places import configure, local, read_tree
+from tests.places import configure, local, read_tree, write_tree
 
 MIB = 1024 * 1024
 LARGE = hashlib.shake_128(b"large").digest(16 * MIB)
@@ -120,6 +120,7 @@ def after(name: str) -> str:
 @pytest.mark.parametrize("first", FIRST)
 def test_the_next_replica_goes_on_where_the_first_one_was_cut_off(place: Place, first: str) -> None:
     place.put(LARGE, first, after(first))
+    place.proxies[first].stall(after=6 * MIB)  # more than that is on its way to us at no moment
     with place.vdir() as vdir, vdir.open("/f") as reader:
         pieces = iter(reader)
         got = [next(pieces)]
@@ -134,7 +135,7 @@ def test_the_next_replica_goes_on_where_the_first_one_was_cut_off(place: Place, 
 def test_the_next_replica_goes_on_where_the_first_one_stalls(
     place: Place, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "STALL_S", 0.5)
+    monkeypatch.setattr(stalls, "STALL_S", 0.5)
     place.put(LARGE, first, after(first))
     place.proxies[first].stall(after=6 * MIB, times=None)
     begin = time.monotonic()
@@ -148,7 +149,7 @@ def test_the_next_replica_goes_on_where_the_first_one_stalls(
 def test_a_download_goes_on_where_the_first_replica_stalls(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "STALL_S", 0.5)
+    monkeypatch.setattr(stalls, "STALL_S", 0.5)
     place.put(LARGE, "aws", "dav")
     place.proxies["aws"].stall(after=6 * MIB, times=None)
     with place.vdir() as vdir:
@@ -159,10 +160,28 @@ def test_a_download_goes_on_where_the_first_replica_stalls(
     place.proxies["aws"].heal()
 
 
+@pytest.mark.parametrize("first", FIRST)
+def test_many_small_files_come_from_the_next_replica_where_the_first_one_stalls(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    monkeypatch.setattr(stalls, "STALL_S", 0.5)
+    files = {f"f{i}": bytes([i]) * 50_000 for i in range(100)}
+    source = write_tree(tmp_path / "many", files)
+    with place.vdir() as vdir:
+        vdir.put(str(source), "/many", to=[first, "one"], recursive=True)
+        vdir.prefer("/many", [first])
+        place.proxies[first].stall(after=300_000, times=None)
+        begin = time.monotonic()
+        assert vdir.get("/many", str(tmp_path / "back"), recursive=True).files == 100
+        assert time.monotonic() - begin < 15
+        assert read_tree(tmp_path / "back") == files
+        place.proxies[first].heal()
+
+
 def test_the_user_s_own_bandwidth_limit_is_no_stall(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "STALL_S", 0.1)
+    monkeypatch.setattr(stalls, "STALL_S", 0.1)
     place.put(SMALL, "aws", "dav")
     with place.vdir() as vdir:
         vdir.get("/f", str(tmp_path / "back"), options=Selection(bwlimit="2M"))
@@ -174,7 +193,7 @@ def test_a_process_ends_although_a_service_stalls(place: Place) -> None:
     place.put(LARGE, "aws", "dav")
     place.proxies["aws"].stall(after=6 * MIB, times=None)
     code = (
-        "import sys; from cloudmesh.vdir import Vdir, reading; reading.STALL_S = 0.5\n"
+        "import sys; from cloudmesh.vdir import Vdir, stalls; stalls.STALL_S = 0.5\n"
         "with Vdir() as vdir:\n    sys.stdout.buffer.writelines(vdir.cat('/f'))"
     )
     begin = time.monotonic()
@@ -188,6 +207,7 @@ def test_a_process_ends_although_a_service_stalls(place: Place) -> None:
 @pytest.mark.parametrize("first", FIRST)
 def test_a_file_that_is_replaced_meanwhile_is_never_mixed_with_another(place: Place, first: str) -> None:
     place.put(LARGE, first, "one")
+    place.proxies[first].stall(after=6 * MIB)
     with place.vdir() as vdir, vdir.open("/f") as reader:
         pieces = iter(reader)
         got = [next(pieces)]
@@ -307,6 +327,7 @@ def test_a_range_is_the_bytes_asked_for(place: Place, service: str) -> None:
 @pytest.mark.parametrize("first", FIRST)
 def test_a_range_goes_on_too(place: Place, first: str) -> None:
     place.put(LARGE, first, after(first))
+    place.proxies[first].stall(after=6 * MIB)
     with place.vdir() as vdir, vdir.open("/f", 1000, 12 * MIB) as reader:
         pieces = iter(reader)
         got = [next(pieces)]
