@@ -106,5 +106,6 @@ setup(
             "sftp = cloudmesh.storage.providers.sftp:SftpStorage",
         ],
         "cloudmesh.storage.name_guards": ["vdir = cloudmesh.vdir.names:refuse_directory_name"],
+        "cloudmesh.storage.removal_guards": ["vdir = cloudmesh.vdir.last_copy:refuse_last_copies"],
     },
 )

@@ -262,18 +262,21 @@ class ConfigApi:
     def remove(self, name: str, dryrun: bool = False) -> ServiceRow:
         """Forget a service and its secrets; its files stay where they are.
 
+        Where the virtual directory has files there, the other services are asked, right then, whether they have them.
+
         Args:
             name: the service.
             dryrun: only tell what would be forgotten.
 
         Raises:
             ConfigError: there is no such service.
-            Refused: it is the built-in one.
+            Refused: it is the built-in one, or has the last good replica of a name of the virtual directory.
             VaultError: its secrets cannot be taken out; nothing is changed.
         """
         row = self._row(name)
         if not self._defined(name):
             raise Refused(name, "this service is built in; it is not in the configuration")
+        registry.refuse_loss(name)
         vault = self._configuration.vault
         before = dict(vault.secrets(name)) if vault.exists() else {}
         if dryrun:

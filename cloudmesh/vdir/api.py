@@ -51,6 +51,7 @@ from cloudmesh.vdir.records import (
 )
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
+    from cloudmesh.storage.abc import Reader
     from cloudmesh.storage.health import Health
     from cloudmesh.storage.transfer.filters import Filter
     from cloudmesh.vdir.work import Work
@@ -66,7 +67,7 @@ class Vdir:
         database: where the catalogue is; the user's own where None.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "open"})
 
     def __init__(
         self,
@@ -362,16 +363,36 @@ class Vdir:
         return report.ended()
 
     def cat(self, name: str) -> Iterator[bytes]:
-        """Yield a file's bytes, from its best replica or the next where that does not answer.
+        """Yield a file's bytes, from its best replica, or from the next where that fails, also in the middle.
 
         Raises:
             NotFound: there is no such name, or no replica is good.
             IsADirectory: it is a directory.
+            ChecksumMismatch: the bytes are not those of this version; the last piece was not given.
         """
-        from cloudmesh.vdir.sources import read_first
+        with self.open(name) as reader:
+            yield from reader
+
+    def open(self, name: str, start: int = 0, length: int | None = None) -> Reader:
+        """Open a file for reading, all of it or a range; close the reader.
+
+        Args:
+            name: virtual path; ``SERVICE:/path`` reads the replica on that service.
+            start: first byte; a negative value counts from the end.
+            length: bytes at most; None = to the end.
+
+        Returns:
+            a reader; its entry tells the content's size, time and SHA-256. Its bytes are as those of `cat`, but those
+            of a range cannot be compared with a hash.
+
+        Raises:
+            NotFound, IsADirectory: as `cat`.
+            StorageError: no replica gives the first bytes.
+        """
+        from cloudmesh.vdir.reading import open_name
 
         node, replicas = self._file(name)
-        yield from read_first(node, self._work().sources(node, replicas))
+        return open_name(node, self._work().sources(node, replicas), self._catalogue, start, length)
 
     def copy(
         self,

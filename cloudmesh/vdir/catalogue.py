@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from fnmatch import translate as regex_of_glob
 from typing import Any
@@ -462,6 +463,22 @@ class Catalogue:
             keys = [(replica.entry_id, replica.service) for replica in batch]
             with self.database.write() as connection:
                 bulk.execute(connection, statement, ("entry_id", "service"), keys)
+
+    def record_reading(self, replica: Replica, *, right: bool) -> None:
+        """Count a reading of a replica that failed or gave wrong bytes; one that was right takes the count back.
+
+        One that was replaced by another version meanwhile is left alone.
+        """
+        changes = "failures = 0, verified_ns = :now" if right else "failures = failures + 1"
+        with self.database.write() as connection:
+            connection.execute(
+                text(
+                    f"UPDATE replica SET {changes}"  # noqa: S608
+                    " WHERE entry_id = :id AND service = :service AND version = :version"
+                ),
+                {"id": replica.entry_id, "service": replica.service, "version": replica.version}
+                | ({"now": time.time_ns()} if right else {}),
+            )
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 

@@ -47,6 +47,10 @@ class Guarded(Layer):
         self._succeeded()
         return result
 
+    def failed(self, error: StorageError) -> None:
+        """Count a failure that the caller met: one of a stream that was opened, which passes here unseen."""
+        self._failed(error)
+
     def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         """See `StorageABC.scan`."""
         self._check(path)

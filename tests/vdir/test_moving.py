@@ -12,7 +12,7 @@ import pytest
 
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import SMALL, ServiceSettings, StorageABC
-from cloudmesh.storage.errors import StorageError, UsageError
+from cloudmesh.storage.errors import SourceChanged, StorageError, UsageError
 from cloudmesh.storage.layers import Meter, Retry, RetryPolicy, find_layer
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import Event
@@ -372,6 +372,30 @@ def test_a_source_that_changes_after_it_was_hashed_is_not_stored(
     with Vdir() as vdir:
         assert vdir.put(str(source), "/data", to=["one", "two"], recursive=True).files == 2
         assert (disks["two"] / "data" / name).read_bytes() == changed
+
+
+def test_a_source_that_changes_while_it_is_sent_leaves_the_only_replica_as_it_was(
+    disks: dict[str, Path], source: Path
+) -> None:
+    """Also where the service takes the file natively: what was there is neither torn nor lost."""
+
+    def change(event: Event) -> None:
+        if event.kind == "started" and event.name == "/large on one":
+            with (source / "large").open("r+b") as file:
+                file.seek(SMALL)
+                file.write(b"torn")
+
+    with Vdir() as vdir:
+        vdir.put(str(source / "large"), "/large", to=["one"])
+    (source / "large").write_bytes(LARGE["large"][::-1])
+    with Vdir(observer=change) as vdir:
+        with pytest.raises(SourceChanged):
+            vdir.put(str(source / "large"), "/large", to=["one"], force=True)
+        assert (disks["one"] / "large").read_bytes() == LARGE["large"] == b"".join(vdir.cat("/large"))
+        assert not vdir.status("/large", check=True).problems
+    with Vdir() as vdir:
+        assert vdir.put(str(source / "large"), "/large", to=["one"], force=True).files == 1
+        assert (disks["one"] / "large").read_bytes() == (source / "large").read_bytes()
 
 
 def test_foreign_files_small_and_large_are_adopted_only_with_the_right_content(
