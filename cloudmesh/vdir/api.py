@@ -41,12 +41,13 @@ from cloudmesh.vdir import cwd
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import Files, Node, Replica, only
-from cloudmesh.vdir.options import PUT_ALL, PutOptions
+from cloudmesh.vdir.options import PUT_ALL, PutOptions, SampleText
 from cloudmesh.vdir.records import (
     Choice,
     Imported,
     NameInfo,
     Status,
+    Verified,
     name_info,
 )
 
@@ -459,6 +460,46 @@ class Vdir:
         node = self._catalogue.lookup(self._path(dir_or_name))
         heal(self._files(node), self._work(dryrun=dryrun), report, force=force, dryrun=dryrun)
         return report.ended()
+
+    def verify(
+        self,
+        dir_or_name: str = "",
+        *,
+        deep: bool = False,
+        repair: bool = False,
+        sample: SampleText | None = None,
+        bwlimit: str | None = None,
+        transactions: float | None = None,
+    ) -> Verified:
+        """Look at every replica of a file, or of all below a directory, and tell what is not good.
+
+        Without ``deep`` presence and size are compared, from listings, and only what is suspicious is read. A run that
+        was ended before its time goes on when it is asked for again.
+
+        Args:
+            dir_or_name: a file or directory; the current directory where empty.
+            deep: read all bytes of every replica and compare their SHA-256; it is learnt where it was not known.
+            repair: make good again what is bad, missing or out of date, from a good replica. What was changed on a
+                service is left to `sync`.
+            sample: look only at so many files; others every day.
+            bwlimit: bytes a second, also by time of day: ``10M`` or ``08:00,1M 19:00,off``.
+            transactions: requests a second to each service.
+
+        Raises:
+            NotFound: there is no such name.
+        """
+        from cloudmesh.vdir.sampling import chosen
+        from cloudmesh.vdir.verification import Run
+        from cloudmesh.vdir.verify import verify
+
+        node = self._catalogue.lookup(self._path(dir_or_name))
+        work = self._work(Selection(bwlimit=bwlimit, transactions=transactions), to_disk=True)
+        run = Run(self._database, node, deep=deep, sample="" if sample is None else str(sample))
+        files = self._files(node)
+        if sample is not None:
+            takes = chosen(sample, lambda: (one for one, _ in self._files(node)), run.started_ns)
+            files = ((one, replicas) for one, replicas in files if takes(one))
+        return verify(files, work, run, f"/{node.path}", deep=deep, repair=repair)
 
     # ---- what there is and why -----------------------------------------------------------------------------------
 

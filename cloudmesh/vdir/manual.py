@@ -23,6 +23,7 @@ VDIR = Command(
     vdir [--parallel=N] delete [DIR_OR_NAME] [--recursive] [--purge] [--dryrun] [--yes]
     vdir [--parallel=N] status [DIR_OR_NAME] [--check]
     vdir [--parallel=N] heal [DIR_OR_NAME] [--force] [--dryrun]
+    vdir [--parallel=N] verify [DIR_OR_NAME] [--deep] [--repair] [--sample=SHARE] [--bwlimit=SPEED] [--transactions=NUMBER]
     vdir why NAME
     vdir prefer DIR_OR_NAME [SERVICES]
     vdir url NAME [--expires=DURATION]
@@ -41,6 +42,8 @@ VDIR = Command(
     delete  removes names; with --purge the files on the services too
     status  tells how replicas stand; with --check it asks the services first
     heal    asks the services, and makes every replica good again from those that are
+    verify  looks at every replica, with --deep at all of its bytes; --repair makes those that are wrong good again;
+            what was ended before its time goes on when it is asked for again
     why     tells which replica is read, and what decides
 
   Options:
@@ -52,6 +55,9 @@ VDIR = Command(
     --links=LINKS        symbolic links of this computer: inside (those that stay in the tree), follow or skip
     --purge              remove the real files too
     --check              ask the services
+    --deep               read all bytes and compare their SHA-256
+    --repair             write bad, missing and old replicas anew, from good ones
+    --sample=SHARE       look only at a share of the files such as 10%, or at a number of them; others every day
     --parallel=N         files under way at once
     --expires=DURATION   how long the URL is good, such as 30m, 12h or 7d
     --dryrun             change nothing, only count
@@ -83,6 +89,7 @@ VDIR = Command(
     cms vdir add aws:archive/*.csv /archive/
     cms vdir ls /run7
     cms vdir status /run7 --check
+    cms vdir verify /run7 --deep --sample=10%
     cms vdir why /run7/model.bin
     cms vdir prefer /run7 lab-nas,aws
     cms vdir get /run7 here --recursive
