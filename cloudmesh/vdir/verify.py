@@ -37,6 +37,7 @@ def verify(files: Files, work: Work, run: Run, name: str, *, deep: bool, repair:
     verification = _Verification(work, run.started_ns, Verified(name, deep), repair=repair)
     for batch in one_ahead(verification.planned(files)):
         verification.do(batch)
+    verification.planned_all()
     run.ended()
     report = verification.report
     report.services.sort(key=lambda one: one.service)
@@ -66,6 +67,11 @@ class _Verification:
                     else:
                         self._work.observer(Event("planned", _name(node, one), self._size(node, one)))
             yield batch
+        if not self._repair:
+            self.planned_all()
+
+    def planned_all(self) -> None:
+        """Tell that nothing more will be done; what has to be repaired is known only in the end."""
         self._work.observer(Event("planned_all"))
 
     def do(self, batch: _Planned) -> None:
