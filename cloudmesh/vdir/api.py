@@ -14,7 +14,7 @@ before it (``aws:/run7/model.bin``) means the replica there; a name alone means 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
@@ -53,6 +53,7 @@ from cloudmesh.vdir.records import (
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
     from cloudmesh.storage.transfer.filters import Filter
+    from cloudmesh.vdir.rules_api import RulesApi
     from cloudmesh.vdir.work import Work
 
 
@@ -67,6 +68,7 @@ class Vdir:
     """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"close"})
+    usage_groups: ClassVar[Mapping[str, str]] = {"rules": "cloudmesh.vdir.rules_api:RulesApi"}
 
     def __init__(
         self,
@@ -264,11 +266,11 @@ class Vdir:
         Args:
             source: a path on this computer.
             dir_or_name: as DIR_AND_NAME of `add`.
-            to: services; the default service where None.
+            to: services; where None those that the rules want (`rules`), else the default service.
             recursive: SOURCE is a directory; what is in it goes into DIR_OR_NAME.
             force: replace foreign files that are in the way on a service, and give names that have other content this
                 one as their new version.
-            dryrun: only count.
+            dryrun: only count, and estimate what it costs to copy and to keep.
             options: which files of a directory, how fast, how much. Bytes are counted for each service.
 
         Returns:
@@ -278,13 +280,15 @@ class Vdir:
             NotFound: SOURCE is not there.
             IsADirectory: it is a directory and ``recursive`` is not given.
             AlreadyExists: a name has other content, or a foreign file is in the way.
+            Refused: a rule forbids it.
             ConfigError: there is no such service, or it cannot be opened; nothing was changed.
         """
         from cloudmesh.storage.disk import Disk, split_file
         from cloudmesh.storage.transfer.filters import Filter
+        from cloudmesh.vdir.placing import Placing
         from cloudmesh.vdir.upload import Upload, local_tree, upload
 
-        services = self._targets(to, dryrun=dryrun)
+        services = self._targets(to, dryrun=dryrun) if to else None
         disk, name = split_file(source)
         entry = disk.stat(name)
         target = self._path(dir_or_name)
@@ -300,7 +304,7 @@ class Vdir:
             path = paths.join(target, name) if self._is_directory(target, dir_or_name) else target
             refuse_service_name(path, self._services.names())
             files = iter([Upload(disk, entry, path)])
-        upload(files, services, work, report, force=force, dryrun=dryrun)
+        upload(files, Placing(work, services, dryrun=dryrun), work, report, force=force, dryrun=dryrun)
         return report.ended()
 
     def get(
@@ -390,12 +394,13 @@ class Vdir:
             to: services.
             recursive: it is a directory.
             force: replace foreign files that are in the way.
-            dryrun: only count.
+            dryrun: only count, and estimate what it costs to copy and to keep.
             options: which files of a directory, how fast, how much. Bytes are counted for each service.
 
         Raises:
             NotFound, IsADirectory, ConfigError: as `put`.
             AlreadyExists: a foreign file is in the way.
+            Refused: a rule forbids it.
         """
         from cloudmesh.storage.transfer.filters import Filter
         from cloudmesh.vdir.duplicate import duplicate
@@ -455,10 +460,13 @@ class Vdir:
             NotFound: there is no such name.
         """
         from cloudmesh.vdir.heal import heal
+        from cloudmesh.vdir.mending import mend
 
         report = Report("heal", dryrun=dryrun)
         node = self._catalogue.lookup(self._path(dir_or_name))
-        heal(self._files(node), self._work(dryrun=dryrun), report, force=force, dryrun=dryrun)
+        work = self._work(dryrun=dryrun)
+        heal(self._files(node), work, report, force=force, dryrun=dryrun)
+        mend(lambda: self._files(node), work, report, dryrun=dryrun)
         return report.ended()
 
     def verify(
@@ -500,6 +508,13 @@ class Vdir:
             takes = chosen(sample, lambda: (one for one, _ in self._files(node)), run.started_ns)
             files = ((one, replicas) for one, replicas in files if takes(one))
         return verify(files, work, run, f"/{node.path}", deep=deep, repair=repair)
+
+    @cached_property
+    def rules(self) -> RulesApi:
+        """The rules of directories, as ``vdir rules`` shows and sets them."""
+        from cloudmesh.vdir.rules_api import RulesApi
+
+        return RulesApi(self._work, self._path)
 
     # ---- what there is and why -----------------------------------------------------------------------------------
 

@@ -211,6 +211,45 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleInfo:
+    """A rule that holds for a directory.
+
+    Attributes:
+        rule: its name.
+        value: what it says, as it is typed.
+        set_on: the directory where it was set; empty where it is the default.
+    """
+
+    rule: str
+    value: str
+    set_on: str
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A file or directory that is not as a rule wants it.
+
+    Attributes:
+        name: whole virtual path.
+        service: that is concerned, where it is one.
+        rule: its name.
+        detail: what is wrong, in words.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("name", "service", "rule", "detail")
+
+    name: str
+    service: str
+    rule: str
+    detail: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command's exit code is 1."""
+        return True
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """One candidate for reading a file, with each ranker's figure (lower is better) and why it stands where it does.
 

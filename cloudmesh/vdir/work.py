@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +21,7 @@ from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.guard import Guarded
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
+from cloudmesh.vdir.offers import Offer, offers_of
 from cloudmesh.vdir.placement import Knowledge, usable
 from cloudmesh.vdir.sources import Source, source_of
 
@@ -79,6 +80,11 @@ class Work:
         """What decides between replicas, as known when it is first asked."""
         kinds = {service.name: service.kind for service in self.services.configuration.services()}
         return Knowledge(kinds, measured(self.catalogue.database, "read"))
+
+    @cached_property
+    def offers(self) -> Mapping[str, Offer]:
+        """What the configured services offer for keeping replicas, by name, as known when it is first asked."""
+        return offers_of(self.services.configuration, measured(self.catalogue.database, "write"))
 
     def threads(self, services: Iterable[str], mean_bytes: float = 0) -> int:
         """Return how many files to have under way at once, on these services and this computer's disk."""
