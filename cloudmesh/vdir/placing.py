@@ -46,13 +46,18 @@ class Placing:
         self._opens = not dryrun
         self._opened: set[str] = set()
         self._directories: dict[str, Node | None] = {}
+        self._nearest: dict[str, Node] = {}
         self._budgets: dict[str, Budget] = {}
 
     def look_up(self, files: Iterable[str]) -> None:
         """Learn what holds for files, by path; they need not exist."""
-        above = {one for path in files for one in _above(path)} - self._directories.keys()
+        parents = {paths.parent(path) for path in files} - self._nearest.keys()
+        above = {one for parent in parents for one in _with_above(parent)} - self._directories.keys()
         found = self._work.catalogue.lookup_many(above)
         self._directories |= {path: found.get(path) for path in above}
+        for parent in parents:
+            there = (self._directories[one] for one in _with_above(parent))
+            self._nearest[parent] = next(one for one in there if one is not None)
 
     def services(self, path: str, node: Node | None, size: int | None, holders: Collection[str]) -> list[str]:
         """Return the services that a file goes to, and count what keeping it there will cost.
@@ -67,7 +72,7 @@ class Placing:
             Refused: a rule forbids it.
             ConfigError: a service cannot be opened: that is told once, before anything is done, not file by file.
         """
-        rules = self._nearest(path, node).rules
+        rules = (node or self._nearest[paths.parent(path)]).rules
         if self._to is not None:
             chosen = list(self._to)
             for service in chosen:
@@ -90,15 +95,9 @@ class Placing:
                 self._opened.add(service)
         return chosen
 
-    def _nearest(self, path: str, node: Node | None) -> Node:
-        """Return the file, or else the nearest directory above it that there is."""
-        if node is not None:
-            return node
-        return next(found for one in _above(path) if (found := self._directories[one]) is not None)
-
     def _origin(self, path: str, node: Node | None, rule: str) -> Node:
         """Return where the rule that holds for a file was set."""
-        nodes = [node, *(self._directories[one] for one in _above(path))]
+        nodes = [node, *(self._directories[one] for one in _with_above(paths.parent(path)))]
         return next(one for one in nodes if one is not None and rule in one.own_rules)
 
     def _refusal(self, path: str, node: Node | None, rule: str, why: str) -> Refused:
@@ -108,7 +107,7 @@ class Placing:
         )
 
     def _spend(self, path: str, node: Node | None, size: int, services: Sequence[str]) -> None:
-        limit = self._nearest(path, node).rules.max_monthly_cost
+        limit = (node or self._nearest[paths.parent(path)]).rules.max_monthly_cost
         if limit is None or not services:
             return
         origin = self._origin(path, node, "max_monthly_cost")
@@ -133,9 +132,9 @@ class Placing:
         return None if offer is None else monthly(offer.price, size)
 
 
-def _above(path: str) -> list[str]:
-    """Return the paths of all directories above a file, the nearest first, and the root."""
-    found = [paths.parent(path)]
+def _with_above(directory: str) -> list[str]:
+    """Return the path of a directory, and those of all above it, the nearest first; the root is the last."""
+    found = [directory]
     while found[-1]:
         found.append(paths.parent(found[-1]))
     return found

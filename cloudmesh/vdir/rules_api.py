@@ -186,6 +186,3 @@ def _typed(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}s" if value % 86400 else f"{value / 86400:g}d"
     return "" if value is None else str(value)
-
-
-__all__ = ["Rules", "RulesApi"]
