@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import translate as regex_of_glob
 from typing import Any
 
@@ -118,6 +118,11 @@ class Catalogue:
         """
         with self.database.read() as connection:
             return lookup(connection, path)[-1]
+
+    def way(self, path: str) -> list[Node]:
+        """Return the entries on the way to ``path``, from the root on, as far as there are any."""
+        with self.database.read() as connection:
+            return chain(connection, path)
 
     def lookup_many(self, files: Iterable[str]) -> dict[str, Node]:
         """Return what is at those of ``files`` (virtual paths) that there are, in one query a level and 5,000 paths."""
@@ -367,6 +372,18 @@ class Catalogue:
                 schema.entry.update()
                 .where(schema.entry.c.id == lookup(connection, path)[-1].id)
                 .values(changes or dict.fromkeys(given))
+            )
+
+    def set_rules(self, path: str, rules: Mapping[str, Any] | None) -> None:
+        """Set the rules of what is at and below ``path``, as `Node.own_rules` has them; None or nothing takes all back.
+
+        Raises:
+            NotFound, NotADirectory: as `lookup`.
+        """
+        with self.database.write() as connection:
+            connection.execute(
+                text("UPDATE entry SET rules = :rules WHERE id = :id"),
+                {"rules": json.dumps(rules, sort_keys=True) if rules else None, "id": lookup(connection, path)[-1].id},
             )
 
     # ---- changing contents and replicas ---------------------------------------------------------------------------

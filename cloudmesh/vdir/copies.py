@@ -56,8 +56,8 @@ class Copy:
 
     @property
     def replaces(self) -> bool:
-        """Whether a file is there, as far as we know: it is readable until it is replaced, and its row stays."""
-        return self.known is not None and self.known.state in ("available", "stale")
+        """Whether a file is there, as far as we know: it stays until it is replaced, and so does its row."""
+        return self.known is not None and self.known.state in ("available", "stale", "bad")
 
     def replica(self, state: State, version: int | None = None) -> Replica:
         """Return the replica that this copy is before it is made, or when it failed."""

@@ -151,6 +151,108 @@ class Status:
         return bool(self.problems)
 
 
+@dataclass(slots=True)
+class ServiceVerified:
+    """What a verification found on one service, in replicas.
+
+    Attributes:
+        service: its name.
+        checked: looked at.
+        good: right.
+        repaired: that were not, and are now.
+        suspicious: that could not be read, less often than makes them bad; or whose right content is not known.
+        bad: with wrong bytes, or that could not be read again and again.
+        missing: not there, also at a second look.
+        stale: with an older content, changed by others, or whose making or removal was not finished.
+        unavailable: not looked at, because the service could not be asked.
+    """
+
+    service: str
+    checked: int = 0
+    good: int = 0
+    repaired: int = 0
+    suspicious: int = 0
+    bad: int = 0
+    missing: int = 0
+    stale: int = 0
+    unavailable: int = 0
+
+
+@dataclass(slots=True)
+class Verified:
+    """What a verification found.
+
+    Attributes:
+        name: whole virtual path of what was verified.
+        deep: whether the bytes of all replicas were read.
+        files: looked at.
+        bytes: read.
+        earlier: replicas that a verification which was ended before its time had found good already.
+        seconds: wall time.
+        services: counts by service.
+        problems: what is not good, after all repairs.
+    """
+
+    name: str
+    deep: bool
+    files: int = 0
+    bytes: int = 0
+    earlier: int = 0
+    seconds: float = 0.0
+    services: list[ServiceVerified] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a table shows."""
+        telling = [name for name in ("bytes", "earlier") if getattr(self, name)]
+        return ("name", "deep", "files", *telling, "seconds", "services", *(["problems"] if self.problems else []))
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is not good."""
+        return bool(self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInfo:
+    """A rule that holds for a directory.
+
+    Attributes:
+        rule: its name.
+        value: what it says, as it is typed.
+        set_on: the directory where it was set; empty where it is the default.
+    """
+
+    rule: str
+    value: str
+    set_on: str
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A file or directory that is not as a rule wants it.
+
+    Attributes:
+        name: whole virtual path.
+        service: that is concerned, where it is one.
+        rule: its name.
+        detail: what is wrong, in words.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("name", "service", "rule", "detail")
+
+    name: str
+    service: str
+    rule: str
+    detail: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command's exit code is 1."""
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One candidate for reading a file, with each ranker's figure (lower is better) and why it stands where it does.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +15,7 @@ from cloudmesh.storage.layers import TokenBucket, limited
 from cloudmesh.storage.pool import threads_for
 from cloudmesh.storage.rate import Schedule
 from cloudmesh.storage.services import Services
+from cloudmesh.storage.speed import measured
 from cloudmesh.storage.transfer.events import Event, Observer
 from cloudmesh.storage.transfer.options import ALL_FILES, Selection
 from cloudmesh.storage.transfer.report import Report
@@ -22,6 +23,7 @@ from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.guard import Guarded
 from cloudmesh.vdir.knowledge import gather
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
+from cloudmesh.vdir.offers import Offer, offers_of
 from cloudmesh.vdir.placement import Knowledge, usable
 from cloudmesh.vdir.sources import Source, source_of
 
@@ -83,6 +85,11 @@ class Work:
     def knowledge(self) -> Knowledge:
         """What decides between replicas, as known when it is first asked."""
         return gather(self.services.configuration, self.catalogue.database, self.health)
+
+    @cached_property
+    def offers(self) -> Mapping[str, Offer]:
+        """What the configured services offer for keeping replicas, by name, as known when it is first asked."""
+        return offers_of(self.services.configuration, measured(self.catalogue.database, "write"))
 
     def threads(self, services: Iterable[str], mean_bytes: float = 0) -> int:
         """Return how many files to have under way at once, on these services and this computer's disk."""
