@@ -41,6 +41,7 @@ VDIR = Command(
   and DESTINATION of get are paths of this computer; FILEENDPOINT is SERVICE:PATH.
 
     put     uploads files of this computer to services and registers them
+    get     downloads; where a replica fails, get and cat go on with the next one, also in the middle of a file
     add     registers files that lie on a service already, where they are: one, a list, a pattern, a tree
     copy    duplicates onto further services; drop takes a replica away, never the last good one
     delete  removes names; with --purge the files on the services too
