@@ -110,7 +110,7 @@ class Judge:
 
     def _read(self, found: Sequence[Found]) -> tuple[list[Verdict], list[tuple[Node, str]]]:
         first = list(hashed(found, self._work))
-        right = _right(first)
+        right = _right(first, of_all=True)
         verdicts = [_right_bytes(one, right[one.node.id]) for one, result in first if result == right[one.node.id]]
         doubted = [one for one, result in first if result != right[one.node.id]]
         second: list[Hashed] = []
@@ -121,7 +121,7 @@ class Judge:
                 second.append(result)
             else:
                 verdicts.append(_of_listing(result[0]))
-        settled = _right(second)
+        settled = _right(second, of_all=False)
         right = {key: settled.get(key) if one is None else one for key, one in right.items()}
         judgements = [_of_bytes(one, result, right[one.node.id]) for one, result in second]
         self._doubt(verdicts, judgements)
@@ -157,18 +157,21 @@ class Judge:
         return self._work.threads({one.known.service for one in found})
 
 
-def _right(readings: Iterable[Hashed]) -> dict[int, str | None]:
+def _right(readings: Iterable[Hashed], *, of_all: bool) -> dict[int, str | None]:
     """Return the SHA-256 that a file's replicas should have, by entry id; None where nothing tells it.
 
-    Where the catalogue does not know it, all replicas that could be read have to agree: none is right by majority.
+    Where the catalogue does not know it all replicas that could be read have to agree, with ``of_all`` all that there
+    are: none is right by majority.
     """
-    found: dict[int, set[str]] = {}
+    found: dict[int, set[str | None]] = {}
     for one, result in readings:
         hashes = found.setdefault(one.node.id, set())
         if one.node.sha256 is not None:
             hashes.add(one.node.sha256)
         elif isinstance(result, str):
             hashes.add(result)
+        elif of_all:
+            hashes.add(None)
     return {key: hashes.pop() if len(hashes) == 1 else None for key, hashes in found.items()}
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, get_args
 
 from cloudmesh.storage.binding import Count, Duration, Names, Reads
-from cloudmesh.storage.errors import ConfigError, NotFound, UsageError
+from cloudmesh.storage.errors import ConfigError, NotFound, Refused, UsageError
 from cloudmesh.vdir.nodes import Node
 from cloudmesh.vdir.records import RuleInfo, Violation
 from cloudmesh.vdir.rules import DEFAULT, NAMES, Deletes
@@ -94,7 +94,8 @@ class RulesApi:
         Raises:
             NotFound: nothing is there.
             ConfigError: there is no such service.
-            UsageError: no rule is given, a value makes no sense, or rules contradict each other.
+            UsageError: no rule is given, or a value makes no sense.
+            Refused: rules contradict each other, or those above.
         """
         given: dict[str, Any] = {
             "copies": copies,
@@ -123,6 +124,7 @@ class RulesApi:
         Raises:
             NotFound: nothing is there, or such a rule is not set there.
             UsageError: there is no such rule.
+            Refused: those that are left contradict each other, or those above.
         """
         way = self._way(dir)
         attributes = {name: attribute for attribute, name in NAMES.items()}
@@ -159,7 +161,7 @@ class RulesApi:
 
         Raises:
             ConfigError: there is no such service.
-            UsageError: they contradict each other, or those above.
+            Refused: they contradict each other, or those above.
         """
         offers = self._work().offers
         for service in (*own.get("on", ()), *own.get("not_on", ())):
@@ -169,11 +171,11 @@ class RulesApi:
         allowed = [one for one in offers if one not in rules.not_on]
         here = f"/{way[-1].path}"
         if both := sorted({*rules.on} & {*rules.not_on}):
-            raise UsageError(here, f"replicas have to be on {both[0]} (on), and may not be (not-on)", _hint(here))
+            raise Refused(here, f"replicas have to be on {both[0]} (on), and may not be (not-on)", _hint(here))
         if rules.copies > len(allowed):
-            raise UsageError(here, f"{rules.copies} copies on {len(allowed)} services that are allowed", _hint(here))
+            raise Refused(here, f"{rules.copies} copies on {len(allowed)} services that are allowed", _hint(here))
         if rules.locations > len({offers[one].place for one in allowed}):
-            raise UsageError(here, f"the services that are allowed are not in {rules.locations} places", _hint(here))
+            raise Refused(here, f"the services that are allowed are not in {rules.locations} places", _hint(here))
 
 
 def _hint(here: str) -> str:

@@ -93,9 +93,9 @@ def test_nonsense_is_refused_and_changes_nothing(vdir: Vdir) -> None:
     for wrong, error, text in (
         ({}, UsageError, "no rule is given"),
         ({"on": ["nowhere"]}, ConfigError, "no such service"),
-        ({"on": ["far"]}, UsageError, "may not be"),
-        ({"copies": 5}, UsageError, "5 copies on 4 services"),
-        ({"locations": 4}, UsageError, "not in 4 places"),
+        ({"on": ["far"]}, Refused, "may not be"),
+        ({"copies": 5}, Refused, "5 copies on 4 services"),
+        ({"locations": 4}, Refused, "not in 4 places"),
         ({"deletes": "never"}, UsageError, "heal or propagate"),
     ):
         with pytest.raises(error, match=text):

@@ -227,6 +227,24 @@ def test_a_replica_that_cannot_be_read_is_suspicious_and_at_the_third_time_bad(
     assert not vdir.verify("/t", deep=True).failed
 
 
+def test_what_could_be_read_only_the_second_time_counts_for_unknown_content(
+    faulty: tuple[Vdir, HttpFaults], wsgidav: Wsgidav, tmp_path: Path
+) -> None:
+    vdir, proxy = faulty
+    write_tree(tmp_path / "one", {"old/x": b"added"})
+    vdir.add("one:old/x", "/old/x")
+    write_tree(wsgidav.data / f"faulty-{tmp_path.name}", {"old/x": b"added"})
+    vdir.add("dav:old/x", "/old/x")
+    rot(wsgidav.data / f"faulty-{tmp_path.name}/old/x")
+    proxy.answer(403, times=1, method="GET", path="old/x")
+    assert problems(vdir.verify("/old", deep=True)) == [
+        ("/old/x", "dav", "suspicious"),
+        ("/old/x", "one", "suspicious"),
+    ]
+    assert proxy.fired == 1
+    assert next(vdir.ls("/old")).sha256 is None
+
+
 def test_a_reading_that_works_ends_the_suspicion(faulty: tuple[Vdir, HttpFaults]) -> None:
     vdir, proxy = faulty
     for _ in range(3):
