@@ -20,9 +20,9 @@ from tests.places import configure, read_tree, write_tree
 FILES = {"a": b"alpha", "d/b": b"beta" * 250}
 
 OFFERS: dict[str, dict[str, Any]] = {
-    "one": {"place": "Paris", "price": {"store": 0.02}},
-    "two": {"place": "Paris", "price": {"store": 0.01}},
-    "far": {"place": "Tokyo", "price": {"store": 1000000}},
+    "one": {"place": "eu-west-3", "price": {"store": 0.02}},
+    "two": {"place": "eu-west-3", "price": {"store": 0.01}},
+    "far": {"place": "ap-northeast-1", "price": {"store": 1000000}},
     "odd": {"price": {"store": 2000000}},
 }
 
