@@ -29,7 +29,7 @@ from cloudmesh.storage.errors import (
     Refused,
 )
 from cloudmesh.storage.paths import Location
-from cloudmesh.vdir import bulk, schema
+from cloudmesh.vdir import bulk, intents, schema
 from cloudmesh.vdir.lookup import (
     BY_ID,
     BY_NAME,
@@ -163,12 +163,19 @@ class Catalogue:
 
     def replicas_of(self, nodes: Collection[Node]) -> dict[int, tuple[Replica, ...]]:
         """Return the replicas of each file, by entry id and sorted by service; () for one that has none."""
-        found: dict[int, list[Replica]] = {node.id: [] for node in nodes}
-        for batch in chunks((node.id for node in nodes if not node.is_directory), PAGE):
+        found: dict[int, tuple[Replica, ...]] = {node.id: () for node in nodes}
+        return found | self.replicas_by_id(node.id for node in nodes if not node.is_directory)
+
+    def replicas_by_id(self, files: Iterable[int]) -> dict[int, tuple[Replica, ...]]:
+        """Return the replicas of files by entry id, sorted by service; () for one that has none."""
+        found: dict[int, tuple[Replica, ...]] = {}
+        for batch in chunks(files, PAGE):
+            rows: dict[int, list[Replica]] = {key: [] for key in batch}
             with self.database.read() as connection:
                 for row in bulk.select(connection, _REPLICAS, ("entry_id",), [(key,) for key in batch]):
-                    found[row[0]].append(replica_of(row))
-        return {key: tuple(replicas) for key, replicas in found.items()}
+                    rows[row[0]].append(replica_of(row))
+            found.update((key, tuple(replicas)) for key, replicas in rows.items())
+        return found
 
     def with_replicas(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, tuple[Replica, ...]]]:
         """Yield each node of a stream with its replicas, which are fetched for 1,000 at a time."""
@@ -415,11 +422,13 @@ class Catalogue:
             )
             rows = [replica_row(replica, entry_id, replica.state, replica.version) for replica in replicas]
             bulk.insert(connection, schema.replica, rows, replace=True)
+            intents.done(connection, "write", [(row[0], row[1]) for row in rows])
 
     def update_replicas(self, replicas: Iterable[Replica]) -> set[int]:
         """Add replicas, or replace what is known of them, by ``entry_id`` and service; 5,000 a transaction.
 
-        Those whose file was removed meanwhile are left out, and the ids of these files returned.
+        An intent to write one of them is done with that. Those whose file was removed meanwhile are left out, and the
+        ids of these files returned.
         """
         removed: set[int] = set()
         for batch in chunks(replicas, BATCH):
@@ -434,6 +443,7 @@ class Catalogue:
                     if replica.entry_id in alive
                 }
                 bulk.insert(connection, schema.replica, list(rows.values()), replace=True)
+                intents.done(connection, "write", rows)
             removed.update(replica.entry_id for replica in batch if replica.entry_id not in alive)
         return removed
 
@@ -454,6 +464,7 @@ class Catalogue:
             keys = [(replica.entry_id, replica.service) for replica in batch]
             with self.database.write() as connection:
                 bulk.execute(connection, statement, ("entry_id", "service"), keys)
+                intents.done(connection, "write", keys)
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, Sto
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
+from cloudmesh.vdir.intents import Intent
 from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
@@ -73,6 +74,12 @@ class Copy:
             checked_ns=time.time_ns(),
             entry_id=self.node.id,
         )
+
+    @property
+    def intent(self) -> Intent:
+        """What is written down before a file is overwritten."""
+        node = self.node
+        return Intent(node.id, self.service, "write", self.path, node.version, node.size, node.mtime_ns, node.sha256)
 
     @property
     def plain_mode(self) -> WriteMode | None:

@@ -22,7 +22,9 @@ VDIR = Command(
     vdir move SOURCE DESTINATION
     vdir [--parallel=N] delete [DIR_OR_NAME] [--recursive] [--purge] [--dryrun] [--yes]
     vdir [--parallel=N] status [DIR_OR_NAME] [--check]
-    vdir [--parallel=N] heal [DIR_OR_NAME] [--force] [--dryrun]
+    vdir [--parallel=N] sync [DIR_OR_NAME] [--conflict=CONFLICT] [--accept-loss] [--max-loss=SHARE] [--dryrun]
+    vdir history NAME
+    vdir [--parallel=N] restore NAME VERSION
     vdir why NAME
     vdir prefer DIR_OR_NAME [SERVICES]
     vdir url NAME [--expires=DURATION]
@@ -40,7 +42,9 @@ VDIR = Command(
     copy    duplicates onto further services; drop takes a replica away, never the last good one
     delete  removes names; with --purge the files on the services too
     status  tells how replicas stand; with --check it asks the services first
-    heal    asks the services, and makes every replica good again from those that are
+    sync    compares all replicas with what was last seen; a changed one becomes the new version everywhere, one that is
+            missing or wrong is made good again; it succeeds only where every replica is good in the end
+    history tells which contents a name had and which were kept; restore makes one of them the newest version
     why     tells which replica is read, and what decides
 
   Options:
@@ -52,6 +56,10 @@ VDIR = Command(
     --links=LINKS        symbolic links of this computer: inside (those that stay in the tree), follow or skip
     --purge              remove the real files too
     --check              ask the services
+    --conflict=CONFLICT  who wins where others changed several replicas differently: newest (the default; the others are
+                         kept as versions), keep-both (the others become names of their own), ask, or a service
+    --accept-loss        believe a service that is suddenly empty, or has lost more than --max-loss of its files
+    --max-loss=SHARE     how much a service may have lost: a share (25% is the default) or a number, from 10 files on
     --parallel=N         files under way at once
     --expires=DURATION   how long the URL is good, such as 30m, 12h or 7d
     --dryrun             change nothing, only count
@@ -86,6 +94,8 @@ VDIR = Command(
     cms vdir why /run7/model.bin
     cms vdir prefer /run7 lab-nas,aws
     cms vdir get /run7 here --recursive
+    cms vdir sync /run7 --dryrun
+    cms vdir history /run7/model.bin
     cms vdir drop /run7 --from=aws --recursive
 """,  # noqa: E501 - a usage is one line
     "cloudmesh.vdir.api:Vdir",

@@ -133,7 +133,6 @@ def test_every_file_that_is_planned_ends_under_its_name(disks: dict[str, Path], 
         (lambda vdir: vdir.put(str(source), "/data", to=["one"], recursive=True), "put again"),
         (lambda vdir: vdir.get("/data", str(tmp_path / "back"), recursive=True), "get"),
         (lambda vdir: vdir.get("/data", str(tmp_path / "back"), recursive=True), "get again"),
-        (lambda vdir: vdir.heal("/data"), "heal"),
     ]
     for act, name in commands:
         heard = Heard()
@@ -172,7 +171,7 @@ def test_every_file_ends_also_where_much_goes_wrong(disks: dict[str, Path], sour
     acts: list[Callable[[Vdir], object]] = [
         lambda vdir: vdir.get("/data", str(tmp_path / "back"), recursive=True),
         lambda vdir: vdir.copy("/data", to=["three"], recursive=True),
-        lambda vdir: vdir.heal("/data"),
+        lambda vdir: vdir.sync("/data"),
     ]
     for act in acts:
         heard = Heard()
@@ -232,7 +231,7 @@ def test_a_dead_service_is_given_up_while_the_others_go_on_and_is_healed(
         assert read_tree(tmp_path / "one/data") == files
         assert {one.health for one in vdir.ls("/data")} == {"degraded"}
         proxy.heal()
-        assert vdir.heal("/data").files == 300, "the next command tries the service again"
+        assert vdir.sync("/data").files == 300, "the next command tries the service again"
         assert not vdir.status("/data", check=True).problems
         proxy.refuse()
         vdir.prefer("/", ["dav"])
@@ -274,7 +273,7 @@ def test_a_service_that_dies_in_the_middle_fails_alone(
         assert all(name.endswith(" on dav") for name in failed)
         assert read_tree(tmp_path / "one/data") == SMALL_FILES | LARGE
         proxy.heal()
-        assert vdir.heal("/data").errors == 0
+        assert vdir.sync("/data").errors == 0
         assert not vdir.status("/data", check=True).problems
         assert {one.health for one in vdir.ls("/data", recursive=True) if one.kind == "file"} == {"ok"}
 
@@ -301,7 +300,7 @@ def test_a_service_that_stalls_does_not_keep_the_others_from_their_files(
         assert read_tree(tmp_path / "one/data") == SMALL_FILES | LARGE
         assert (report.files, report.errors) == (42, 42)
         proxy.heal()
-        assert vdir.heal("/data").errors == 0
+        assert vdir.sync("/data").errors == 0
         assert not vdir.status("/data", check=True).problems
 
 
