@@ -467,7 +467,7 @@ def test_a_service_that_cannot_be_opened_does_not_stop_the_others(
             assert "of no kind" in {failure.name: failure.error for failure in report.failures}["/data/a"]
             assert (report.files, report.errors) == (1, 2)
         healed = other.sync("/data")
-        assert {failure.name for failure in healed.failures} == {"one", "/data/b"}
+        assert {failure.name for failure in healed.failures} == {"one", "/data/b on two", "/data/b on three"}
         assert healed.skipped == 2, "both replicas of c"
     configure(home, [ServiceSettings("one", "sftp", credentials={"host": "127.0.0.1"}), *left])
     (home / "vault.age").write_bytes(b"damaged")
