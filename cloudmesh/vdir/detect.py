@@ -92,9 +92,10 @@ def detect(scope: Node, work: Work, spool: Spool) -> Detection:
             if not node.is_directory:
                 _compare(node, replicas, listings, pending, spool, found)
         listings.finish()
-    for service, directory, files in list(spool.directories()):
+    for service, directory, files in spool.directories():
         if service not in found.failed:
             _look_elsewhere(service, directory, files, work, spool, found)
+    found.unchanged += spool.settled()
     return found
 
 
@@ -103,30 +104,28 @@ def _compare(
 ) -> None:
     found.files += 1
     key = node.sort_key
-    looks: list[tuple[Replica, Entry | None]] = []
-    plain = bool(replicas) and node.id not in pending
+    looks: list[tuple[Replica, Entry | None, bool]] = []
+    elsewhere: list[Replica] = []
+    doubtful = not replicas or node.id in pending
     for one in replicas:
         known = is_good(node, one)
         entry = listings.find(one, key) if one.path == node.path else "elsewhere"
         if entry == "elsewhere":
-            plain = False
+            elsewhere.append(one)
             spool.add_elsewhere(node, one, known)
-            continue
-        if entry == "away":
-            continue
-        looks.append((one, entry))
-        if known:
-            found.count(one.service).known += 1
-            if entry is None:
-                found.count(one.service).missing += 1
-        plain = plain and known and entry is not None and is_as_seen(one, entry)
-    if plain:
+            doubtful = doubtful or not known
+        elif entry != "away":
+            looks.append((one, entry, known and entry is not None and is_as_seen(one, entry)))
+            if known:
+                found.count(one.service).known += 1
+                found.count(one.service).missing += entry is None
+    if not (doubtful or elsewhere) and all(plain for _, _, plain in looks):
         found.unchanged += len(looks)
         return
-    spool.add_file(node)
-    for one, entry in looks:
+    spool.add_file(node, doubtful)
+    for one, entry, plain in looks:
         marked = mark(one)
-        spool.add_seen(node.id, one.service, Seen(marked, entry))
+        spool.add_seen(node.id, one.service, Seen(marked, entry, plain))
         if entry is None and is_good(node, one):
             spool.add_lost(node.id, one, one.sha256 or node.sha256, marked)
 
@@ -145,7 +144,8 @@ def _look_elsewhere(service: str, directory: str, files: int, work: Work, spool:
             count.known += one.known
             count.missing += one.known and entry is None
             count.listed = count.listed or entry is not None
-            spool.add_seen(one.entry_id, service, Seen(one.mark, entry))
+            plain = one.known and entry is not None and is_as_seen(one.replica, entry)
+            spool.add_seen(one.entry_id, service, Seen(one.mark, entry, plain))
             if entry is None and one.known:
                 spool.add_lost(one.entry_id, one.replica, one.replica.sha256, one.mark)
     except VaultError:

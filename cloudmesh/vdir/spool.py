@@ -18,9 +18,12 @@ from cloudmesh.storage.abc import Entry
 from cloudmesh.vdir.nodes import Node, Replica
 
 _TABLES = """
-CREATE TABLE file (number INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, path TEXT NOT NULL);
+CREATE TABLE file (
+    number INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, path TEXT NOT NULL, doubtful INTEGER NOT NULL
+);
 CREATE TABLE seen (
-    id INTEGER, service TEXT, mark TEXT NOT NULL, entry TEXT, renamed INTEGER NOT NULL, PRIMARY KEY (id, service)
+    id INTEGER, service TEXT, mark TEXT NOT NULL, entry TEXT, plain INTEGER NOT NULL, renamed INTEGER NOT NULL,
+    PRIMARY KEY (id, service)
 ) WITHOUT ROWID;
 CREATE TABLE elsewhere (
     service TEXT, directory TEXT, key BLOB, id INTEGER, path TEXT, mark TEXT NOT NULL, replica TEXT NOT NULL,
@@ -36,6 +39,9 @@ CREATE TABLE extra (
     service TEXT, path TEXT, size INTEGER, mtime_ns INTEGER, entry TEXT NOT NULL, PRIMARY KEY (service, path)
 ) WITHOUT ROWID;
 """
+
+_OPEN = "(doubtful OR EXISTS (SELECT 1 FROM seen WHERE seen.id = file.id AND NOT plain))"
+"""Of a file: it has to be decided about."""
 
 _SUSPECTS = """
 SELECT e.service, e.path, e.entry FROM extra AS e WHERE (e.service, e.path) > (?, ?) AND e.size > 0 AND EXISTS (
@@ -56,11 +62,13 @@ class Seen:
     Attributes:
         mark: the replica as the catalogue had it then; see `mark`.
         entry: what is there; None where nothing is.
+        plain: it is good, and plainly as it was.
         renamed: it is not where it was, and was recognised by its content.
     """
 
     mark: str
     entry: Entry | None
+    plain: bool = False
     renamed: bool = False
 
 
@@ -103,20 +111,22 @@ class Spool:
     ) -> None:
         self._database.close()
 
-    def add_file(self, node: Node) -> None:
-        """Note a file that has to be decided about; in the order of the catalogue's walk."""
-        self._database.execute("INSERT OR IGNORE INTO file (id, path) VALUES (?, ?)", (node.id, node.path))
+    def add_file(self, node: Node, doubtful: bool) -> None:
+        """Note a file, in the order of the catalogue's walk; one that is not ``doubtful`` has to be decided about only
+        where a replica of it is not plainly as it was."""
+        row = (node.id, node.path, doubtful)
+        self._database.execute("INSERT OR IGNORE INTO file (id, path, doubtful) VALUES (?, ?, ?)", row)
 
     def add_seen(self, entry_id: int, service: str, seen: Seen) -> None:
         """Note how a replica of such a file is."""
         entry = None if seen.entry is None else _packed(seen.entry)
-        row = (entry_id, service, seen.mark, entry, seen.renamed)
-        self._database.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?)", row)
+        row = (entry_id, service, seen.mark, entry, seen.plain, seen.renamed)
+        self._database.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def add_elsewhere(self, node: Node, replica: Replica, known: bool) -> None:
         """Note a replica that does not lie at its name's path, so that it has to be looked for; ``known`` as good."""
         size, times = replica.size, (replica.mtime_ns, replica.mtime_precision_ns)
-        facts = json.dumps([known, size, *times, dict(replica.hashes), replica.sha256 or node.sha256])
+        facts = json.dumps([known, size, *times, replica.etag, dict(replica.hashes), replica.sha256 or node.sha256])
         key = paths.sort_key(replica.path, False)
         directory = paths.parent(replica.path)
         row = (replica.service, directory, key, node.id, replica.path, mark(replica), facts)
@@ -146,8 +156,8 @@ class Spool:
         """Yield what is to be looked for in a directory, in the order of listings."""
         statement = "SELECT id, path, mark, replica FROM elsewhere WHERE service = ? AND directory = ? ORDER BY key, id"
         for entry_id, path, marked, facts in self._rows(statement, service, directory):
-            known, size, mtime_ns, precision, hashes, sha256 = json.loads(facts)
-            replica = Replica(service, path, "available", size, mtime_ns, precision, None, hashes, sha256)
+            known, size, mtime_ns, precision, etag, hashes, sha256 = json.loads(facts)
+            replica = Replica(service, path, "available", size, mtime_ns, precision, etag, hashes, sha256)
             yield Wanted(entry_id, known, marked, replica)
 
     def suspects(self, size: int) -> Iterator[list[tuple[str, Entry]]]:
@@ -171,18 +181,23 @@ class Spool:
         self.add_seen(entry_id, service, Seen(marked, entry, renamed=True))
         return True
 
+    def settled(self) -> int:
+        """Return how many replicas are plainly as they were, of files about which nothing has to be decided."""
+        statement = f"SELECT count(*) FROM seen WHERE id IN (SELECT id FROM file WHERE NOT ({_OPEN}))"  # noqa: S608
+        return int(next(self._rows(statement))[0])
+
     def batches(self, size: int) -> Iterator[list[tuple[int, str, dict[str, Seen]]]]:
         """Yield the files to decide about, ``size`` at a time: id, path, and how each replica is, by service."""
         after = 0
-        statement = "SELECT number, id, path FROM file WHERE number > ? ORDER BY number LIMIT ?"
+        statement = f"SELECT number, id, path FROM file WHERE {_OPEN} AND number > ? ORDER BY number LIMIT ?"  # noqa: S608
         while rows := list(self._rows(statement, after, size)):
             after = rows[-1][0]
             files: dict[int, tuple[int, str, dict[str, Seen]]] = {row[1]: (row[1], row[2], {}) for row in rows}
             marks = ", ".join("?" * len(files))
-            seen = f"SELECT id, service, mark, entry, renamed FROM seen WHERE id IN ({marks})"  # noqa: S608 - marks only
-            for entry_id, service, marked, entry, renamed in self._rows(seen, *files):
+            seen = f"SELECT id, service, mark, entry, plain, renamed FROM seen WHERE id IN ({marks})"  # noqa: S608 - marks only
+            for entry_id, service, marked, entry, plain, renamed in self._rows(seen, *files):
                 found = None if entry is None else unpacked(entry)
-                files[entry_id][2][service] = Seen(marked, found, bool(renamed))
+                files[entry_id][2][service] = Seen(marked, found, bool(plain), bool(renamed))
             yield list(files.values())
 
     def _rows(self, statement: str, *values: Any) -> Iterator[Any]:
