@@ -23,6 +23,8 @@ from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
 
+_SECOND = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -153,7 +155,11 @@ def _mode(copy: Copy, service: StorageABC) -> WriteMode:
         there = service.stat(copy.path)
     except NotFound:
         return "create"
-    return "overwrite" if is_as_seen(copy.known, there) else "create"
+    if is_as_seen(copy.known, there):
+        return "overwrite"
+    if copy.known.sha256 is None or there.is_directory or there.size != copy.known.size:
+        return "create"
+    return "overwrite" if sha256_of(Source(service, there)) == copy.known.sha256 else "create"
 
 
 def is_as_seen(replica: Replica, there: Entry) -> bool:
@@ -165,6 +171,18 @@ def is_as_seen(replica: Replica, there: Entry) -> bool:
     if replica.mtime_ns is None or there.mtime_ns is None:
         return False
     return abs(replica.mtime_ns - there.mtime_ns) < max(replica.mtime_precision_ns or 1, 1)
+
+
+def is_settled(replica: Replica, there: Entry, service: StorageABC) -> bool:
+    """Tell whether a file that is as we saw it cannot have been written since.
+
+    A service that tells times in whole seconds does not show a second write within the second of the first. So what was
+    seen so soon after it was written is not certain, until it has been read once more.
+    """
+    written_ns = there.mtime_ns if there.changed_ns is None else there.changed_ns
+    if service.immediate or service.capabilities.hashes or written_ns is None or written_ns % _SECOND:
+        return True
+    return replica.checked_ns is not None and written_ns + 2 * _SECOND < replica.checked_ns
 
 
 def _has_changed(source: Source) -> bool:

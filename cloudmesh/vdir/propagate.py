@@ -171,9 +171,9 @@ class Propagation:
 
     def _learn(self, files: Sequence[_File]) -> None:
         """Write down what is new of replicas that hold a content of ours, or that are gone."""
-        known = [one for file in files for one in file.observed if one.is_new and one.kind in ("good", "old")]
+        known = [one for file in files for one in file.observed if one.now != one.known and one.kind in ("good", "old")]
         self.report.renamed += sum(one.is_renamed for one in known)
-        self.report.learned += sum(not one.is_renamed for one in known)
+        self.report.learned += sum(one.is_new and not one.is_renamed for one in known)
         gone = [one for file in files for one in file.observed if one.is_new and one.kind in ("missing", "absent")]
         self.work.catalogue.update_replicas(one.now for one in [*known, *gone])
         for file in files:
@@ -281,13 +281,9 @@ class Propagation:
             else:
                 why = "a replica was gone, and is there again"
                 self._give_up(file, PreconditionFailed(f"/{file.node.path}", why, "run the same command again"))
-        kept = versions.of(self.work.catalogue.database, [file.node.id for file in sure])
         tombstones.bury(
             self.work.catalogue.database,
-            [
-                (file.node, [one.now for one in file.observed if one.kind != "missing"], kept.get(file.node.id, ()))
-                for file in sure
-            ],
+            [(file.node, [one.now for one in file.observed if one.kind != "missing"]) for file in sure],
         )
         self.report.removed += len(sure)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -13,12 +14,15 @@ from typing import Any
 import pytest
 from sqlalchemy.sql.expression import text
 
+from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import Refused, UsageError
 from cloudmesh.storage.prompt import TerminalPrompt
-from cloudmesh.vdir import Vdir
+from cloudmesh.vdir import Vdir, intents
 from cloudmesh.vdir.catalogue import Catalogue
+from cloudmesh.vdir.intents import Intent
+from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
 from tests.places import configure, local, read_tree, write_tree
 
 FILES = {"a.txt": b"alpha", "b/c.bin": bytes(range(256)) * 40, "b/d e/ü #%?.txt": b"names", "empty": b""}
@@ -307,6 +311,42 @@ def test_old_contents_are_kept_by_rule(vdir: Vdir, disks: dict[str, Path], tmp_p
     converged(vdir)
 
 
+def test_what_was_kept_goes_with_its_name(vdir: Vdir, disks: dict[str, Path]) -> None:
+    for name in ("a.txt", "b/c.bin", "empty"):
+        edit(disks["one"], name, b"changed")
+    assert not vdir.sync("/data").errors
+    kept = [path for root in disks.values() for path in read_tree(root) if ".cdir-versions" in path]
+    assert len(kept) == 3
+    vdir.delete("/data/a.txt", purge=True)
+    vdir.delete("/data/b", recursive=True)
+    vdir.delete("/data/empty")
+    assert not vdir.sync("/").errors
+    assert not any((root / path).exists() for root in disks.values() for path in kept)
+    assert (disks["one"] / "data/empty").read_bytes() == b"changed", "without purge files stay"
+
+
+def test_an_overwrite_that_died_halfway_is_finished_or_undone(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    """What `put --force` leaves that dies before it is acknowledged: an intent, and maybe the file."""
+    new = b"put over it"
+    with Database() as database:
+        catalogue = Catalogue(database)
+        for name, written in {"a.txt": True, "empty": False}.items():
+            node = catalogue.lookup(f"data/{name}")
+            sha256 = hashlib.sha256(new).hexdigest()
+            intents.add(database, [Intent(node.id, "one", "write", node.path, 2, len(new), 7, sha256)])
+            if written:
+                edit(disks["one"], name, new, age_s=1e6)
+        report = vdir.sync("/data")
+        assert (report.files, report.errors) == (2, 0), report.failures
+        all_hold(disks, FILES | {"a.txt": new})
+        assert next(vdir.ls("/data/a.txt")).version == 2
+        assert next(vdir.ls("/data/empty")).version == 1
+        assert not intents.concerned(database)
+    converged(vdir)
+
+
 def test_a_file_that_was_added_without_a_hash_is_compared_by_its_bytes(vdir: Vdir, disks: dict[str, Path]) -> None:
     for name in ("one", "two"):
         write_tree(disks[name], {"found/x": b"same"})
@@ -318,3 +358,52 @@ def test_a_file_that_was_added_without_a_hash_is_compared_by_its_bytes(vdir: Vdi
     assert vdir.sync("/found").versions == 1
     assert (disks["two"] / "found/x").read_bytes() == b"changed"
     converged(vdir)
+
+
+def test_services_of_all_kinds_stay_the_same(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, wsgidav: Wsgidav, openssh: OpenSsh
+) -> None:
+    configure(
+        home,
+        [
+            seaweedfs.settings("aws", bucket=seaweedfs.make_bucket()),
+            wsgidav.settings("dav", root="same"),
+            openssh.settings("lab", root=str(tmp_path / "lab")),
+            local("disk", tmp_path / "disk"),
+        ],
+    )
+    everywhere = ["aws", "dav", "disk", "lab"]
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir, Storage() as storage:
+        vdir.put(str(source), "/data", to=everywhere, recursive=True)
+        assert vdir.sync("/data").skipped == 16  # of what WsgiDAV has just stored it tells no token: it is read once
+        assert not vdir.sync("/data")
+
+        def write(service: str, name: str, content: bytes) -> None:
+            (tmp_path / "new").write_bytes(content)
+            storage.put(str(tmp_path / "new"), f"{service}:data/{name}")
+
+        for number, service in enumerate(everywhere):
+            write(service, "a.txt", b"from %d" % number * 3)
+            report = vdir.sync("/data")
+            assert (report.versions, report.files, report.errors) == (1, 3, 0), report.failures
+            assert [b"".join(vdir.cat(f"{one}:/data/a.txt")) for one in everywhere] == [b"from %d" % number * 3] * 4
+        assert [one.version for one in vdir.history("/data/a.txt")] == [5, 4, 3, 2, 1]
+        assert not vdir.restore("/data/a.txt", 1).errors
+        assert [b"".join(vdir.cat(f"{one}:/data/a.txt")) for one in everywhere] == [b"alpha"] * 4
+        for service, name in zip(everywhere, ("b/c.bin", "empty", "a.txt", "b/d e/ü #%?.txt"), strict=True):
+            storage.delete(f"{service}:data/{name}")
+        assert vdir.sync("/data").files == 4
+        for number, service in enumerate(everywhere):
+            write(service, "b/c.bin", b"contended %d" % number)
+        report = vdir.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 0), report.failures
+        assert len({b"".join(vdir.cat(f"{one}:/data/b/c.bin")) for one in everywhere}) == 1
+        assert len(vdir.history("/data/b/c.bin")) == 4
+        for service in everywhere:
+            storage.move(f"{service}:data/b/c.bin", f"{service}:data/moved {service}")
+        report = vdir.sync("/data")
+        assert (report.renamed, report.files, report.errors) == (4, 0, 0), report.failures
+        converged(vdir)
+        for service in everywhere:
+            assert not [one.name for one in storage.list(f"{service}:", recursive=True) if ".cdir-" in one.name]
