@@ -109,7 +109,7 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
     service = work.target(copy.service)
     if copy.location in shared:
         return _adopted(copy, service, "another name has its file there", "cms vdir search finds it")
-    mode = _mode(copy, service)
+    mode, etag = _mode(copy, service)
 
     def write(source: Source) -> Entry | None:
         try:
@@ -119,6 +119,7 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
                 service,
                 copy.path,
                 mode=mode,
+                if_match=etag,
                 expected_sha256=copy.node.sha256,
                 observer=under_names([copy.name], work.observer),
             )
@@ -147,19 +148,21 @@ def under_names(names: Sequence[str], observer: Observer) -> Observer:
     return observer if observer is nobody else tell
 
 
-def _mode(copy: Copy, service: StorageABC) -> WriteMode:
-    """Return ``overwrite`` where that is asked for, or where what is there is surely our own older version."""
+def _mode(copy: Copy, service: StorageABC) -> tuple[WriteMode, str | None]:
+    """Return ``overwrite`` where that is asked for, or where what is there is surely our own older version: then with
+    the token that it must still have when it is replaced."""
     if copy.plain_mode is not None or copy.known is None:
-        return copy.plain_mode or "create"
+        return copy.plain_mode or "create", None
     try:
         there = service.stat(copy.path)
     except NotFound:
-        return "create"
+        return "create", None
     if is_as_seen(copy.known, there):
-        return "overwrite"
+        return "overwrite", there.etag
     if copy.known.sha256 is None or there.is_directory or there.size != copy.known.size:
-        return "create"
-    return "overwrite" if sha256_of(Source(service, there)) == copy.known.sha256 else "create"
+        return "create", None
+    same = sha256_of(Source(service, there)) == copy.known.sha256
+    return ("overwrite", there.etag) if same else ("create", None)
 
 
 def is_as_seen(replica: Replica, there: Entry) -> bool:

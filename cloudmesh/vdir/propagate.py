@@ -20,7 +20,7 @@ from cloudmesh.vdir.conflicts import choose, name_losers
 from cloudmesh.vdir.copies import Copy, is_as_seen
 from cloudmesh.vdir.decide import Contender, Decision, Present, Sight, decide
 from cloudmesh.vdir.distribute import bring
-from cloudmesh.vdir.kept import Keeping, keep, superseded
+from cloudmesh.vdir.kept import Keeping, keep_one_of, superseded
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
 from cloudmesh.vdir.records import SyncReport, is_good
@@ -183,22 +183,22 @@ class Propagation:
     def _renew(self, files: Sequence[_File]) -> None:
         """Give files the contents that won: keep the others, then acknowledge."""
         taken = versions.of(self.work.catalogue.database, [file.node.id for file in files])
-        wanted: dict[int, list[Keeping]] = {}
+        wanted: dict[int, list[list[Keeping]]] = {}
         for file in files:
             decision = file.decision
             assert decision.winner is not None  # noqa: S101 - of every renewal
             last = max([file.node.version, *(one.version for one in taken.get(file.node.id, ()))])
-            wanted[file.node.id] = [] if decision.winner.present else superseded(file.node, file.rows.values())
+            wanted[file.node.id] = [] if decision.winner.present else [_superseded(file)]
             for number, loser in enumerate(decision.losers, start=last + 1):
                 found = _with_content(file, loser)
                 for one in found:
                     file.rows[one.service] = replace(one.now, version=number)
                 if self.conflict != "keep-both" and file.node.rules.versions:
                     node = _content(file.node, found[0], number)
-                    wanted[file.node.id].append(Keeping(node, file.rows[found[0].service], found[0].service))
-        failed = keep([one for each in wanted.values() for one in each], self.work)
+                    wanted[file.node.id].append([Keeping(node, file.rows[one.service], one.service) for one in found])
+        failed = keep_one_of([one for each in wanted.values() for one in each], self.work)
         for file in files:
-            errors = [failed[one.key] for one in wanted[file.node.id] if one.key in failed]
+            errors = [failed[one[0].key] for one in wanted[file.node.id] if one and one[0].key in failed]
             if not errors and self.conflict == "keep-both":
                 errors = self._name_losers(file)
             if errors:
@@ -360,6 +360,13 @@ def _replaced(one: Observed, row: Replica) -> Replica:
 
 def _with_content(file: _File, contender: Contender) -> list[Observed]:
     return [one for one in file.observed if one.service in contender.services]
+
+
+def _superseded(file: _File) -> list[Keeping]:
+    """Return what may keep the present content: good replicas, else what a service keeps that was overwritten there."""
+    return superseded(file.node, file.rows.values()) or [
+        replace(one, required=False) for one in superseded(file.node, [one.known for one in file.observed])
+    ]
 
 
 def _content(node: Node, one: Observed, version: int) -> Node:

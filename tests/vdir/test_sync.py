@@ -360,6 +360,30 @@ def test_a_file_that_was_added_without_a_hash_is_compared_by_its_bytes(vdir: Vdi
     converged(vdir)
 
 
+def test_a_service_that_keeps_versions_by_itself_is_made_use_of(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS
+) -> None:
+    bucket = seaweedfs.make_bucket(versioned=True)
+    configure(home, [seaweedfs.settings("aws", bucket=bucket), local("one", tmp_path / "one")])
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir, Storage() as storage:
+        vdir.put(str(source), "/data", to=["aws"], recursive=True)
+        vdir.copy("/data/b", to=["one"], recursive=True)
+        (tmp_path / "new").write_bytes(b"changed on S3")
+        for name in ("a.txt", "b/c.bin"):
+            storage.put(str(tmp_path / "new"), f"aws:data/{name}")
+        report = vdir.sync("/data")
+        assert (report.versions, report.errors) == (2, 0), report.failures
+        history = vdir.history("/data/a.txt")
+        assert [(one.version, one.where) for one in history] == [(2, ["aws:data/a.txt"]), (1, ["aws:data/a.txt"])]
+        vdir.restore("/data/a.txt", 1)
+        assert b"".join(vdir.cat("/data/a.txt")) == b"alpha"
+        assert [one.version for one in vdir.history("/data/a.txt")] == [3, 2, 1]
+        vdir.restore("/data/b/c.bin", 1)
+        assert (tmp_path / "one/data/b/c.bin").read_bytes() == FILES["b/c.bin"]
+        converged(vdir)
+
+
 def test_services_of_all_kinds_stay_the_same(
     home: Path, tmp_path: Path, seaweedfs: SeaweedFS, wsgidav: Wsgidav, openssh: OpenSsh
 ) -> None:
