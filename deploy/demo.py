@@ -127,7 +127,7 @@ def show(demo: Demo, s3: SeaweedFS, dav: Wsgidav) -> None:
     demo.run("storage delete aws:python/json --recursive --yes")
     demo.run("cat /python/json/decoder.py", lines=2)
     demo.run("status /python/json --check", fails=True, lines=20)
-    demo.run("heal /python/json")
+    demo.run("sync /python/json")
     demo.run("status /python/json --check")
 
     demo.say("a replica is taken away on purpose, but never the last one")

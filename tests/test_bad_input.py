@@ -208,7 +208,7 @@ CASES: list[tuple[str, str, int]] = [
     ("cd /absent", "/absent: not found", 1),
     ("cd /run/a.txt", "/run/a.txt: is not a directory", 1),
     ("status /absent", "/absent: not found", 1),
-    ("heal /absent", "/absent: not found", 1),
+    ("sync /absent", "/absent: not found", 1),
     ("delete /absent --yes", "/absent: not found", 1),
     ("export - /absent", "/absent: not found", 1),
     ("import absent", "absent: not found", 1),

@@ -32,6 +32,7 @@ from cloudmesh.storage.errors import (
     Unsupported,
     UsageError,
 )
+from cloudmesh.storage.prompt import Prompt, TerminalPrompt
 from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import Observer, nobody
@@ -46,7 +47,9 @@ from cloudmesh.vdir.records import (
     Choice,
     Imported,
     NameInfo,
+    NameVersion,
     Status,
+    SyncReport,
     Verified,
     name_info,
 )
@@ -67,6 +70,7 @@ class Vdir:
         observer: hears of the progress of long work.
         services: opened services to share with other objects; this object does not close them.
         database: where the catalogue is; the user's own where None.
+        prompt: asked where contents differ and the user has to choose; the terminal where None.
     """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "open"})
@@ -78,7 +82,9 @@ class Vdir:
         observer: Observer | None = None,
         services: Services | None = None,
         database: Database | None = None,
+        prompt: Prompt | None = None,
     ) -> None:
+        self._prompt = prompt
         self._parallel = parallel
         self._observer = observer or nobody
         self._shared_services = services
@@ -190,6 +196,7 @@ class Vdir:
             Refused: it is the root.
         """
         from cloudmesh.vdir.removal import purge as purge_files
+        from cloudmesh.vdir.tombstones import settle
 
         path = self._path(dir_or_name)
         if not path:
@@ -200,7 +207,10 @@ class Vdir:
             raise IsADirectory(f"/{path}", "is a directory that is not empty", "--recursive removes all that is in it")
         report = Report("purge" if purge else "delete", dryrun=dryrun)
         if purge:
-            purge_files(self._files(node), self._work(), report, dryrun=dryrun)
+            work = self._work()
+            purge_files(self._files(node), work, report, dryrun=dryrun)
+            if not dryrun:
+                settle(path, work, report, ())
         else:
             totals = self._catalogue.totals(path)
             report.files, report.bytes = totals.files, totals.bytes
@@ -470,25 +480,78 @@ class Vdir:
         drop(files, services, self._work(dryrun=dryrun), report, dryrun=dryrun)
         return report.ended()
 
-    def heal(self, dir_or_name: str = "", *, force: bool = False, dryrun: bool = False) -> Report:
-        """Ask the services, and make every registered replica good again from those that are.
+    def sync(
+        self,
+        dir_or_name: str = "",
+        *,
+        conflict: str = "newest",
+        accept_loss: bool = False,
+        max_loss: str = "25%",
+        dryrun: bool = False,
+    ) -> SyncReport:
+        """Compare every replica with what was last seen of it; bring the newest content everywhere, and mend the rest.
 
         Args:
             dir_or_name: a file or directory; the current directory where empty.
-            force: also replace replicas that were changed on a service behind our back.
-            dryrun: only count.
+            conflict: who wins where others changed several replicas differently: ``newest``; ``keep-both``, where the
+                others become names of their own; ``ask``; or a service. What loses is kept as a version.
+            accept_loss: believe a service that is empty, or has lost more than ``max_loss``.
+            max_loss: a share such as 25%, or a number of files, of which at least 10 have to be missing.
+            dryrun: change nothing, only tell.
+
+        Returns:
+            the counts; it has failed unless every replica was found, or made, good.
 
         Raises:
             NotFound: there is no such name.
+            UsageError: ``conflict`` or ``max_loss`` makes no sense.
         """
-        from cloudmesh.vdir.heal import heal
+        from cloudmesh.storage.transfer.options import DeletionLimit
         from cloudmesh.vdir.mending import mend
+        from cloudmesh.vdir.sync import Choices, sync
 
-        report = Report("heal", dryrun=dryrun)
+        known = ["newest", "keep-both", "ask", *self._services.names()]
+        if conflict not in known:
+            raise UsageError("--conflict", f"{conflict!r} is not allowed", f"allowed is one of {', '.join(known)}")
+        try:
+            limit = DeletionLimit.parse(max_loss)
+        except ValueError:
+            raise UsageError("--max-loss", f"{max_loss!r} is not allowed", "allowed is 25% or 1000") from None
+        report = SyncReport("sync", dryrun=dryrun)
         node = self._catalogue.lookup(self._path(dir_or_name))
+        choices = Choices(limit, conflict, accept_loss, dryrun)
         work = self._work(dryrun=dryrun)
-        heal(self._files(node), work, report, force=force, dryrun=dryrun)
+        sync(node, work, report, choices, self._prompt or TerminalPrompt())
         mend(lambda: self._files(node), work, report, dryrun=dryrun)
+        return report.ended()
+
+    def history(self, name: str) -> list[NameVersion]:
+        """Return the content that a file has and those that it had and that were kept, the newest first.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file.
+        """
+        from cloudmesh.vdir.history import history
+
+        return history(*self._file(name), self._work())
+
+    def restore(self, name: str, version: Count) -> Report:
+        """Make a kept content the newest version of a file, on all its services; the present content is kept.
+
+        Args:
+            name: the file.
+            version: as `history` tells it.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file, or no such version was kept.
+            Refused: the file has this content already, or another process works on it.
+            ChecksumMismatch: what was kept is damaged; nothing was changed.
+        """
+        from cloudmesh.vdir.history import restore
+
+        node, _ = self._file(name)
+        report = Report("restore")
+        restore(node.path, version, self._work(), report)
         return report.ended()
 
     def verify(

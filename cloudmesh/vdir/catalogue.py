@@ -30,7 +30,7 @@ from cloudmesh.storage.errors import (
     Refused,
 )
 from cloudmesh.storage.paths import Location
-from cloudmesh.vdir import bulk, schema
+from cloudmesh.vdir import bulk, intents, schema, versions
 from cloudmesh.vdir.lookup import (
     BY_ID,
     BY_NAME,
@@ -94,6 +94,10 @@ _LOCATIONS = (
     " AND r.path = k.path ORDER BY r.service, r.path, r.entry_id"
 )
 _DELETE_REPLICAS = "DELETE FROM replica WHERE entry_id IN (SELECT k.entry_id FROM {keys})"
+_LOST = (
+    "SELECT e.id FROM {keys} CROSS JOIN entry AS e WHERE e.id = k.id AND NOT e.is_directory AND NOT EXISTS"
+    " (SELECT 1 FROM replica AS r WHERE r.entry_id = e.id AND r.state <> 'missing')"
+)
 _DELETE_ENTRIES = "DELETE FROM entry WHERE id IN (SELECT k.id FROM {keys})"
 
 
@@ -169,12 +173,19 @@ class Catalogue:
 
     def replicas_of(self, nodes: Collection[Node]) -> dict[int, tuple[Replica, ...]]:
         """Return the replicas of each file, by entry id and sorted by service; () for one that has none."""
-        found: dict[int, list[Replica]] = {node.id: [] for node in nodes}
-        for batch in chunks((node.id for node in nodes if not node.is_directory), PAGE):
+        found: dict[int, tuple[Replica, ...]] = {node.id: () for node in nodes}
+        return found | self.replicas_by_id(node.id for node in nodes if not node.is_directory)
+
+    def replicas_by_id(self, files: Iterable[int]) -> dict[int, tuple[Replica, ...]]:
+        """Return the replicas of files by entry id, sorted by service; () for one that has none."""
+        found: dict[int, tuple[Replica, ...]] = {}
+        for batch in chunks(files, PAGE):
+            rows: dict[int, list[Replica]] = {key: [] for key in batch}
             with self.database.read() as connection:
                 for row in bulk.select(connection, _REPLICAS, ("entry_id",), [(key,) for key in batch]):
-                    found[row[0]].append(replica_of(row))
-        return {key: tuple(replicas) for key, replicas in found.items()}
+                    rows[row[0]].append(replica_of(row))
+            found.update((key, tuple(replicas)) for key, replicas in rows.items())
+        return found
 
     def with_replicas(self, nodes: Iterable[Node]) -> Iterator[tuple[Node, tuple[Replica, ...]]]:
         """Yield each node of a stream with its replicas, which are fetched for 1,000 at a time."""
@@ -344,6 +355,7 @@ class Catalogue:
                 text("SELECT 1 FROM entry WHERE parent_id = :id LIMIT 1"), {"id": node.id}
             ).first()
             if first is None:
+                versions.bury(connection, [node.id])
                 connection.execute(text("DELETE FROM entry WHERE id = :id"), {"id": node.id})
                 return
             if not recursive:
@@ -372,6 +384,13 @@ class Catalogue:
                 schema.entry.update()
                 .where(schema.entry.c.id == lookup(connection, path)[-1].id)
                 .values(changes or dict.fromkeys(given))
+            )
+
+    def has_rules(self) -> bool:
+        """Tell whether rules are set anywhere."""
+        with self.database.read() as connection:
+            return (
+                connection.exec_driver_sql("SELECT id FROM entry WHERE rules IS NOT NULL LIMIT 1").first() is not None
             )
 
     def set_rules(self, path: str, rules: Mapping[str, Any] | None) -> None:
@@ -441,11 +460,13 @@ class Catalogue:
             )
             rows = [replica_row(replica, entry_id, replica.state, replica.version) for replica in replicas]
             bulk.insert(connection, schema.replica, rows, replace=True)
+            intents.done(connection, "write", [(row[0], row[1]) for row in rows])
 
     def update_replicas(self, replicas: Iterable[Replica]) -> set[int]:
         """Add replicas, or replace what is known of them, by ``entry_id`` and service; 5,000 a transaction.
 
-        Those whose file was removed meanwhile are left out, and the ids of these files returned.
+        An intent to write one of them is done with that. Those whose file was removed meanwhile are left out, and the
+        ids of these files returned.
         """
         removed: set[int] = set()
         for batch in chunks(replicas, BATCH):
@@ -460,18 +481,17 @@ class Catalogue:
                     if replica.entry_id in alive
                 }
                 bulk.insert(connection, schema.replica, list(rows.values()), replace=True)
+                intents.done(connection, "write", rows)
             removed.update(replica.entry_id for replica in batch if replica.entry_id not in alive)
         return removed
 
     def remove_lost(self, files: Iterable[int]) -> None:
         """Remove those of the files, by id, of which nothing is anywhere: all their replicas are ``missing``."""
-        statement = (
-            "DELETE FROM entry WHERE id IN (SELECT k.id FROM {keys}) AND NOT is_directory AND NOT EXISTS"
-            " (SELECT 1 FROM replica AS r WHERE r.entry_id = entry.id AND r.state <> 'missing')"
-        )
         for batch in chunks(files, BATCH):
             with self.database.write() as connection:
-                bulk.execute(connection, statement, ("id",), [(key,) for key in batch])
+                lost = [row[0] for row in bulk.select(connection, _LOST, ("id",), [(key,) for key in batch])]
+                versions.bury(connection, lost)
+                bulk.execute(connection, _DELETE_ENTRIES, ("id",), [(key,) for key in lost])
 
     def remove_replicas(self, replicas: Iterable[Replica]) -> None:
         """Forget replicas, by ``entry_id`` and service; those that are not there are fine."""
@@ -480,6 +500,7 @@ class Catalogue:
             keys = [(replica.entry_id, replica.service) for replica in batch]
             with self.database.write() as connection:
                 bulk.execute(connection, statement, ("entry_id", "service"), keys)
+                intents.done(connection, "write", keys)
 
     def record_reading(self, replica: Replica, *, right: bool) -> None:
         """Count a reading of a replica that failed or gave wrong bytes; one that was right takes the count back.
@@ -574,6 +595,7 @@ class Catalogue:
             for batch in chunks(ids, BATCH):
                 keys = [(key,) for key in batch]
                 with self.database.write() as connection:
+                    versions.bury(connection, batch)
                     bulk.execute(connection, _DELETE_REPLICAS, ("entry_id",), keys)
                     bulk.execute(connection, _DELETE_ENTRIES, ("id",), keys)
             if len(ids) < 10 * BATCH:

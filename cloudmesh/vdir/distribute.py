@@ -1,7 +1,7 @@
 """Bringing the content of names to services, so that whatever dies halfway, doing it again completes it.
 
-Every copy is written down as a replica in state ``copying`` before the first byte is sent, and as ``available`` after
-the service has it.
+Every copy is written down before the first byte is sent, a new one as a replica in state ``copying``, one that
+overwrites a file as an intent; and as ``available`` after the service has it.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from cloudmesh.storage.errors import AlreadyExists, NotFound, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir import intents
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.making import make_many
 from cloudmesh.vdir.nodes import Replica
@@ -111,6 +112,7 @@ def bring(copies: Sequence[Copy], work: Work, report: Report) -> None:
 def begin(copies: Sequence[Copy], work: Work) -> Collection[Location]:
     """Write down what is going to be made, and return those of the files that other names use too."""
     work.catalogue.update_replicas(copy.replica("copying") for copy in copies if not copy.replaces)
+    intents.add(work.catalogue.database, [copy.intent for copy in copies if copy.replaces])
     used = work.catalogue.find_by_location(copy.location for copy in copies)
     return {copy.location for copy in copies if set(used.get(copy.location, ())) - {copy.node.path}}
 

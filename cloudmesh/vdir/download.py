@@ -18,7 +18,7 @@ from cloudmesh.storage.transfer.report import Report
 from cloudmesh.storage.transfer.small import SmallCopy, copy_small
 from cloudmesh.vdir.distribute import batches, one_ahead
 from cloudmesh.vdir.nodes import Node, only
-from cloudmesh.vdir.reading import Stream, read_again, record_failure, record_success, trusted_first
+from cloudmesh.vdir.reading import Stream, read_again, record_failure, record_success
 from cloudmesh.vdir.sources import Source, sha256_of, unreadable, use_first
 from cloudmesh.vdir.stalls import Watched, can_stall
 from cloudmesh.vdir.work import Allowance, Work, counting_unusable, refuse, skip
@@ -180,7 +180,7 @@ def _fetch(disk: Disk, file: Download, work: Work, mode: WriteMode) -> Entry:
     """
     work.observer(Event("started", file.name, file.node.size or 0))
 
-    node, sources = file.node, trusted_first(file.sources)
+    node, sources = file.node, list(file.sources)
 
     moved = told_to(work.observer, file.name)
 

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import NotADirectory, NotFound, StorageError
 from cloudmesh.storage.pool import run_parallel
-from cloudmesh.vdir.hashing import Hashed, hashed, sha256_now
+from cloudmesh.vdir.hashing import Unread, hash_many, hash_one
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.scrub import Found, Inspector, judged
@@ -27,6 +28,9 @@ _MANY = 10
 """Replicas of one service that cannot be read, from which on it is the service that fails."""
 
 _GIVEN_UP = "not looked at, as too many files of the service could not be read"
+
+Hashed = tuple[Found, str | StorageError]
+"""A replica with its hash, lower-case hex, or with why it could not be read."""
 
 Outcome = Literal["good", "repaired", "suspicious", "bad", "missing", "stale", "unavailable"]
 
@@ -109,7 +113,7 @@ class Judge:
             return replace(one, now=replace(one.known, state="missing", checked_ns=time.time_ns()))
 
     def _read(self, found: Sequence[Found]) -> tuple[list[Verdict], list[tuple[Node, str]]]:
-        first = list(hashed(found, self._work))
+        first = [(one.context, result) for one, result in hash_many([*map(_unread, found)], self._work)]
         right = _right(first, of_all=True)
         verdicts = [_right_bytes(one, right[one.node.id]) for one, result in first if result == right[one.node.id]]
         doubted = [one for one, result in first if result != right[one.node.id]]
@@ -139,7 +143,7 @@ class Judge:
         if not self._reads(now):
             return now, ""
         try:
-            return now, sha256_now(now, self._work)
+            return now, hash_one(_unread(now), self._work)
         except StorageError as error:
             return now, error
 
@@ -155,6 +159,10 @@ class Judge:
 
     def _threads(self, found: Sequence[Found]) -> int:
         return self._work.threads({one.known.service for one in found})
+
+
+def _unread(one: Found) -> Unread[Found]:
+    return Unread(one.now.service, Entry(one.now.path, size=one.now.size, etag=one.now.etag), one, one.name)
 
 
 def _right(readings: Iterable[Hashed], *, of_all: bool) -> dict[int, str | None]:

@@ -22,7 +22,9 @@ VDIR = Command(
     vdir move SOURCE DESTINATION
     vdir [--parallel=N] delete [DIR_OR_NAME] [--recursive] [--purge] [--dryrun] [--yes]
     vdir [--parallel=N] status [DIR_OR_NAME] [--check]
-    vdir [--parallel=N] heal [DIR_OR_NAME] [--force] [--dryrun]
+    vdir [--parallel=N] sync [DIR_OR_NAME] [--conflict=CONFLICT] [--accept-loss] [--max-loss=SHARE] [--dryrun]
+    vdir history NAME
+    vdir [--parallel=N] restore NAME VERSION
     vdir [--parallel=N] verify [DIR_OR_NAME] [--deep] [--repair] [--sample=SHARE] [--bwlimit=SPEED] [--transactions=NUMBER]
     vdir why NAME
     vdir prefer DIR_OR_NAME [SERVICES] [--rank=RANKERS]
@@ -46,13 +48,15 @@ VDIR = Command(
     copy    duplicates onto further services; drop takes a replica away, never the last good one
     delete  removes names; with --purge the files on the services too
     status  tells how replicas stand; with --check it asks the services first
-    heal    asks the services, and makes every replica good again from those that are
+    sync    compares all replicas with what was last seen; a changed one becomes the new version everywhere, one that is
+            missing or wrong is made good again; it succeeds only where every replica is good in the end
+    history tells which contents a name had and which were kept; restore makes one of them the newest version
     verify  looks at every replica, with --deep at all of its bytes; --repair makes those that are wrong good again;
             what was ended before its time goes on when it is asked for again
     why     tells which replica is read, and what decides
     prefer  sets what decides, for a name or all below a directory; without SERVICES and --rank it takes both back
     rules   say where replicas have to be, for a directory and all below it: put without --to follows them, put and copy
-            refuse what they forbid, heal copies what is lacking and takes away what is too much
+            refuse what they forbid, sync copies what is lacking and takes away what is too much
 
   Of the replicas that are good, one is read whose service is in use and allowed by the rules, where there is one. Among
   those the rankers decide, one after the other: set (the order of SERVICES), speed (as measured while working, and by
@@ -71,6 +75,10 @@ VDIR = Command(
     --rank=RANKERS       what decides from where to read, such as cost,speed; else set,speed,location,cost
     --purge              remove the real files too
     --check              ask the services
+    --conflict=CONFLICT  who wins where others changed several replicas differently: newest (the default; the others are
+                         kept as versions), keep-both (the others become names of their own), ask, or a service
+    --accept-loss        believe a service that is suddenly empty, or has lost more than --max-loss of its files
+    --max-loss=SHARE     how much a service may have lost: a share (25% is the default) or a number, from 10 files on
     --deep               read all bytes and compare their SHA-256
     --repair             write bad, missing and old replicas anew, from good ones
     --sample=SHARE       look only at a share of the files such as 10%, or at a number of them; others every day
@@ -120,6 +128,8 @@ VDIR = Command(
     cms vdir prefer /archive --rank=cost,speed
     cms vdir rules set /run7 --copies=2 --not-on=box
     cms vdir get /run7 here --recursive
+    cms vdir sync /run7 --dryrun
+    cms vdir history /run7/model.bin
     cms vdir drop /run7 --from=aws --recursive
 """,  # noqa: E501 - a usage is one line
     "cloudmesh.vdir.api:Vdir",

@@ -25,6 +25,8 @@ def mend(files: Callable[[], Files], work: Work, report: Report, *, dryrun: bool
         report: counts copies and removals.
         dryrun: only count.
     """
+    if not work.catalogue.has_rules():
+        return
     copies = lacking(files(), work, report)
     if dryrun:
         for copy in copies:

@@ -91,6 +91,10 @@ def _is_allowed(node: Node, replica: Replica, knowledge: Knowledge) -> str:
     return "a rule allows no replica on this service" if replica.service in node.rules.not_on else ""
 
 
+def _is_trusted(node: Node, replica: Replica, knowledge: Knowledge) -> str:
+    return "" if not replica.failures else "it could not be read, or was wrong, when it was last read"
+
+
 def _set(node: Node, replica: Replica, knowledge: Knowledge) -> float | None:
     """Place in the user's own order (`vdir prefer`), from 1; unknown where it is not named."""
     return node.preferred.index(replica.service) + 1 if replica.service in node.preferred else None
@@ -119,7 +123,7 @@ def _dollars(node: Node, replica: Replica, knowledge: Knowledge) -> float | None
 FILTERS: tuple[Filter, ...] = (_is_available, _is_current, _is_configured)
 """Those without which a replica cannot be read."""
 
-CAUTIONS: tuple[Filter, ...] = (_is_up, _is_allowed)
+CAUTIONS: tuple[Filter, ...] = (_is_up, _is_allowed, _is_trusted)
 """Those that a replica has to pass as long as another one does: bytes from a doubtful place are better than none."""
 
 RANKERS: Mapping[str, Ranker] = {"set": _set, "speed": _seconds, "location": _kilometres, "cost": _dollars}

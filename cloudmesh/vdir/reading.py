@@ -208,8 +208,6 @@ def record_success(catalogue: Catalogue, source: Source) -> None:
 def read_again(node: Node, sources: Sequence[Source], catalogue: Catalogue, use: Callable[[Stream], T]) -> T:
     """Return what ``use`` makes of a name's whole content; where the content proves wrong it begins anew.
 
-    Those that failed when they were last read are read last.
-
     Args:
         node: the name.
         sources: what it can be read from, the best first.
@@ -219,7 +217,7 @@ def read_again(node: Node, sources: Sequence[Source], catalogue: Catalogue, use:
     Raises:
         StorageError: what ``use`` raises; ChecksumMismatch where no source has the right bytes.
     """
-    left = trusted_first(sources)
+    left = list(sources)
     while True:
         stream = Stream(node, left, catalogue, 0, node.size)
         try:
@@ -228,11 +226,6 @@ def read_again(node: Node, sources: Sequence[Source], catalogue: Catalogue, use:
             left = [one for one in left if one not in stream.used[:1]]
             if error is not stream.failure or not stream.used or not left:
                 raise
-
-
-def trusted_first(sources: Sequence[Source]) -> list[Source]:
-    """Return sources with those last that failed when they were last read."""
-    return sorted(sources, key=lambda one: one.replica is not None and one.replica.failures > 0)
 
 
 def open_name(
@@ -259,7 +252,6 @@ def open_name(
             raise Unsupported(f"/{node.path}", "its size is not known, so it cannot be read from the end")
         start = max(0, size + start)
     end = size if length is None else start + length if size is None else min(size, start + length)
-    sources = trusted_first(sources)
     pieces: Iterator[bytes]
     close: Callable[[], None] | None = None
     if size is not None and size <= HELD and (start, end) == (0, size):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
 from cloudmesh.storage.records import Cm, iso
+from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.nodes import Node, Replica
 
 Health = Literal["ok", "degraded", "unreadable", ""]
@@ -318,3 +319,60 @@ class Imported:
     new: int
     renewed: int
     kept: int
+
+
+@dataclass(slots=True)
+class SyncReport(Report):
+    """What a `sync` found and did. ``files`` counts the copies made, ``skipped`` the replicas that were good already,
+    ``removed`` the names that were deleted because a replica was.
+
+    Attributes:
+        checked: names whose replicas were compared.
+        learned: replicas that were only touched, or were good again by themselves.
+        renamed: replicas that were found under another path of their service.
+        versions: names that have got a new content.
+        conflicts: those of them of which several replicas had different contents.
+    """
+
+    checked: int = 0
+    learned: int = 0
+    renamed: int = 0
+    versions: int = 0
+    conflicts: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a table shows."""
+        plain = Report.columns.fget(self)  # type: ignore[attr-defined]  # super() does not know a class with slots
+        told = [name for name in ("versions", "conflicts", "renamed", "learned") if getattr(self, name)]
+        return (plain[0], "checked", *plain[1:4], *told, *plain[4:])
+
+    def __bool__(self) -> bool:
+        return Report.__bool__(self) or bool(self.learned or self.renamed or self.versions)
+
+
+@dataclass(frozen=True, slots=True)
+class NameVersion:
+    """A content that a name has, or had and that was kept.
+
+    Attributes:
+        version: counts the contents.
+        state: ``current`` or ``kept``.
+        size: bytes.
+        modified_ns: modification time of the content, ns since the epoch.
+        replaced_ns: when another one took its place; None for the current one.
+        origin: the service on which it appeared; empty where it came through us.
+        where: SERVICE:PATH of each file that holds it.
+        sha256: of it, where that is known.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("version", "state", "size", "modified_ns", "replaced_ns", "origin", "where")
+
+    version: int
+    state: Literal["current", "kept"]
+    size: int | None
+    modified_ns: int | None
+    replaced_ns: int | None
+    origin: str
+    where: list[str]
+    sha256: str | None

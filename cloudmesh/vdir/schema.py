@@ -161,6 +161,10 @@ verification = Table(
 """
 
 
+_ruled = entry.c.rules.is_not(None)
+Index("ix_entry_ruled", entry.c.id, sqlite_where=_ruled, postgresql_where=_ruled)
+
+
 def indexed(path: str) -> str:
     """Return the SQL expression that `location_index` holds of a column ``path``."""
     return f"substr({path}, 1, {PATH_INDEXED})"

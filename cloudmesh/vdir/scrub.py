@@ -20,7 +20,9 @@ from cloudmesh.storage.errors import (
 )
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.vdir.copies import is_as_seen
-from cloudmesh.vdir.nodes import Node, Replica, State
+from cloudmesh.vdir.distribute import BATCH
+from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.nodes import Files, Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of
 from cloudmesh.vdir.work import Work
 
@@ -172,6 +174,22 @@ class Inspector:
             return next(iter(self._work.open(service).scan("")), None) is None
         except StorageError:
             return True
+
+
+def inspect(files: Files, work: Work) -> Iterator[tuple[Node, list[Found]]]:
+    """Ask the services about all replicas, and yield those of one file at a time.
+
+    Args:
+        files: with what the catalogue knows of their replicas.
+        work: the catalogue and the services.
+    """
+    inspector = Inspector(work)
+    for batch in chunks(files, BATCH):
+        found = inspector.inspect(batch)
+        work.catalogue.update_replicas(
+            replace(one.now, entry_id=one.node.id) for _, each in found for one in each if one.changed
+        )
+        yield from found
 
 
 @dataclass(frozen=True, slots=True)

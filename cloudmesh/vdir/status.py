@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cloudmesh.vdir.heal import inspect
 from cloudmesh.vdir.nodes import Files, Node, Replica, Totals
 from cloudmesh.vdir.placement import candidates, reason
 from cloudmesh.vdir.records import Choice, Problem, ReplicaInfo, ServiceStatus, Status, is_good
+from cloudmesh.vdir.scrub import inspect
 from cloudmesh.vdir.work import Work
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import SMALL, Entry, Loaded, ReadRequest
@@ -22,14 +22,15 @@ from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.events import Event, EventKind
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.copies import Copy, make
-from cloudmesh.vdir.distribute import batches, begin, bring, give_up, one_ahead
+from cloudmesh.vdir.copies import Copy
+from cloudmesh.vdir.distribute import batches, bring, one_ahead
 from cloudmesh.vdir.lookup import check_path
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.placing import Placing
 from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.renewal import Renewal, renew
 from cloudmesh.vdir.sources import Source, sha256_of
 from cloudmesh.vdir.work import Allowance, Work, refuse
 
@@ -330,52 +331,15 @@ class _Batch:
 
     def _renew(self, files: Sequence[Upload]) -> list[Copy]:
         """Give names a new version: bring it to one service, which makes it so, and return the copies to the others."""
-        plans: list[list[Copy]] = []
-        for file in files:
-            old = self._nodes[file.path]
-            node = replace(
-                old,
-                size=file.entry.size,
-                mtime_ns=file.entry.mtime_ns,
-                sha256=self._hashes[file.path],
-                version=old.version + 1,
+        renewals = [
+            Renewal(
+                self._nodes[file.path],
+                self._replicas[self._nodes[file.path].id],
+                file.source,
+                self._hashes[file.path],
+                self._services(file),
+                self._force,
             )
-            plans.append([self._copy(file, node, service) for service in self._services(file)])
-        shared = begin([copy for copies in plans for copy in copies], self._work)
-
-        def first(copies: list[Copy]) -> tuple[Copy, Replica]:
-            for copy in copies[:-1]:
-                try:
-                    return copy, make(copy, self._work, shared)
-                except StorageError:  # tried again with the others, and told there
-                    continue
-            return copies[-1], make(copies[-1], self._work, shared)
-
-        left: list[Copy] = []
-        threads = self._work.threads({copy.service for plan in plans for copy in plan})
-        for copies, result in run_parallel(first, plans, threads):
-            try:
-                if isinstance(result, StorageError):
-                    raise result
-                done, replica = result
-                self._acknowledge(done.node, replica)
-            except StorageError as error:
-                give_up([(copy, error) for copy in copies], self._work)
-                self._report.fail(f"/{copies[0].node.path}", error)
-                for copy in copies:
-                    self._work.observer(Event("failed", copy.name, copy.node.size or 0, str(error)))
-                continue
-            self._report.done(done.node.size)
-            self._work.observer(Event("done", done.name, done.node.size or 0))
-            left += [copy for copy in copies if copy is not done]
-        return left
-
-    def _acknowledge(self, node: Node, replica: Replica) -> None:
-        self._work.catalogue.set_content(
-            node.id,
-            version=node.version,
-            size=node.size,
-            mtime_ns=node.mtime_ns,
-            sha256=node.sha256,
-            replicas=[replica],
-        )
+            for file in files
+        ]
+        return renew(renewals, self._work, self._report)

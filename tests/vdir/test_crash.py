@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -11,19 +12,23 @@ from typing import Any
 
 import pytest
 
+from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import StorageError
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.paths import TEMPORARY_PREFIX, VERSIONS
 from cloudmesh.storage.providers.local import LocalStorage
-from cloudmesh.vdir import Vdir
+from cloudmesh.vdir import Vdir, intents, versions
 from cloudmesh.vdir.catalogue import Catalogue
 from tests.places import configure, local, read_tree, write_tree
 
 OLD = {"a": b"alpha", "d/b": b"beta"}
 NEW = {"a": b"a newer one", "d/b": b"beta"}
 
-STEPS: tuple[tuple[type, str], ...] = (
+STEPS: tuple[tuple[Any, str], ...] = (
     (LocalStorage, "write"),
     (LocalStorage, "_store"),  # one file of write_many
+    (LocalStorage, "copy_within"),
+    (intents, "add"),
+    (versions, "add"),
     (LocalStorage, "remove"),
     (LocalStorage, "remove_many"),
     (LocalStorage, "remove_dir"),
@@ -88,7 +93,9 @@ def put(source: Path, *to: str, force: bool = False) -> Act:
     return lambda vdir: vdir.put(str(source), "/t", to=list(to), recursive=True, force=force)
 
 
-@pytest.mark.parametrize("command", ["put", "put --force", "copy", "drop", "delete --purge", "heal"])
+@pytest.mark.parametrize(
+    "command", ["put", "put --force", "copy", "drop", "delete --purge", "sync", "sync of a change"]
+)
 def test_a_killed_command_is_completed_by_doing_it_again(command: str, home: Path, tmp_path: Path) -> None:
     roots = {name: tmp_path / name for name in ("one", "two")}
     configure(home, [local(name, root) for name, root in roots.items()])
@@ -99,7 +106,8 @@ def test_a_killed_command_is_completed_by_doing_it_again(command: str, home: Pat
         "copy": (put(old, "one"), lambda vdir: vdir.copy("/t", to=["two"], recursive=True)),
         "drop": (put(old, "one", "two"), lambda vdir: vdir.drop("/t", from_=["two"], recursive=True)),
         "delete --purge": (put(old, "one", "two"), lambda vdir: vdir.delete("/t", recursive=True, purge=True)),
-        "heal": (put(old, "one", "two"), lambda vdir: vdir.heal("/t")),
+        "sync": (put(old, "one", "two"), lambda vdir: vdir.sync("/t")),
+        "sync of a change": (put(old, "one", "two"), lambda vdir: vdir.sync("/t")),
     }
     before, act = acts[command]
     step = 0
@@ -111,31 +119,46 @@ def test_a_killed_command_is_completed_by_doing_it_again(command: str, home: Pat
             shutil.rmtree(root, ignore_errors=True)
         with Vdir(parallel=1) as vdir:
             before(vdir)
-        if command == "heal":
-            shutil.rmtree(roots["two"] / "t")
+        if command == "sync":
+            for name in OLD:
+                (roots["two"] / "t" / name).unlink()
+        if command == "sync of a change":
+            (roots["two"] / "t/a").write_bytes(NEW["a"])
         died = killed(act, step)
+        with Database() as database, database.write() as connection:  # the dead process's lease has run out
+            connection.exec_driver_sql("UPDATE lease SET expires_ns = 0")
         with Vdir(parallel=1) as vdir:
             if command not in ("put", "delete --purge"):
                 everything_can_be_read(vdir)
             if died or command != "delete --purge":
                 with_nothing_left_to_do(vdir, act)
-            wanted = NEW if command == "put --force" else {} if command == "delete --purge" else OLD
-            assert read_tree(roots["one"]) == {f"t/{name}": content for name, content in wanted.items()}
-            assert read_tree(roots["two"]) == ({} if command == "drop" else read_tree(roots["one"]))
+            renewed = command in ("put --force", "sync of a change")
+            wanted = NEW if renewed else {} if command == "delete --purge" else OLD
+            assert shown(roots["one"]) == {f"t/{name}": content for name, content in wanted.items()}
+            assert shown(roots["two"]) == ({} if command == "drop" else shown(roots["one"]))
             assert {one.name: one.health for one in vdir.ls("/", recursive=True) if one.kind == "file"} == {
                 f"t/{name}": "ok" for name in wanted
             }
             assert not vdir.status("/", check=True).problems
+            if renewed:
+                kept = {one.sha256 for one in vdir.history("/t/a") if one.state == "kept"}
+                assert kept == {hashlib.sha256(OLD["a"]).hexdigest()}
+                assert sum(VERSIONS in name for root in roots.values() for name in read_tree(root)) == 1
         for root in roots.values():
             assert not list(root.rglob(f"{TEMPORARY_PREFIX}*"))
         step += 1
     assert step > 6, "the steps were really died at"
 
 
+def shown(root: Path) -> dict[str, bytes]:
+    """Return the files that listings show: not the old contents that are kept."""
+    return {name: content for name, content in read_tree(root).items() if not name.startswith(VERSIONS)}
+
+
 def everything_can_be_read(vdir: Vdir) -> None:
     """No version that was acknowledged is lost, whatever died."""
-    for name, versions in {name: {OLD[name], NEW[name]} for name in OLD}.items():
-        assert b"".join(vdir.cat(f"/t/{name}")) in versions
+    for name, contents in {name: {OLD[name], NEW[name]} for name in OLD}.items():
+        assert b"".join(vdir.cat(f"/t/{name}")) in contents
 
 
 def with_nothing_left_to_do(vdir: Vdir, act: Act) -> None:

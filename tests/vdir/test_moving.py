@@ -135,7 +135,6 @@ def test_every_file_that_is_planned_ends_under_its_name(disks: dict[str, Path], 
         (lambda vdir: vdir.put(str(source), "/data", to=["one"], recursive=True), "put again"),
         (lambda vdir: vdir.get("/data", str(tmp_path / "back"), recursive=True), "get"),
         (lambda vdir: vdir.get("/data", str(tmp_path / "back"), recursive=True), "get again"),
-        (lambda vdir: vdir.heal("/data"), "heal"),
     ]
     for act, name in commands:
         heard = Heard()
@@ -174,7 +173,7 @@ def test_every_file_ends_also_where_much_goes_wrong(disks: dict[str, Path], sour
     acts: list[Callable[[Vdir], object]] = [
         lambda vdir: vdir.get("/data", str(tmp_path / "back"), recursive=True),
         lambda vdir: vdir.copy("/data", to=["three"], recursive=True),
-        lambda vdir: vdir.heal("/data"),
+        lambda vdir: vdir.sync("/data"),
     ]
     for act in acts:
         heard = Heard()
@@ -247,11 +246,11 @@ def test_a_dead_service_is_given_up_while_the_others_go_on_and_is_healed(
         assert read_tree(tmp_path / "one/data") == files
         assert {one.health for one in vdir.ls("/data")} == {"degraded"}
         proxy.heal()
-        report = vdir.heal("/data")
+        report = vdir.sync("/data")
         assert (report.files, report.errors) == (0, 300), "the service is out of use for a while"
         assert "cms storage measure dav tries it now" in report.failures[0].error
         assert not Storage(services=impatient).measure("dav")[0].problem
-        assert vdir.heal("/data").files == 300
+        assert vdir.sync("/data").files == 300
         assert not vdir.status("/data", check=True).problems
         proxy.refuse()
         vdir.prefer("/", ["dav"])
@@ -293,7 +292,7 @@ def test_a_service_that_dies_in_the_middle_fails_alone(
         assert all(name.endswith(" on dav") for name in failed)
         assert read_tree(tmp_path / "one/data") == SMALL_FILES | LARGE
         proxy.heal()
-        assert vdir.heal("/data").errors == 0
+        assert vdir.sync("/data").errors == 0
         assert not vdir.status("/data", check=True).problems
         assert {one.health for one in vdir.ls("/data", recursive=True) if one.kind == "file"} == {"ok"}
 
@@ -323,7 +322,7 @@ def test_a_service_that_stalls_does_not_keep_the_others_from_their_files(
     configure(home, [stalling, local("one", tmp_path / "one")])  # half a second is not enough on a busy computer
     with Storage() as storage, Vdir() as vdir:
         assert not storage.measure("dav")[0].problem
-        assert vdir.heal("/data").errors == 0
+        assert vdir.sync("/data").errors == 0
         assert not vdir.status("/data", check=True).problems
 
 

@@ -189,13 +189,13 @@ def test_violations_are_found_and_mended(vdir: Vdir, source: str, disks: dict[st
         ("/t/d/b", "two", "on"),
     ]
     assert found(vdir, "/t/a") == [("/t/a", "odd", "not-on"), ("/t/a", "", "copies"), ("/t/a", "", "locations")]
-    report = vdir.heal("/t")
+    report = vdir.sync("/t")
     assert report.errors == 0, report.failures
     assert services(vdir) == {"a": ["far", "one"], "d/b": ["far", "one", "two"]}
     assert read_tree(disks["odd"]) == {}
     assert read_tree(disks["far"] / "t") == FILES
     assert found(vdir) == []
-    again = vdir.heal("/t")
+    again = vdir.sync("/t")
     assert (again.files, again.errors) == (0, 0)
 
 
@@ -206,7 +206,7 @@ def test_a_replica_is_taken_away_only_where_enough_are_elsewhere(
     vdir.rules.set("/t", not_on=["odd", "local"])
     (disks["one"] / "t/a").unlink()
     (disks["one"] / "t/a").mkdir()  # so that it cannot be healed
-    report = vdir.heal("/t")
+    report = vdir.sync("/t")
     assert report.errors > 0
     assert services(vdir)["a"] == ["odd"]
     assert (disks["odd"] / "t/a").read_bytes() == b"alpha"
@@ -222,11 +222,11 @@ def test_over_real_services(home: Path, tmp_path: Path, source: str, seaweedfs: 
         vdir.put(source, "/t", recursive=True)
         assert set(map(tuple, services(vdir).values())) == {("s3",)}
         vdir.rules.set("/t", copies=2)
-        vdir.heal("/t")
+        vdir.sync("/t")
         assert set(map(tuple, services(vdir).values())) == {("dav", "s3")}
         vdir.rules.remove("/t", ["on"])
         vdir.rules.set("/t", copies=1, not_on=["local", "s3"])
-        vdir.heal("/t")
+        vdir.sync("/t")
         assert set(map(tuple, services(vdir).values())) == {("dav",)}
         assert found(vdir) == []
         assert vdir.put(source, "/t", recursive=True, dryrun=True).monthly_usd in (None, 0)

@@ -274,7 +274,7 @@ def test_a_put_to_a_service_that_is_away_completes_on_the_others_and_later_there
         assert report.failures[0].name == "/a.txt on dav"
         assert next(vdir.ls("/a.txt")).health == "degraded"
         proxy.heal()
-        assert vdir.heal("/a.txt").files == 1
+        assert vdir.sync("/a.txt").files == 1
         assert next(vdir.ls("/a.txt")).services == ["dav", "one"]
     with Storage() as storage:
         assert b"".join(storage.cat("dav:a.txt")) == b"alpha"
@@ -466,8 +466,8 @@ def test_a_service_that_cannot_be_opened_does_not_stop_the_others(
         ):
             assert "of no kind" in {failure.name: failure.error for failure in report.failures}["/data/a"]
             assert (report.files, report.errors) == (1, 2)
-        healed = other.heal("/data")
-        assert {failure.name for failure in healed.failures} >= {"/data/a on one", "/data/b on one", "/data/b"}
+        healed = other.sync("/data")
+        assert {failure.name for failure in healed.failures} == {"one", "/data/b on two", "/data/b on three"}
         assert healed.skipped == 2, "both replicas of c"
     configure(home, [ServiceSettings("one", "sftp", credentials={"host": "127.0.0.1"}), *left])
     (home / "vault.age").write_bytes(b"damaged")
@@ -611,10 +611,10 @@ def test_a_touched_replica_is_read_and_wrong_bytes_are_told(vdir: Vdir, source: 
         list(vdir.cat("/a.txt"))
 
 
-# ---- status, heal, why, prefer -------------------------------------------------------------------------------------
+# ---- status, sync, why, prefer -------------------------------------------------------------------------------------
 
 
-def test_status_finds_what_is_missing_and_changed_and_heal_mends_it(
+def test_status_finds_what_is_missing_and_changed_and_sync_mends_it(
     vdir: Vdir, source: Path, disks: dict[str, Path]
 ) -> None:
     vdir.put(str(source), "/data", to=["one", "two", "three"], recursive=True)
@@ -627,13 +627,12 @@ def test_status_finds_what_is_missing_and_changed_and_heal_mends_it(
         ("/data/a.txt", "one", "missing"),
         ("/data/b/c.bin", "two", "stale"),
     }
-    assert vdir.heal("/data", dryrun=True).files == 1
-    report = vdir.heal("/data")
-    assert (report.files, report.errors) == (1, 1)
+    assert vdir.sync("/data", dryrun=True).files == 3
+    report = vdir.sync("/data")
+    assert (report.files, report.versions, report.errors) == (3, 1, 0)
     assert (disks["one"] / "data/a.txt").read_bytes() == b"alpha"
-    assert (disks["two"] / "data/b/c.bin").read_bytes() == b"their work", "what others wrote is not overwritten unasked"
-    assert vdir.heal("/data", force=True).errors == 0
-    assert (disks["two"] / "data/b/c.bin").read_bytes() == FILES["b/c.bin"]
+    for root in disks.values():
+        assert (root / "data/b/c.bin").read_bytes() == b"their work", "what others wrote is the newest version"
     assert not vdir.status("/data", check=True).failed
 
 
@@ -643,12 +642,12 @@ def test_a_service_that_has_lost_everything_is_not_believed_unasked(
     many = write_tree(tmp_path / "many", {f"f{i}": b"%d" % i for i in range(12)})
     vdir.put(str(many), "/data", to=["one", "two"], recursive=True)
     disks["two"].rename(tmp_path / "unmounted")
-    report = vdir.heal("/data")
-    assert (report.files, report.errors) == (0, 12)
+    report = vdir.sync("/data")
+    assert (report.files, report.errors) == (0, 1)
     assert "mounted" in report.failures[0].error
     assert not disks["two"].exists()
-    assert vdir.heal("/data", dryrun=True, force=True).files == 12
-    assert vdir.heal("/data", force=True).files == 12
+    assert vdir.sync("/data", dryrun=True, accept_loss=True).files == 12
+    assert vdir.sync("/data", accept_loss=True).files == 12
     assert not vdir.status("/data", check=True).failed
 
 
@@ -728,7 +727,7 @@ def test_one_tree_over_local_s3_webdav_and_sftp(
         with Storage() as storage:
             for name in everywhere:
                 storage.delete(f"{name}:data/a.txt") if name != "lab" else None
-        assert vdir.heal("/data").files == 3
+        assert vdir.sync("/data").files == 3
         assert not vdir.status("/data", check=True).failed
         assert vdir.drop("/data", from_=["aws", "dav", "disk"], recursive=True).files == 12
         with pytest.raises(Unsupported, match="lab"):
@@ -744,7 +743,7 @@ def test_the_catalogue_may_be_in_postgresql(
     with Vdir() as vdir:
         vdir.put(str(source), "/data", to=["one", "two"], recursive=True)
         (disks["one"] / "data/a.txt").unlink()
-        assert vdir.heal("/data").files == 1
+        assert vdir.sync("/data").files == 1
         vdir.move("/data", "/moved")
         vdir.prefer("/moved", ["two"])
     with Vdir() as vdir:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import shutil
@@ -32,6 +33,10 @@ SERVICE = st.sampled_from(SERVICES)
 SOME_SERVICES = st.lists(SERVICE, min_size=1, max_size=2, unique=True)
 CONTENT = st.sampled_from(CONTENTS)
 YES_OR_NO = st.booleans()
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def chosen(choices: list[str], pick: int) -> str:
@@ -209,24 +214,30 @@ class Machine(RuleBasedStateMachine):
     def check(self) -> None:
         self.vdir.status("/", check=True)
 
-    @rule(force=st.sampled_from([False, False, True]))
-    def heal(self, force: bool) -> None:
-        self.dry(lambda: self.vdir.heal("/", force=force, dryrun=True))
-        report = self.attempt(lambda: self.vdir.heal("/", force=force))
-        if force:
-            for path in self.names:
-                for one in self.replicas(path):
-                    if self.there(one.service, one.path) == self.names[path].content:
-                        self.foreign.pop((one.service, one.path), None)
-        for path in self.names:
+    @rule(accept_loss=YES_OR_NO)
+    def sync(self, accept_loss: bool) -> None:
+        self.dry(lambda: self.vdir.sync("/", accept_loss=accept_loss, dryrun=True))
+        found = {
+            path: {place: self.foreign.get((place.service, place.path)) for place in self.replicas(path)}
+            for path in self.names
+        }
+        report = self.attempt(lambda: self.vdir.sync("/", accept_loss=accept_loss))
+        for path, places in found.items():
+            status = self.vdir.status(f"/{path}")
+            if status.sha256 not in (None, sha256(self.names[path].content)):
+                won = {content for content in places.values() if content is not None}
+                self.names[path].content = next(one for one in won if sha256(one) == status.sha256)
+            kept = {one.sha256 for one in self.vdir.history(f"/{path}")}
+            for place, content in places.items():
+                if content is not None and self.there(place.service, place.path) != content:
+                    assert sha256(content) in kept, "what others wrote is overwritten only when it is kept"
+                    del self.foreign[place.service, place.path]
             self.settle(path)
         if report is not None and not report.errors:
             assert not self.vdir.status("/", check=True).problems
-            again = self.vdir.heal("/")
-            assert (again.files, again.errors) == (0, 0)
-        elif force:
-            failed = {path for path in self.names if not self.names[path].safe}
-            assert failed or self.shared(), "only what is lost, or another name's, cannot be healed"
+            again = self.vdir.sync("/")
+            assert not again
+            assert not again.errors
 
     # ---- what others do ------------------------------------------------------------------------------------------
 

@@ -125,6 +125,9 @@ class Layer(StorageABC):
     def versions(self, path: str) -> list[Entry]:
         return self.around("versions", path, lambda: self.inner.versions(path))
 
+    def recall(self, path: str, version: str, destination: str) -> Entry:
+        return self.around("recall", path, lambda: self.inner.recall(path, version, destination))
+
     def flush(self) -> None:
         self.around("flush", "", self.inner.flush)
 

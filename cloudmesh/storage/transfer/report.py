@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,14 @@ PLAN_SHOWN = 1000
 """Files that a dry run names; of more it only counts, so that its memory does not grow with them."""
 
 
+Action = Literal["copy", "replace", "remove", "rename"]
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     """One thing that a dry run would do, and the file's size in bytes."""
 
-    action: Literal["copy", "replace", "remove"]
+    action: Action
     name: str
     size: int | None
 
@@ -98,7 +101,7 @@ class Report:
         self.files += 1
         self.bytes += size or 0
 
-    def would(self, action: Literal["copy", "replace", "remove"], name: str, size: int | None) -> None:
+    def would(self, action: Action, name: str, size: int | None) -> None:
         """Note one thing that a dry run would do."""
         if len(self.plan) < PLAN_SHOWN:
             self.plan.append(Planned(action, name, size))
@@ -113,7 +116,7 @@ class Report:
     def _did_anything(self) -> bool:
         return bool(self.files or self.skipped or self.removed or self.stopped)
 
-    def ended(self) -> Report:
+    def ended(self) -> Self:
         """Return this report with its wall time; where but one thing was to be done and it failed, that is raised."""
         self.seconds = round(time.monotonic() - self._start, 3)
         if self._last is not None and self.errors == 1 and not self._did_anything:

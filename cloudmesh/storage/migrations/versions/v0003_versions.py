@@ -14,6 +14,8 @@ def upgrade() -> None:
     """Add the columns and the tables."""
     op.add_column("entry", sa.Column("rankers", _text))
     op.add_column("entry", sa.Column("rules", _text))
+    ruled = sa.text("rules IS NOT NULL")
+    op.create_index("ix_entry_ruled", "entry", ["id"], sqlite_where=ruled, postgresql_where=ruled)
     op.add_column("replica", sa.Column("failures", _count, nullable=False, server_default="0"))
     op.add_column("replica", sa.Column("verified_ns", _count))
     op.create_table(

@@ -1,0 +1,286 @@
+"""Old contents of names: kept on the service where they are, before another content takes their place.
+
+A content is kept once. Where the service keeps old contents by itself, only its id of this one is written down. Else it
+goes to ``.cdir-versions`` at the service's root, which no listing shows; by a copy or a move on the service's own side
+where it can do that.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from cloudmesh.storage import paths
+from cloudmesh.storage.abc import Entry, StorageABC
+from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, StorageError
+from cloudmesh.storage.pool import run_parallel
+from cloudmesh.storage.transfer.copying import copy_file
+from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir import intents, versions
+from cloudmesh.vdir.copies import is_as_seen
+from cloudmesh.vdir.intents import Intent
+from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.sources import Source, sha256_of
+from cloudmesh.vdir.versions import Kept
+from cloudmesh.vdir.work import Work
+
+_NAME_MAX = 255
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """A content to be kept.
+
+    Attributes:
+        node: the name, with the content: its size, time, hash, and the version as which it is kept.
+        replica: the file that holds it, as it was just seen.
+        origin: as of `Kept`.
+        required: without it nothing may be overwritten; else it is overwritten already, and kept only where the service
+            still has it by itself.
+    """
+
+    node: Node
+    replica: Replica
+    origin: str = ""
+    required: bool = True
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """The name and the version."""
+        return self.node.id, self.node.version
+
+    @property
+    def path(self) -> str:
+        """Where it is kept."""
+        return kept_path(self.node)
+
+
+def kept_path(node: Node) -> str:
+    """Return where a content of a name is kept: a name that tells what it is, and that no other content can have."""
+    stem, extension = os.path.splitext(node.name)
+    ending = f"~v{node.version}-{node.id}{extension}"
+    if len(ending.encode()) > _NAME_MAX // 2:
+        ending = f"~v{node.version}-{node.id}"
+    room = _NAME_MAX - len(ending.encode())
+    name = stem.encode()[:room].decode("utf-8", "ignore") + ending
+    return paths.join(paths.join(paths.VERSIONS, paths.parent(node.path)), name)
+
+
+def keep(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], StorageError]:
+    """Keep contents; what is kept already is not kept again.
+
+    A replica that had to be moved away is then ``missing`` in the catalogue.
+
+    Returns:
+        those that could not be kept, by entry id and version; of these nothing may be overwritten.
+    """
+    database = work.catalogue.database
+    there = {
+        (one.entry_id, one.version)
+        for kept in versions.of(database, {one.node.id for one in wanted}).values()
+        for one in kept
+    }
+    waiting = list({one.key: one for one in wanted if one.key not in there}.values())
+    failed: dict[tuple[int, int], StorageError] = {}
+    recorded: list[Kept] = []
+    left: list[Keeping] = []
+    threads = work.threads({one.replica.service for one in waiting})
+    for one, result in run_parallel(lambda one: _recorded(one, work), waiting, threads):
+        if isinstance(result, Kept):
+            recorded.append(result)
+        elif one.required:
+            left.append(one)
+    versions.add(database, recorded)
+    while left:  # one after the other where a name has several to keep on one service: an intent is for one file there
+        now = list({(one.node.id, one.replica.service): one for one in reversed(left)}.values())
+        left = [one for one in left if one not in now]
+        failed |= _keep_files(now, work)
+    return failed
+
+
+def _keep_files(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], StorageError]:
+    """Keep contents in files of ours."""
+    failed: dict[tuple[int, int], StorageError] = {}
+    intents.add(work.catalogue.database, [_intent(one) for one in wanted])
+    done: list[Kept] = []
+    moved: list[Replica] = []
+    threads = work.threads({one.replica.service for one in wanted})
+    for one, result in run_parallel(lambda one: _kept(one, work), wanted, threads):
+        if isinstance(result, StorageError):
+            failed[one.key] = result
+            continue
+        done.append(_row(one, one.path))
+        if result:
+            moved.append(replace(one.replica, state="missing", etag=None, entry_id=one.node.id))
+    work.catalogue.update_replicas(moved)
+    versions.add(work.catalogue.database, done)
+    return failed
+
+
+def keep_one_of(wanted: Sequence[Sequence[Keeping]], work: Work) -> dict[tuple[int, int], StorageError]:
+    """Keep contents, each by the first of several ways that works; return those that no way could keep, as `keep`."""
+    failed: dict[tuple[int, int], StorageError] = {}
+    left = [ways for ways in wanted if ways]
+    while left:
+        errors = keep([ways[0] for ways in left], work)
+        for ways in left:
+            failed.pop(ways[0].key, None)
+        failed |= errors
+        left = [ways[1:] for ways in left if ways[0].key in errors and len(ways) > 1]
+    return failed
+
+
+def superseded(node: Node, replicas: Iterable[Replica]) -> list[Keeping]:
+    """Return the ways to keep the present content of a name, which is about to get another: from each good replica.
+
+    There are none where the rule is to keep nothing.
+    """
+    return [Keeping(node, one) for one in replicas if is_good(node, one)] if node.rules.versions else []
+
+
+def fetched(kept: Kept, node: Node, work: Work) -> Kept:
+    """Return a kept content that lies in a file; one that only the service itself keeps is copied into one.
+
+    Raises:
+        NotFound: the service does not keep it any longer.
+    """
+    if kept.service_version is None:
+        return kept
+    path = kept_path(replace(node, version=kept.version))
+    facts = (kept.version, kept.size, kept.mtime_ns, kept.sha256)
+    intents.add(work.catalogue.database, [Intent(node.id, kept.service, "keep", path, *facts)])
+    work.target(kept.service).recall(kept.path, kept.service_version, path)
+    now = replace(kept, path=path, service_version=None)
+    versions.add(work.catalogue.database, [now])
+    return now
+
+
+def resume(intent: Intent, work: Work) -> None:
+    """Finish what somebody began who died: what was kept is written down, if it is whole.
+
+    Raises:
+        StorageError: the service cannot be asked.
+    """
+    database = work.catalogue.database
+    service = work.open(intent.service)
+    whole = False
+    with suppress(NotFound, NotADirectory):
+        there = service.stat(intent.path)
+        whole = there.size == intent.size and intent.sha256 in (None, sha256_of(Source(service, there)))
+        if not whole:
+            service.remove(intent.path)
+    if whole:
+        now_ns = time.time_ns()
+        facts = (intent.entry_id, intent.version, intent.size, intent.mtime_ns, intent.sha256)
+        versions.add(database, [Kept(*facts, "", now_ns, intent.service, intent.path)])
+    else:
+        with database.write() as connection:
+            intents.done(connection, "keep", [(intent.entry_id, intent.service)])
+
+
+def expire(directory: str, work: Work, report: Report, away: Iterable[str]) -> None:
+    """Remove the kept contents at and below a virtual path that are too many or too old by rule: files, then rows.
+
+    Args:
+        directory: virtual path.
+        work: the catalogue and the services.
+        report: counts what cannot be removed.
+        away: services that cannot be asked; what they keep is left for the next run.
+    """
+    left = set(away)
+    for page in versions.names(work.catalogue.database):
+        mine = [path for path in page.values() if path == directory or not directory or paths.is_below(path, directory)]
+        nodes = {node.id: node for node in work.catalogue.lookup_many(mine).values()}
+        for batch in chunks(sorted(nodes), _BATCH):
+            kept = versions.of(work.catalogue.database, batch)
+            expired = [one for key, all_of in kept.items() for one in _expired(nodes[key], all_of)]
+            discard([one for one in expired if one.service not in left], work, report)
+
+
+def discard(kept: Sequence[Kept], work: Work, report: Report) -> None:
+    """Remove kept contents: their files first, then what is known of them."""
+    failed: set[tuple[str, str]] = set()
+    for service in sorted({one.service for one in kept}):
+        files = [one.path for one in kept if one.service == service and one.service_version is None]
+        try:
+            for path, error in work.target(service).remove_many(files):
+                report.fail(f"{service}:{path}", error)
+                failed.add((service, path))
+        except StorageError as error:
+            report.fail(service, error)
+            failed.update((service, path) for path in files)
+    gone = [one for one in kept if (one.service, one.path) not in failed]
+    versions.remove(work.catalogue.database, gone)
+    for one in gone:
+        _remove_empty(one, work)
+
+
+def _remove_empty(kept: Kept, work: Work) -> None:
+    directory = paths.parent(kept.path) if kept.service_version is None else ""
+    with suppress(StorageError):  # something is left in it, or it is gone already
+        while directory:
+            work.target(kept.service).remove_dir(directory)
+            directory = paths.parent(directory)
+
+
+def _expired(node: Node, kept: Sequence[Kept]) -> list[Kept]:
+    oldest_ns = time.time_ns() - int(node.rules.versions_age * 1e9)
+    return [one for place, one in enumerate(kept) if place >= node.rules.versions or one.replaced_ns < oldest_ns]
+
+
+def _intent(one: Keeping) -> Intent:
+    node = one.node
+    return Intent(node.id, one.replica.service, "keep", one.path, node.version, node.size, node.mtime_ns, node.sha256)
+
+
+def _row(one: Keeping, path: str, service_version: str | None = None) -> Kept:
+    node = one.node
+    facts = (node.id, node.version, node.size, node.mtime_ns, node.sha256)
+    return Kept(*facts, one.origin, time.time_ns(), one.replica.service, path, service_version)
+
+
+def _recorded(one: Keeping, work: Work) -> Kept | None:
+    """Return a content as its service keeps it by itself; None where it does not."""
+    replica = one.replica
+    if replica.etag is None or not work.keeps_versions(replica.service):
+        return None
+    found = work.open(replica.service).versions(replica.path)
+    version = next((entry.version for entry in found if entry.etag == replica.etag and entry.version), None)
+    return None if version is None else _row(one, replica.path, version)
+
+
+def _kept(one: Keeping, work: Work) -> bool:
+    """Keep one content; return whether its file was moved, so that it is not there any more.
+
+    Raises:
+        PreconditionFailed: the file is not as it was seen.
+        StorageError: as `copy_file`.
+    """
+    service, source = work.target(one.replica.service), one.replica
+    facts = service.capabilities
+    there = _checked(service, source)
+    if facts.server_move and not facts.server_copy:
+        service.move_within(source.path, one.path)
+        return True
+    entry = Entry(source.path, size=one.node.size, mtime_ns=one.node.mtime_ns, etag=there.etag)
+    copy_file(service, entry, service, one.path, expected_sha256=one.node.sha256)
+    now = service.stat(source.path)  # a copy on the service's own side takes what is there
+    if (now.size, now.mtime_ns, now.etag) != (there.size, there.mtime_ns, there.etag):
+        raise PreconditionFailed(service.location(source.path))
+    return False
+
+
+def _checked(service: StorageABC, source: Replica) -> Entry:
+    """Return a replica's file as it is, if it has the content that was seen."""
+    there = service.stat(source.path)
+    if not is_as_seen(source, there):
+        same = source.sha256 is not None and not there.is_directory and there.size == source.size
+        if not same or sha256_of(Source(service, there)) != source.sha256:
+            raise PreconditionFailed(service.location(source.path))
+    return there

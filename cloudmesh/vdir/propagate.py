@@ -1,0 +1,377 @@
+"""Doing what was decided about a batch of files: contents kept, then acknowledged, then brought everywhere.
+
+The order is what makes it safe. An old content is kept before anything may overwrite it; a new one is acknowledged
+while it lies where it was found; only then other replicas are overwritten, each one only while it still is the file
+that was seen; and names are deleted last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, Refused, StorageError
+from cloudmesh.storage.pool import run_parallel
+from cloudmesh.storage.prompt import Prompt
+from cloudmesh.storage.transfer.events import Event
+from cloudmesh.vdir import tombstones, versions
+from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.conflicts import choose, name_losers
+from cloudmesh.vdir.copies import Copy, is_as_seen
+from cloudmesh.vdir.decide import Contender, Decision, Present, Sight, decide
+from cloudmesh.vdir.distribute import bring
+from cloudmesh.vdir.kept import Keeping, keep_one_of, superseded
+from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
+from cloudmesh.vdir.records import SyncReport, is_good
+from cloudmesh.vdir.recovery import recover
+from cloudmesh.vdir.removal import drop
+from cloudmesh.vdir.sources import unreadable
+from cloudmesh.vdir.spool import Seen
+from cloudmesh.vdir.work import Work, counting_unusable, refuse
+
+Batch = Sequence[tuple[int, str, Mapping[str, Seen]]]
+"""Files to decide about: id, path, and how each replica was seen, by service."""
+
+
+@dataclass(slots=True)
+class _File:
+    """One file on its way from what was seen to what is done.
+
+    Attributes:
+        node: the name; from its renewal on with the new content.
+        observed: its replicas.
+        decision: what is to be done.
+        rows: its replicas as the catalogue has them, or is about to.
+        failed: nothing more is done about it in this run.
+        hashed: the hash of its content was not known before.
+    """
+
+    node: Node
+    observed: list[Observed]
+    decision: Decision
+    rows: dict[str, Replica] = field(default_factory=dict)
+    failed: bool = False
+    hashed: bool = False
+
+
+@dataclass(slots=True)
+class Propagation:
+    """Decides about files, batch by batch, and does it.
+
+    Attributes:
+        work: the catalogue and the services.
+        claims: of this process.
+        report: counts what was done.
+        conflict: who wins where contents differ; as of `decide`.
+        prompt: whom to ask.
+        away: services that cannot be asked, or shall be left alone, each with why.
+        dryrun: only tell.
+    """
+
+    work: Work
+    claims: Claims
+    report: SyncReport
+    conflict: str
+    prompt: Prompt
+    away: Mapping[str, StorageError]
+    dryrun: bool
+    clocks: Clocks = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clocks = Clocks(self.work, exact=not self.dryrun)
+
+    def run(self, batch: Batch) -> None:
+        """Decide about some files, and do it; what fails is counted, and does not stop the rest."""
+        if self.dryrun:
+            self._tell(self._decided(batch))
+            return
+        with self.claims.claimed([entry_id for entry_id, _, _ in batch]) as held:
+            for entry_id, path, _ in batch:
+                if entry_id in held:
+                    why = f"is being worked on by {held[entry_id]}"
+                    self._refuse(path, Refused(f"/{path}", why, "run the same command again"))
+            mine = [one for one in batch if one[0] not in held]
+            recover([one[0] for one in mine], self.work, self.away)
+            self._do(self._decided(mine))
+
+    # ---- deciding -------------------------------------------------------------------------------------------------
+
+    def _decided(self, batch: Batch) -> list[_File]:
+        """Read again what the catalogue has, look at what is not certain, and decide."""
+        nodes = self.work.catalogue.lookup_many(path for _, path, _ in batch)
+        files: list[tuple[Node, Mapping[str, Seen]]] = []
+        for entry_id, path, seen in batch:
+            if path in nodes and nodes[path].id == entry_id:
+                files.append((nodes[path], seen))
+            else:
+                self._refuse(path, PreconditionFailed(f"/{path}", "was moved or removed meanwhile"))
+        replicas = self.work.catalogue.replicas_of([node for node, _ in files])
+        self._drop_halfway([(node, replicas[node.id]) for node, _ in files])
+        looked = observe(
+            [(node, _revived(node, replicas[node.id]), seen) for node, seen in files], self.work, self.away
+        )
+        decided: list[_File] = []
+        for (node, _), observed in zip(files, looked, strict=True):
+            file = self._decide(observed[0].node if observed else node, observed)
+            file.hashed = file.node.sha256 != node.sha256
+            decided.append(file)
+        return decided
+
+    def _decide(self, node: Node, observed: list[Observed]) -> _File:
+        self.report.skipped += sum(one.kind == "good" for one in observed)
+        for one in observed:
+            if one.error is not None and one.service not in self.away:
+                self._fail(one.name, one.error, node.size)
+        sights = [sight(one, self.work, None) for one in observed]
+        decision = self._choice(node, sights)
+        if decision.losers or decision.contenders:  # times decide: they have to be comparable
+            sights = [sight(one, self.work, self.clocks) for one in observed]
+            decision = self._choice(node, sights)
+        file = _File(node, observed, decision, {one.service: one.now for one in observed if one.kind != "changed"})
+        if decision.what == "ask":
+            chosen = choose(node, decision.contenders, self.prompt)
+            if isinstance(chosen, StorageError):
+                self._give_up(file, chosen)
+            else:
+                file.decision = self._choice(node, sights, chosen)
+        elif decision.what == "doubt":
+            why = "its content is another, but its modification time is as it was"
+            names = ", ".join(decision.contenders[0].services)
+            self._give_up(file, Refused(f"/{node.path} on {names}", why, f"--conflict={names} takes it for right"))
+        elif decision.what == "lost":
+            self._give_up(file, unreadable(node))
+        return file
+
+    def _choice(self, node: Node, sights: Sequence[Sight], conflict: str | None = None) -> Decision:
+        present = Present(node.version, node.sha256 or "", node.mtime_ns)
+        return decide(present, sights, deletes=node.rules.deletes, conflict=conflict or self.conflict)
+
+    def _drop_halfway(self, files: Sequence[tuple[Node, Sequence[Replica]]]) -> None:
+        """Finish removals of replicas that somebody began who died, where another good one is left."""
+        halfway = [
+            (node, tuple(replicas), {one.service for one in replicas if one.state == "deleting"})
+            for node, replicas in files
+            if any(is_good(node, one) for one in replicas)
+        ]
+        for services in {frozenset(names - self.away.keys()) for _, _, names in halfway} - {frozenset()}:
+            mine = [(node, replicas) for node, replicas, names in halfway if services == names - self.away.keys()]
+            drop(mine, services, self.work, self.report, dryrun=self.dryrun)
+
+    # ---- doing ----------------------------------------------------------------------------------------------------
+
+    def _do(self, files: Sequence[_File]) -> None:
+        self._learn(files)
+        self._renew([one for one in files if one.decision.what == "renew" and not one.failed])
+        copies = [copy for one in files if not one.failed for copy in self._copies(one)]
+        for copy in copies:
+            self.work.observer(Event("planned", copy.name, copy.node.size or 0))
+        bring(copies, self.work, self.report)
+        self._delete([one for one in files if one.decision.what == "delete"])
+
+    def _learn(self, files: Sequence[_File]) -> None:
+        """Write down what is new of replicas that hold a content of ours, or that are gone."""
+        known = [one for file in files for one in file.observed if one.now != one.known and one.kind in ("good", "old")]
+        self.report.renamed += sum(one.is_renamed for one in known)
+        self.report.learned += sum(one.is_new and not one.is_renamed for one in known)
+        gone = [one for file in files for one in file.observed if one.is_new and one.kind in ("missing", "absent")]
+        self.work.catalogue.update_replicas(one.now for one in [*known, *gone])
+        for file in files:
+            if file.hashed:
+                self._acknowledge(file, file.node, ())
+
+    def _renew(self, files: Sequence[_File]) -> None:
+        """Give files the contents that won: keep the others, then acknowledge."""
+        taken = versions.of(self.work.catalogue.database, [file.node.id for file in files])
+        wanted: dict[int, list[list[Keeping]]] = {}
+        for file in files:
+            decision = file.decision
+            assert decision.winner is not None  # noqa: S101 - of every renewal
+            last = max([file.node.version, *(one.version for one in taken.get(file.node.id, ()))])
+            wanted[file.node.id] = [] if decision.winner.present else [_superseded(file)]
+            for number, loser in enumerate(decision.losers, start=last + 1):
+                found = _with_content(file, loser)
+                for one in found:
+                    file.rows[one.service] = replace(one.now, version=number)
+                if self.conflict != "keep-both" and file.node.rules.versions:
+                    node = _content(file.node, found[0], number)
+                    wanted[file.node.id].append([Keeping(node, file.rows[one.service], one.service) for one in found])
+        failed = keep_one_of([one for each in wanted.values() for one in each], self.work)
+        for file in files:
+            errors = [failed[one[0].key] for one in wanted[file.node.id] if one and one[0].key in failed]
+            if not errors and self.conflict == "keep-both":
+                errors = self._name_losers(file)
+            if errors:
+                self._give_up(file, errors[0])
+                continue
+            self._win(file, max([file.node.version, *(one.version for one in taken.get(file.node.id, ()))]))
+
+    def _name_losers(self, file: _File) -> list[StorageError]:
+        losers = [_with_content(file, one)[0] for one in file.decision.losers]
+        services = [one.service for one in file.observed if one.service not in self.away]
+        return name_losers(file.node, losers, services, self.work, self.report)
+
+    def _win(self, file: _File, last: int) -> None:
+        """Acknowledge the content that won, where it lies."""
+        winner, number = file.decision.winner, last + len(file.decision.losers) + 1
+        assert winner is not None  # noqa: S101 - of every renewal
+        if winner.present:
+            node = replace(file.node, version=number)
+            holders = [one for one in file.observed if one.kind == "good"]
+        else:
+            holders = _with_content(file, winner)
+            node = _content(file.node, holders[0], number)
+        for service, row in file.rows.items():
+            if row.state == "available":
+                file.rows[service] = replace(row, state="stale")
+        for one in holders:
+            now = seen_now(one, self.work, "available", number) if not winner.present else one.now
+            file.rows[one.service] = replace(now, state="available", version=number, sha256=node.sha256)
+        changed = [row for row in file.rows.values() if row.version >= last]
+        if self._acknowledge(file, node, changed):
+            file.node = node
+            self.report.versions += 1
+            self.report.conflicts += bool(file.decision.losers)
+
+    def _acknowledge(self, file: _File, node: Node, replicas: Sequence[Replica]) -> bool:
+        try:
+            self.work.catalogue.set_content(
+                node.id,
+                version=node.version,
+                size=node.size,
+                mtime_ns=node.mtime_ns,
+                sha256=node.sha256,
+                replicas=replicas,
+            )
+        except (NotFound, PreconditionFailed) as error:
+            self._give_up(file, error)
+            return False
+        return True
+
+    def _copies(self, file: _File) -> list[Copy]:
+        """Return the copies that make every replica of a file good, as far as its services can be asked."""
+        if file.decision.what not in ("heal", "renew"):
+            return []
+        node = file.node
+        lacking = [
+            one
+            for one in file.observed
+            if one.kind not in ("away", "obstacle") and not is_good(node, file.rows[one.service])
+        ]
+        if not lacking:
+            return []
+        with counting_unusable(node, self.work, self.report):
+            readable = [row for row in file.rows.values() if row.service not in self.away]
+            sources = self.work.sources(node, readable)
+            if sources:
+                return [Copy(node, one.service, sources, _replaced(one, file.rows[one.service])) for one in lacking]
+            for one in lacking:
+                refuse(one.name, node.size, unreadable(node), self.work, self.report)
+        return []
+
+    def _delete(self, files: Sequence[_File]) -> None:
+        """Delete the names of which others deleted a replica, after a second look."""
+        sure: list[_File] = []
+        threads = self.work.threads({one.service for file in files for one in file.observed})
+        for file, result in run_parallel(self._is_deleted, files, threads):
+            if isinstance(result, StorageError):
+                self._give_up(file, result)
+            elif result:
+                sure.append(file)
+            else:
+                why = "a replica was gone, and is there again"
+                self._give_up(file, PreconditionFailed(f"/{file.node.path}", why, "run the same command again"))
+        tombstones.bury(
+            self.work.catalogue.database,
+            [(file.node, [one.now for one in file.observed if one.kind != "missing"]) for file in sure],
+        )
+        self.report.removed += len(sure)
+
+    def _is_deleted(self, file: _File) -> bool:
+        """Ask the services once more: what was missing still is, and a good replica is as it was."""
+        for one in file.observed:
+            if one.kind == "missing":
+                try:
+                    self.work.open(one.service).stat(one.known.path)
+                    return False
+                except (NotFound, NotADirectory):
+                    continue
+        good = [one for one in file.observed if one.kind == "good"]
+        return any(is_as_seen(one.now, self.work.open(one.service).stat(one.now.path)) for one in good)
+
+    # ---- telling --------------------------------------------------------------------------------------------------
+
+    def _tell(self, files: Sequence[_File]) -> None:
+        """Count what would be done."""
+        for file in files:
+            name, size = f"/{file.node.path}", file.node.size
+            for one in file.observed:
+                if one.is_renamed:
+                    self.report.renamed += 1
+                    self.report.would("rename", f"{one.service}:{one.known.path} to {one.now.path}", size)
+            if file.failed:
+                continue
+            if file.decision.what == "delete":
+                self.report.removed += 1
+                self.report.would("remove", name, size)
+            if file.decision.what == "renew" and (winner := file.decision.winner) is not None:
+                self.report.versions += 1
+                self.report.conflicts += bool(file.decision.losers)
+                holders = set() if winner.present else set(winner.services)
+                if not winner.present:
+                    size = _with_content(file, winner)[0].now.size
+                lacking = [
+                    one
+                    for one in file.observed
+                    if one.kind not in ("away", "obstacle")
+                    and one.service not in holders
+                    and not (winner.present and one.kind == "good")
+                ]
+            elif file.decision.what == "heal":
+                lacking = [one for one in file.observed if one.kind in ("old", "damaged", "absent", "missing")]
+            else:
+                continue
+            for one in lacking:
+                self.report.done(size)
+                self.report.would("copy" if one.entry is None else "replace", one.name, size)
+
+    def _give_up(self, file: _File, error: StorageError) -> None:
+        file.failed = True
+        self._fail(f"/{file.node.path}", error, file.node.size)
+
+    def _refuse(self, path: str, error: StorageError) -> None:
+        self._fail(f"/{path}", error, 0)
+
+    def _fail(self, name: str, error: StorageError, size: int | None) -> None:
+        refuse(name, size, error, self.work, self.report)
+
+
+def _revived(node: Node, replicas: Sequence[Replica]) -> tuple[Replica, ...]:
+    """Return the replicas that are to be good: one that was being removed only where no other good one is left."""
+    if any(is_good(node, one) for one in replicas):
+        return tuple(one for one in replicas if one.state != "deleting")
+    return tuple(replace(one, state="copying") if one.state == "deleting" else one for one in replicas)
+
+
+def _replaced(one: Observed, row: Replica) -> Replica:
+    """Return what a copy takes the place of: a file with wrong bytes is as replaceable as an older version."""
+    return replace(row, state="stale", version=max(row.version, 1)) if one.kind == "damaged" else row
+
+
+def _with_content(file: _File, contender: Contender) -> list[Observed]:
+    return [one for one in file.observed if one.service in contender.services]
+
+
+def _superseded(file: _File) -> list[Keeping]:
+    """Return what may keep the present content: good replicas, else what a service keeps that was overwritten there."""
+    return superseded(file.node, file.rows.values()) or [
+        replace(one, required=False) for one in superseded(file.node, [one.known for one in file.observed])
+    ]
+
+
+def _content(node: Node, one: Observed, version: int) -> Node:
+    """Return the name with the content of a changed replica."""
+    entry = one.entry
+    assert entry is not None  # noqa: S101 - it was seen
+    mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
+    return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version)

@@ -1,0 +1,97 @@
+"""`sync`: every replica of every name is the same again, whoever changed one of them, and wherever."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cloudmesh.storage.errors import Refused, StorageError, Unavailable
+from cloudmesh.storage.prompt import Prompt
+from cloudmesh.storage.transfer.events import Event
+from cloudmesh.storage.transfer.options import DeletionLimit
+from cloudmesh.vdir import kept, tombstones
+from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.detect import Detection, ServiceCount, detect
+from cloudmesh.vdir.distribute import BATCH
+from cloudmesh.vdir.nodes import Node
+from cloudmesh.vdir.propagate import Propagation
+from cloudmesh.vdir.records import SyncReport
+from cloudmesh.vdir.renames import recognise
+from cloudmesh.vdir.spool import Spool
+from cloudmesh.vdir.work import Work
+
+_FEW = 10
+"""Fewer lost replicas than this are never too many, unless the service is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the user decides about a `sync`.
+
+    Attributes:
+        max_loss: how much of its replicas a service may have lost without being asked about.
+        conflict: who wins where contents differ; as of `decide`.
+        accept_loss: believe a service that has lost more.
+        dryrun: only tell what would be done.
+    """
+
+    max_loss: DeletionLimit
+    conflict: str = "newest"
+    accept_loss: bool = False
+    dryrun: bool = False
+
+
+def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: Prompt) -> None:
+    """Compare, then act: first all services are looked at, and only then anything is changed.
+
+    Args:
+        scope: a file or directory.
+        work: the catalogue and the services.
+        report: counts what was done, and what was not.
+        choices: the user's.
+        prompt: whom to ask about conflicts.
+    """
+    with Spool() as spool, Claims(work.catalogue.database, "vdir sync") as claims:
+        found = detect(scope, work, spool)
+        recognise(spool, work, found)
+        report.checked += found.files
+        report.skipped += found.unchanged
+        away = _left_alone(found, work, report, choices)
+        act = Propagation(work, claims, report, choices.conflict, prompt, away, choices.dryrun)
+        for batch in spool.batches(BATCH):
+            act.run(batch)
+        work.observer(Event("planned_all"))
+        if not choices.dryrun:
+            tombstones.settle(scope.path, work, report, away)
+            kept.expire(scope.path, work, report, away)
+
+
+def _left_alone(found: Detection, work: Work, report: SyncReport, choices: Choices) -> Mapping[str, StorageError]:
+    """Return the services of which nothing is believed and on which nothing is done, each told once."""
+    away: dict[str, StorageError] = {}
+    for name, error in found.failed.items():
+        away[name] = error
+        report.fail(name, Unavailable(name, f"its replicas were not looked at: {error}", "the others went on"))
+    for name, count in sorted(found.services.items()):
+        if name not in away and not choices.accept_loss and _has_lost_much(name, count, work, choices):
+            why = f"{count.missing} of {count.known} files are not there any more"
+            hint = "is it the right place, and mounted? --accept-loss believes it"
+            away[name] = Refused(name, why, hint)
+            report.fail(name, away[name])
+    return away
+
+
+def _has_lost_much(name: str, count: ServiceCount, work: Work, choices: Choices) -> bool:
+    if not count.missing:
+        return False
+    if count.missing >= _FEW and not choices.max_loss.allows(count.missing, count.known):
+        return True
+    return count.missing == count.known and not count.listed and _is_empty(name, work)
+
+
+def _is_empty(name: str, work: Work) -> bool:
+    """Tell whether nothing at all is on a service, so that it may be another one, or not mounted."""
+    try:
+        return next(iter(work.open(name).scan("")), None) is None
+    except StorageError:
+        return True

@@ -1,0 +1,120 @@
+"""The rows of kept contents: what names had before, and where one file of each is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.engine import Connection
+from sqlalchemy.sql.expression import text
+
+from cloudmesh.storage.database import Database, clock_ns
+from cloudmesh.vdir import bulk, intents, schema
+from cloudmesh.vdir.lookup import paths_of
+
+_PAGE = 1000
+
+_OF = (
+    "SELECT v.entry_id, v.version, v.size, v.mtime_ns, v.sha256, v.origin, v.replaced_ns, v.service, v.path,"
+    " v.service_version FROM {keys} JOIN version AS v ON v.entry_id = k.entry_id ORDER BY v.entry_id, v.version DESC"
+)
+_REMOVE = "DELETE FROM version WHERE (entry_id, version) IN (SELECT k.entry_id, k.version FROM {keys})"
+_ALIVE = "SELECT e.id FROM {keys} JOIN entry AS e ON e.id = k.entry_id"
+_ENTRIES = text("SELECT DISTINCT entry_id FROM version WHERE entry_id > :after ORDER BY entry_id LIMIT :limit")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A content that a name has no longer, and the file in which it was kept.
+
+    Attributes:
+        entry_id: of the name.
+        version: as which the name had it.
+        size: bytes.
+        mtime_ns: of the content.
+        sha256: of the content; None = not known.
+        origin: the service on which the content appeared; empty where it came through us.
+        replaced_ns: when another content took its place.
+        service: where it is kept.
+        path: of the file there.
+        service_version: the service's own id of the version, where ``path`` is the name's own file.
+    """
+
+    entry_id: int
+    version: int
+    size: int | None
+    mtime_ns: int | None
+    sha256: str | None
+    origin: str
+    replaced_ns: int
+    service: str
+    path: str
+    service_version: str | None = None
+
+
+def of(database: Database, entries: Collection[int]) -> dict[int, list[Kept]]:
+    """Return the kept contents of names by id, the newest first; names that have none are left out."""
+    found: dict[int, list[Kept]] = {}
+    with database.read() as connection:
+        for row in bulk.select(connection, _OF, ("entry_id",), [(key,) for key in entries]):
+            entry_id, version, size, mtime_ns, sha256, *rest = row
+            digest = None if sha256 is None else sha256.hex()
+            found.setdefault(entry_id, []).append(Kept(entry_id, version, size, mtime_ns, digest, *rest))
+    return found
+
+
+def add(database: Database, kept: Sequence[Kept]) -> None:
+    """Write kept contents down, and that the intents to keep them are done."""
+    rows = [
+        (
+            one.entry_id,
+            one.version,
+            one.size,
+            one.mtime_ns,
+            bytes.fromhex(one.sha256) if one.sha256 else None,
+            one.origin,
+            one.replaced_ns,
+            one.service,
+            one.path,
+            one.service_version,
+        )
+        for one in kept
+    ]
+    if rows:
+        with database.write() as connection:
+            keys = [(one.entry_id,) for one in kept]
+            alive = {row[0] for row in bulk.select(connection, _ALIVE, ("entry_id",), keys)}
+            bulk.insert(connection, schema.version, [row for row in rows if row[0] in alive], replace=True)
+            intents.done(connection, "keep", [(one.entry_id, one.service) for one in kept])
+
+
+def remove(database: Database, kept: Iterable[Kept]) -> None:
+    """Forget kept contents."""
+    if keys := [(one.entry_id, one.version) for one in kept]:
+        with database.write() as connection:
+            bulk.execute(connection, _REMOVE, ("entry_id", "version"), keys)
+
+
+def bury(connection: Connection, entries: Collection[int]) -> None:
+    """Leave a tombstone for each kept file of names that are about to be deleted, in the caller's transaction: the next
+    `sync` removes them."""
+    keys = [(key,) for key in entries]
+    rows = [row for row in bulk.select(connection, _OF, ("entry_id",), keys) if row[9] is None]
+    if rows:
+        paths, now_ns = paths_of(connection, {row[0] for row in rows}), clock_ns(connection)
+        stones = [(row[7], row[8], paths.get(row[0], ""), row[2], None, None, None, row[4], now_ns) for row in rows]
+        bulk.insert(connection, schema.tombstone, stones, replace=True)
+
+
+def names(database: Database) -> Iterator[dict[int, str]]:
+    """Yield the ids and paths of all names that have kept contents, a page at a time."""
+    after = 0
+    while True:
+        with database.read() as connection:
+            ids = connection.execute(_ENTRIES, {"after": after, "limit": _PAGE}).scalars().all()
+            found = paths_of(connection, ids)
+        if found:
+            yield found
+        if len(ids) < _PAGE:
+            return
+        after = ids[-1]

@@ -1,0 +1,433 @@
+"""`sync`, `history` and `restore` through the API, over the local disk, S3, WebDAV and SFTP."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.sql.expression import text
+
+from cloudmesh.storage import Storage
+from cloudmesh.storage.abc import ServiceSettings
+from cloudmesh.storage.database import Database
+from cloudmesh.storage.errors import Refused, UsageError
+from cloudmesh.storage.prompt import TerminalPrompt
+from cloudmesh.vdir import Vdir, intents
+from cloudmesh.vdir.catalogue import Catalogue
+from cloudmesh.vdir.intents import Intent
+from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
+from tests.places import configure, local, read_tree, write_tree
+
+FILES = {"a.txt": b"alpha", "b/c.bin": bytes(range(256)) * 40, "b/d e/ü #%?.txt": b"names", "empty": b""}
+SERVICES = ("one", "two", "three")
+
+
+@pytest.fixture
+def disks(home: Path, tmp_path: Path) -> dict[str, Path]:
+    """Three services on the local disk, by name, with the same files on each."""
+    roots = {name: tmp_path / name for name in SERVICES}
+    configure(home, [local(name, root) for name, root in roots.items()])
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir:
+        vdir.put(str(source), "/data", to=list(SERVICES), recursive=True)
+    return roots
+
+
+@pytest.fixture
+def vdir(disks: dict[str, Path]) -> Iterator[Vdir]:
+    with Vdir() as opened:
+        yield opened
+
+
+def edit(root: Path, name: str, content: bytes, *, age_s: float = 0.0) -> None:
+    """Change a file as somebody else would, so long ago."""
+    path = root / "data" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    when = time.time_ns() - int(age_s * 1e9)
+    os.utime(path, ns=(when, when))
+
+
+def rule(vdir: Vdir, directory: str, **rules: Any) -> None:
+    """Set the rules of a directory."""
+    with Database() as database:
+        node = Catalogue(database).lookup(directory.strip("/"))
+        with database.write() as connection:
+            statement = text("UPDATE entry SET rules = :rules WHERE id = :id")
+            connection.execute(statement, {"rules": json.dumps(rules), "id": node.id})
+
+
+class Answers(TerminalPrompt):
+    """Somebody who always answers the same."""
+
+    def __init__(self, answer: str) -> None:
+        self.answer = answer
+
+    def can_ask(self) -> bool:
+        return True
+
+    def ask(self, text: str, *, instead: str, default: str = "") -> str:
+        return self.answer
+
+
+def all_hold(disks: dict[str, Path], files: dict[str, bytes]) -> None:
+    for root in disks.values():
+        assert read_tree(root / "data") == files
+
+
+def converged(vdir: Vdir) -> None:
+    """Everything is good, and a second sync does nothing."""
+    again = vdir.sync("/")
+    assert not again, again
+    assert not again.errors
+    assert not vdir.status("/", check=True).problems
+
+
+def test_nothing_changed(vdir: Vdir, disks: dict[str, Path]) -> None:
+    report = vdir.sync("/data")
+    assert (report.checked, report.skipped, report.files, report.errors) == (4, 12, 0, 0)
+    assert not report
+
+
+def test_a_changed_replica_becomes_the_new_version_everywhere(vdir: Vdir, disks: dict[str, Path]) -> None:
+    edit(disks["two"], "a.txt", b"their newer work")
+    plan = vdir.sync("/data", dryrun=True)
+    assert (plan.versions, plan.files) == (1, 2)
+    assert {(one.action, one.name) for one in plan.plan} == {
+        ("replace", "/data/a.txt on one"),
+        ("replace", "/data/a.txt on three"),
+    }
+    assert (disks["one"] / "data/a.txt").read_bytes() == b"alpha"
+    report = vdir.sync("/data")
+    assert (report.versions, report.conflicts, report.files, report.errors) == (1, 0, 2, 0), report.failures
+    all_hold(disks, FILES | {"a.txt": b"their newer work"})
+    assert next(vdir.ls("/data/a.txt")).version == 2
+    converged(vdir)
+
+
+def test_the_same_change_on_several_services_is_one_version(vdir: Vdir, disks: dict[str, Path]) -> None:
+    edit(disks["one"], "a.txt", b"same")
+    edit(disks["two"], "a.txt", b"same", age_s=100)
+    report = vdir.sync("/data")
+    assert (report.versions, report.conflicts, report.files) == (1, 0, 1)
+    all_hold(disks, FILES | {"a.txt": b"same"})
+    converged(vdir)
+
+
+def test_of_several_changes_the_newest_wins_and_the_others_are_versions(vdir: Vdir, disks: dict[str, Path]) -> None:
+    edit(disks["one"], "a.txt", b"oldest", age_s=200)
+    edit(disks["two"], "a.txt", b"newest", age_s=1)
+    edit(disks["three"], "a.txt", b"between", age_s=100)
+    report = vdir.sync("/data")
+    assert (report.versions, report.conflicts, report.errors) == (1, 1, 0), report.failures
+    all_hold(disks, FILES | {"a.txt": b"newest"})
+    history = vdir.history("/data/a.txt")
+    assert [(one.version, one.state, one.origin, one.size) for one in history] == [
+        (4, "current", "", 6),
+        (3, "kept", "three", 7),
+        (2, "kept", "one", 6),
+    ]
+    converged(vdir)
+    vdir.restore("/data/a.txt", 3)
+    all_hold(disks, FILES | {"a.txt": b"between"})
+    assert [one.version for one in vdir.history("/data/a.txt")] == [5, 4, 3, 2]
+    vdir.restore("/data/a.txt", 4)
+    all_hold(disks, FILES | {"a.txt": b"newest"})
+    with pytest.raises(Refused, match="already"):
+        vdir.restore("/data/a.txt", 4)
+    converged(vdir)
+
+
+def test_a_touched_file_is_no_change(vdir: Vdir, disks: dict[str, Path]) -> None:
+    (disks["one"] / "data/a.txt").touch()
+    report = vdir.sync("/data")
+    assert (report.learned, report.versions, report.files, report.errors) == (1, 0, 0, 0)
+    assert next(vdir.ls("/data/a.txt")).version == 1
+    converged(vdir)
+
+
+def test_what_is_missing_is_healed_or_the_deletion_goes_everywhere(vdir: Vdir, disks: dict[str, Path]) -> None:
+    (disks["one"] / "data/a.txt").unlink()
+    report = vdir.sync("/data")
+    assert (report.files, report.removed, report.errors) == (1, 0, 0)
+    all_hold(disks, FILES)
+    converged(vdir)
+
+
+def test_a_deletion_goes_everywhere_where_the_rule_says_so(vdir: Vdir, disks: dict[str, Path]) -> None:
+    rule(vdir, "/data", deletes="propagate")
+    (disks["two"] / "data/a.txt").unlink()
+    assert vdir.sync("/data", dryrun=True).removed == 1
+    assert (disks["one"] / "data/a.txt").exists()
+    report = vdir.sync("/data")
+    assert (report.removed, report.files, report.errors) == (1, 0, 0)
+    all_hold(disks, {name: content for name, content in FILES.items() if name != "a.txt"})
+    assert [one.name for one in vdir.ls("/data")] == ["b", "empty"]
+    edit(disks["one"], "b/c.bin", b"changed")
+    (disks["two"] / "data/b/c.bin").unlink()
+    assert vdir.sync("/data").versions == 1, "a change beats a deletion"
+    all_hold(disks, {name: content for name, content in FILES.items() if name != "a.txt"} | {"b/c.bin": b"changed"})
+    converged(vdir)
+
+
+def test_a_service_that_was_away_does_not_bring_a_deleted_file_back(
+    vdir: Vdir, disks: dict[str, Path], home: Path, tmp_path: Path
+) -> None:
+    rule(vdir, "/data", deletes="propagate")
+    everything = [local(name, root) for name, root in disks.items()]
+    configure(home, [ServiceSettings("three", "of no kind"), *everything[:2]])
+    (disks["one"] / "data/a.txt").unlink()
+    (disks["one"] / "data/empty").unlink()
+    with Vdir() as other:
+        report = other.sync("/data")
+        assert (report.removed, report.errors) == (2, 1), report.failures
+        assert not (disks["two"] / "data/a.txt").exists()
+    edit(disks["three"], "empty", b"changed while it was away")
+    configure(home, everything)
+    with Vdir() as other:
+        assert not other.sync("/").errors
+        assert not (disks["three"] / "data/a.txt").exists()
+        assert (disks["three"] / "data/empty").exists(), "it was changed, so it is not ours to remove"
+        assert [one.name for one in other.ls("/data", recursive=True) if one.kind == "file"] == [
+            "b/c.bin",
+            "b/d e/ü #%?.txt",
+        ]
+
+
+def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path]) -> None:
+    (disks["two"] / "data/b").rename(disks["two"] / "data/other")
+    (disks["three"] / "data/a.txt").rename(disks["three"] / "data/b/z.txt")
+    os.utime(disks["three"] / "data/b/z.txt", ns=(0, (disks["one"] / "data/a.txt").stat().st_mtime_ns))
+    plan = vdir.sync("/data", dryrun=True)
+    assert (plan.renamed, plan.files) == (3, 0)
+    report = vdir.sync("/data")
+    assert (report.renamed, report.files, report.learned, report.errors) == (3, 0, 0, 0)
+    assert (disks["two"] / "data/other/c.bin").exists()
+    assert not (disks["two"] / "data/b").exists()
+    assert {one.service: one.path for one in vdir.status("/data/a.txt").replicas}["three"] == "data/b/z.txt"
+    converged(vdir)
+    edit(disks["one"], "a.txt", b"newer")
+    assert not vdir.sync("/data").errors
+    assert (disks["three"] / "data/b/z.txt").read_bytes() == b"newer"
+    converged(vdir)
+
+
+def test_a_service_that_has_lost_much_is_left_alone_until_that_is_accepted(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    rule(vdir, "/", deletes="propagate")
+    many = write_tree(tmp_path / "many", {f"f{i:02}": b"%d" % i for i in range(40)})
+    vdir.put(str(many), "/many", to=["one", "two"], recursive=True)
+    for i in range(11):
+        (disks["two"] / f"many/f{i:02}").unlink()
+    edit(disks["one"], "a.txt", b"newer")
+    report = vdir.sync("/many")
+    assert (report.files, report.removed, report.errors) == (0, 0, 1)
+    assert "11 of 40" in report.failures[0].error
+    assert len(read_tree(disks["one"] / "many")) == 40
+    report = vdir.sync("/many", max_loss="30%")
+    assert (report.removed, report.errors) == (11, 0)
+    assert len(read_tree(disks["one"] / "many")) == 29
+    disks["two"].rename(tmp_path / "unmounted")
+    report = vdir.sync("/")
+    assert report.failures[0].name == "two"
+    assert not disks["two"].exists()
+    assert (disks["three"] / "data/a.txt").read_bytes() == b"newer", "the other services went on"
+    assert len(read_tree(disks["one"] / "many")) == 29
+    shutil.rmtree(disks["two"], ignore_errors=True)
+    (tmp_path / "unmounted").rename(disks["two"])
+    assert not vdir.sync("/").errors
+    converged(vdir)
+
+
+def test_a_conflict_may_be_settled_in_other_ways(vdir: Vdir, disks: dict[str, Path]) -> None:
+    def quarrel(round: int) -> None:
+        edit(disks["one"], "a.txt", b"of one, %d" % round, age_s=100)
+        edit(disks["two"], "a.txt", b"of two, %d" % round, age_s=1)
+
+    with pytest.raises(UsageError, match="four"):
+        vdir.sync("/data", conflict="four")
+    quarrel(1)
+    assert vdir.sync("/data", conflict="one").conflicts == 1
+    all_hold(disks, FILES | {"a.txt": b"of one, 1"})
+    quarrel(2)
+    report = vdir.sync("/data", conflict="ask")
+    assert "--conflict" in report.failures[0].error, "nobody is there to ask"
+    assert (disks["one"] / "data/a.txt").read_bytes() == b"of one, 2"
+    assert (disks["two"] / "data/a.txt").read_bytes() == b"of two, 2"
+    with Vdir(prompt=Answers("one")) as other:
+        report = other.sync("/data", conflict="ask")
+        assert (report.conflicts, report.errors) == (1, 0), report.failures
+    all_hold(disks, FILES | {"a.txt": b"of one, 2"})
+    quarrel(3)
+    report = vdir.sync("/data", conflict="keep-both")
+    assert (report.conflicts, report.errors) == (1, 0), report.failures
+    mine = f"a (conflict on one {time.strftime('%Y-%m-%d')}).txt"
+    all_hold(disks, FILES | {"a.txt": b"of two, 3", mine: b"of one, 3"})
+    assert next(vdir.ls(f"/data/{mine}")).services == ["one", "three", "two"]
+    converged(vdir)
+
+
+def test_bytes_that_changed_while_their_time_did_not_are_mended(vdir: Vdir, disks: dict[str, Path]) -> None:
+    file = disks["two"] / "data/b/c.bin"
+    before = file.stat()
+    file.write_bytes(file.read_bytes()[:100])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    report = vdir.sync("/data")
+    assert report.errors == 0, report.failures
+    all_hold(disks, FILES)
+    kept = [one for one in vdir.history("/data/b/c.bin") if one.state == "kept"]
+    assert [(one.size, one.origin) for one in kept] == [(100, "two")], "what was there is not lost either"
+    converged(vdir)
+
+
+def test_old_contents_are_kept_by_rule(vdir: Vdir, disks: dict[str, Path], tmp_path: Path) -> None:
+    rule(vdir, "/data", versions=2)
+    for number in range(4):
+        edit(disks["one"], "a.txt", b"content %d" % number)
+        assert not vdir.sync("/data").errors
+    assert [one.version for one in vdir.history("/data/a.txt")] == [5, 4, 3]
+    kept = [root / path for root in disks.values() for path in read_tree(root) if ".cdir-versions" in path]
+    assert sorted(path.read_bytes() for path in kept) == [b"content 1", b"content 2"]
+    rule(vdir, "/data", versions=2, versions_age=0)
+    vdir.sync("/data")
+    assert [one.version for one in vdir.history("/data/a.txt")] == [5]
+    assert not any((root / ".cdir-versions").exists() for root in disks.values())
+    rule(vdir, "/data", versions=0)
+    edit(disks["one"], "a.txt", b"unkept")
+    assert not vdir.sync("/data").errors
+    assert [one.version for one in vdir.history("/data/a.txt")] == [6]
+    rule(vdir, "/data")
+    new = write_tree(tmp_path / "new", {"a.txt": b"put over it"})
+    vdir.put(str(new / "a.txt"), "/data/a.txt", to=["one"], force=True)
+    assert [(one.version, one.size) for one in vdir.history("/data/a.txt")] == [(7, 11), (6, 6)]
+    converged(vdir)
+
+
+def test_what_was_kept_goes_with_its_name(vdir: Vdir, disks: dict[str, Path]) -> None:
+    for name in ("a.txt", "b/c.bin", "empty"):
+        edit(disks["one"], name, b"changed")
+    assert not vdir.sync("/data").errors
+    kept = [path for root in disks.values() for path in read_tree(root) if ".cdir-versions" in path]
+    assert len(kept) == 3
+    vdir.delete("/data/a.txt", purge=True)
+    vdir.delete("/data/b", recursive=True)
+    vdir.delete("/data/empty")
+    assert not vdir.sync("/").errors
+    assert not any((root / path).exists() for root in disks.values() for path in kept)
+    assert (disks["one"] / "data/empty").read_bytes() == b"changed", "without purge files stay"
+
+
+def test_an_overwrite_that_died_halfway_is_finished_or_undone(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    """What `put --force` leaves that dies before it is acknowledged: an intent, and maybe the file."""
+    new = b"put over it"
+    with Database() as database:
+        catalogue = Catalogue(database)
+        for name, written in {"a.txt": True, "empty": False}.items():
+            node = catalogue.lookup(f"data/{name}")
+            sha256 = hashlib.sha256(new).hexdigest()
+            intents.add(database, [Intent(node.id, "one", "write", node.path, 2, len(new), 7, sha256)])
+            if written:
+                edit(disks["one"], name, new, age_s=1e6)
+        report = vdir.sync("/data")
+        assert (report.files, report.errors) == (2, 0), report.failures
+        all_hold(disks, FILES | {"a.txt": new})
+        assert next(vdir.ls("/data/a.txt")).version == 2
+        assert next(vdir.ls("/data/empty")).version == 1
+        assert not intents.concerned(database)
+    converged(vdir)
+
+
+def test_a_file_that_was_added_without_a_hash_is_compared_by_its_bytes(vdir: Vdir, disks: dict[str, Path]) -> None:
+    for name in ("one", "two"):
+        write_tree(disks[name], {"found/x": b"same"})
+        vdir.add(f"{name}:found/x", "/found/x")
+    (disks["one"] / "found/x").touch()
+    report = vdir.sync("/found")
+    assert (report.learned, report.versions, report.errors) == (1, 0, 0), report.failures
+    edit(disks["one"], "../found/x", b"changed")
+    assert vdir.sync("/found").versions == 1
+    assert (disks["two"] / "found/x").read_bytes() == b"changed"
+    converged(vdir)
+
+
+def test_a_service_that_keeps_versions_by_itself_is_made_use_of(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS
+) -> None:
+    bucket = seaweedfs.make_bucket(versioned=True)
+    configure(home, [seaweedfs.settings("aws", bucket=bucket), local("one", tmp_path / "one")])
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir, Storage() as storage:
+        vdir.put(str(source), "/data", to=["aws"], recursive=True)
+        vdir.copy("/data/b", to=["one"], recursive=True)
+        (tmp_path / "new").write_bytes(b"changed on S3")
+        for name in ("a.txt", "b/c.bin"):
+            storage.put(str(tmp_path / "new"), f"aws:data/{name}")
+        report = vdir.sync("/data")
+        assert (report.versions, report.errors) == (2, 0), report.failures
+        history = vdir.history("/data/a.txt")
+        assert [(one.version, one.where) for one in history] == [(2, ["aws:data/a.txt"]), (1, ["aws:data/a.txt"])]
+        vdir.restore("/data/a.txt", 1)
+        assert b"".join(vdir.cat("/data/a.txt")) == b"alpha"
+        assert [one.version for one in vdir.history("/data/a.txt")] == [3, 2, 1]
+        vdir.restore("/data/b/c.bin", 1)
+        assert (tmp_path / "one/data/b/c.bin").read_bytes() == FILES["b/c.bin"]
+        converged(vdir)
+
+
+def test_services_of_all_kinds_stay_the_same(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, wsgidav: Wsgidav, openssh: OpenSsh
+) -> None:
+    configure(
+        home,
+        [
+            seaweedfs.settings("aws", bucket=seaweedfs.make_bucket()),
+            wsgidav.settings("dav", root="same"),
+            openssh.settings("lab", root=str(tmp_path / "lab")),
+            local("disk", tmp_path / "disk"),
+        ],
+    )
+    everywhere = ["aws", "dav", "disk", "lab"]
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir, Storage() as storage:
+        vdir.put(str(source), "/data", to=everywhere, recursive=True)
+        assert vdir.sync("/data").skipped == 16  # of what WsgiDAV has just stored it tells no token: it is read once
+        assert not vdir.sync("/data")
+
+        def write(service: str, name: str, content: bytes) -> None:
+            (tmp_path / "new").write_bytes(content)
+            storage.put(str(tmp_path / "new"), f"{service}:data/{name}")
+
+        for number, service in enumerate(everywhere):
+            write(service, "a.txt", b"from %d" % number * 3)
+            report = vdir.sync("/data")
+            assert (report.versions, report.files, report.errors) == (1, 3, 0), report.failures
+            assert [b"".join(vdir.cat(f"{one}:/data/a.txt")) for one in everywhere] == [b"from %d" % number * 3] * 4
+        assert [one.version for one in vdir.history("/data/a.txt")] == [5, 4, 3, 2, 1]
+        assert not vdir.restore("/data/a.txt", 1).errors
+        assert [b"".join(vdir.cat(f"{one}:/data/a.txt")) for one in everywhere] == [b"alpha"] * 4
+        for service, name in zip(everywhere, ("b/c.bin", "empty", "a.txt", "b/d e/ü #%?.txt"), strict=True):
+            storage.delete(f"{service}:data/{name}")
+        assert vdir.sync("/data").files == 4
+        for number, service in enumerate(everywhere):
+            write(service, "b/c.bin", b"contended %d" % number)
+        report = vdir.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 0), report.failures
+        assert len({b"".join(vdir.cat(f"{one}:/data/b/c.bin")) for one in everywhere}) == 1
+        assert len(vdir.history("/data/b/c.bin")) == 4
+        for service in everywhere:
+            storage.move(f"{service}:data/b/c.bin", f"{service}:data/moved {service}")
+        report = vdir.sync("/data")
+        assert (report.renamed, report.files, report.errors) == (4, 0, 0), report.failures
+        converged(vdir)
+        for service in everywhere:
+            assert not [one.name for one in storage.list(f"{service}:", recursive=True) if ".cdir-" in one.name]
