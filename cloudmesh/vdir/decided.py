@@ -45,10 +45,11 @@ class Decided:
 
     @property
     def holders(self) -> list[Observed]:
-        """The replicas that have the content which won."""
+        """The replicas that have the content that the name has, or shall have; none where it shall go."""
         winner = self.decision.winner
-        assert winner is not None  # noqa: S101 - of every renewal
-        return [one for one in self.observed if one.kind == "good"] if winner.present else self.that_hold(winner)
+        if winner is not None and not winner.present:
+            return self.that_hold(winner)
+        return [] if self.decision.what == "delete" else [one for one in self.observed if one.kind == "good"]
 
     def that_hold(self, content: Contender) -> list[Observed]:
         """Return the changed replicas with a content."""

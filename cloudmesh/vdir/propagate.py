@@ -99,7 +99,6 @@ class Propagation:
         return decided
 
     def _decide(self, node: Node, observed: list[Observed]) -> Decided:
-        self.report.skipped += sum(one.kind == "good" for one in observed)
         for one in observed:
             if one.error is not None and one.service not in self.away:
                 self._fail(one.name, one.error, node.size)
@@ -121,6 +120,7 @@ class Propagation:
             self._give_up(file, Refused(f"/{node.path} on {names}", why, f"--conflict={names} takes it for right"))
         elif decision.what == "lost":
             self._give_up(file, unreadable(node))
+        self.report.skipped += 0 if file.failed else len(file.holders)
         return file
 
     def _choice(self, node: Node, sights: Sequence[Sight], conflict: str | None = None) -> Decision:

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from cloudmesh.storage.clock import Offset, known_offsets, remember_offsets
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import Refused, UsageError
 from cloudmesh.storage.prompt import TerminalPrompt
+from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir, intents
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.intents import Intent
@@ -477,3 +479,51 @@ def test_sync_with_the_catalogue_in_postgresql(
         converged(vdir)
         vdir.delete("/data", recursive=True, purge=True)
         assert [name for root in disks.values() for name in read_tree(root)] == []
+
+
+def test_a_service_that_can_only_move_keeps_by_moving(
+    vdir: Vdir, disks: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LocalStorage.__init__
+
+    def init(self: LocalStorage, *arguments: Any, **more: Any) -> None:
+        plain(self, *arguments, **more)
+        self.capabilities = replace(self.capabilities, server_copy=False)
+
+    monkeypatch.setattr(LocalStorage, "__init__", init)
+    with Vdir() as other:
+        edit(disks["one"], "a.txt", b"older", age_s=100)
+        edit(disks["two"], "a.txt", b"newer")
+        report = other.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 0), report.failures
+        all_hold(disks, FILES | {"a.txt": b"newer"})
+        assert [one.size for one in other.history("/data/a.txt")] == [5, 5, 5]
+        assert not other.restore("/data/a.txt", 1).errors
+        all_hold(disks, FILES)
+        converged(other)
+
+
+def test_one_name_alone(vdir: Vdir, disks: dict[str, Path]) -> None:
+    edit(disks["one"], "a.txt", b"changed")
+    (disks["one"] / "data/empty").unlink()
+    assert vdir.sync("/data/a.txt").files == 2
+    assert not (disks["one"] / "data/empty").exists()
+    assert vdir.sync("/data/empty").files == 1
+    vdir.move("/data/b", "/elsewhere")
+    edit(disks["two"], "b/c.bin", b"changed where it lies")
+    report = vdir.sync("/elsewhere")
+    assert (report.versions, report.files, report.skipped, report.errors) == (1, 2, 4, 0)
+    assert (disks["three"] / "data/b/c.bin").read_bytes() == b"changed where it lies"
+    converged(vdir)
+
+
+def test_what_is_in_the_way_is_told_and_left_alone(vdir: Vdir, disks: dict[str, Path]) -> None:
+    (disks["one"] / "data/a.txt").unlink()
+    (disks["one"] / "data/a.txt").mkdir()
+    report = vdir.sync("/data")
+    assert (report.files, report.errors, report.skipped) == (0, 1, 11)
+    assert "/data/a.txt on one" in report.failures[0].name
+    assert (disks["one"] / "data/a.txt").is_dir()
+    (disks["one"] / "data/a.txt").rmdir()
+    assert vdir.sync("/data").files == 1
+    converged(vdir)
