@@ -57,11 +57,23 @@ class Decided:
 
     def superseded(self) -> list[Keeping]:
         """Return what may keep the present content, before the one that won takes its place: good replicas, else what a
-        service keeps by itself that was overwritten there."""
+        service keeps by itself that was overwritten there. A replica on a service that is away is kept when it is back.
+        """
         if self.decision.winner is not None and self.decision.winner.present:
             return []
-        return superseded(self.node, self.rows.values()) or [
-            replace(one, required=False) for one in superseded(self.node, [one.known for one in self.observed])
+        good = superseded(self.node, [one.now for one in self.observed if one.kind == "good"])
+        changed = superseded(self.node, [one.known for one in self.observed if one.kind == "changed"])
+        return good or [replace(one, required=False) for one in changed]
+
+    def outdated(self) -> list[tuple[Observed, Keeping]]:
+        """Return the replicas with older contents that are going to be overwritten, and what keeps these: their service
+        was away when the content was superseded."""
+        if self.failed or not self.node.rules.versions:
+            return []
+        return [
+            (one, Keeping(_as_it_was(self.node, one.now), one.now))
+            for one in self.lacking
+            if one.kind == "old" and one.now.version < self.node.version and one.now.sha256 != self.node.sha256
         ]
 
     def copies(self, sources: Sequence[Source]) -> list[Copy]:
@@ -80,3 +92,8 @@ def with_content(node: Node, one: Observed, version: int) -> Node:
     assert entry is not None  # noqa: S101 - it was seen
     mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
     return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version)
+
+
+def _as_it_was(node: Node, old: Replica) -> Node:
+    """Return a name with the content that an outdated replica holds."""
+    return replace(node, size=old.size, mtime_ns=old.mtime_ns, sha256=old.sha256, version=old.version)

@@ -21,7 +21,7 @@ from cloudmesh.vdir.decide import Decision, Present, Sight, decide
 from cloudmesh.vdir.decided import Decided, with_content
 from cloudmesh.vdir.deletion import delete
 from cloudmesh.vdir.distribute import bring
-from cloudmesh.vdir.kept import Keeping, keep_one_of
+from cloudmesh.vdir.kept import Keeping, keep, keep_one_of
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
 from cloudmesh.vdir.records import SyncReport, is_good
@@ -143,6 +143,7 @@ class Propagation:
     def _do(self, files: Sequence[Decided]) -> None:
         self._learn(files)
         self._renew([one for one in files if one.decision.what == "renew" and not one.failed])
+        self._keep_outdated(files)
         copies = [copy for one in files if not one.failed for copy in self._copies(one)]
         for copy in copies:
             self.work.observer(Event("planned", copy.name, copy.node.size or 0))
@@ -222,6 +223,15 @@ class Propagation:
             self._give_up(file, error)
             return False
         return True
+
+    def _keep_outdated(self, files: Sequence[Decided]) -> None:
+        """Keep the contents of outdated replicas that were not kept yet; one that cannot be is not overwritten."""
+        old = [(one, keeping) for file in files for one, keeping in file.outdated()]
+        failed = keep([keeping for _, keeping in old], self.work)
+        for one, keeping in old:
+            if keeping.key in failed:
+                one.kind = "obstacle"
+                self._fail(one.name, failed[keeping.key], keeping.node.size)
 
     def _copies(self, file: Decided) -> list[Copy]:
         """Return the copies that make every replica of a file good, as far as its services can be asked."""

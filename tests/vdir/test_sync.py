@@ -204,6 +204,24 @@ def test_a_service_that_was_away_does_not_bring_a_deleted_file_back(
         ]
 
 
+def test_an_old_content_on_a_service_that_was_away_is_kept_when_it_is_back(
+    vdir: Vdir, disks: dict[str, Path], home: Path
+) -> None:
+    everything = [local(name, root) for name, root in disks.items()]
+    configure(home, [ServiceSettings("three", "of no kind"), *everything[:2]])
+    edit(disks["one"], "a.txt", b"of one", age_s=100)
+    edit(disks["two"], "a.txt", b"of two, and newer")
+    with Vdir() as other:
+        report = other.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 1), "what is away keeps nobody from going on"
+    configure(home, everything)
+    with Vdir() as other:
+        assert not other.sync("/data").errors
+        all_hold(disks, FILES | {"a.txt": b"of two, and newer"})
+        assert [(one.version, one.size) for one in other.history("/data/a.txt")] == [(3, 17), (2, 6), (1, 5)]
+        converged(other)
+
+
 def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path]) -> None:
     (disks["two"] / "data/b").rename(disks["two"] / "data/other")
     (disks["three"] / "data/a.txt").rename(disks["three"] / "data/b/z.txt")
