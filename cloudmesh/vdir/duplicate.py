@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.distribute import distribute
 from cloudmesh.vdir.nodes import Files
@@ -18,7 +19,8 @@ def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, fo
     """Copy names onto services from their best replicas, each to its virtual path there; count copies."""
     copies = _copies(files, to, work, report, force)
     if not dryrun:
-        distribute(copies, work, report)
+        with claiming(work, "vdir copy") as claims:
+            distribute(copies, work, report, claims)
         return
     allowance = Allowance(work.options, report)
     for copy in takewhile(lambda copy: allowance.takes(copy.node.size or 0), copies):

@@ -88,7 +88,11 @@ def keep(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], Storage
     while waiting:
         now = list({(one.node.id, one.replica.service): one for one in reversed(waiting)}.values())
         waiting = [one for one in waiting if one not in now]
-        intents.add(database, [_intent(one) for one in now])
+        left = work.catalogue.add_intents([_intent(one) for one in now])
+        failed.update(
+            {one.key: PreconditionFailed(f"/{one.node.path}", left[one.node.id]) for one in now if one.node.id in left}
+        )
+        now = [one for one in now if one.node.id not in left]
         done: list[Kept] = []
         moved: list[Replica] = []
         threads = work.threads({one.replica.service for one in now})
@@ -100,7 +104,7 @@ def keep(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], Storage
             if result:
                 moved.append(replace(one.replica, state="missing", etag=None, entry_id=one.node.id))
         work.catalogue.update_replicas(moved)
-        versions.add(database, done)
+        versions.add(work.catalogue, done)
     return failed
 
 
@@ -128,7 +132,7 @@ def resume(intent: Intent, work: Work) -> None:
     if whole:
         now_ns = time.time_ns()
         facts = (intent.entry_id, intent.version, intent.size, intent.mtime_ns, intent.sha256)
-        versions.add(database, [Kept(*facts, "", now_ns, intent.service, intent.path)])
+        versions.add(work.catalogue, [Kept(*facts, "", now_ns, intent.service, intent.path)])
     else:
         with database.write() as connection:
             intents.done(connection, "keep", [(intent.entry_id, intent.service)])

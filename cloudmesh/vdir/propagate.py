@@ -15,6 +15,7 @@ from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.vdir import tombstones, versions
+from cloudmesh.vdir.claiming import working_on_it
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.conflicts import choose, name_losers
 from cloudmesh.vdir.copies import Copy, is_as_seen
@@ -25,7 +26,7 @@ from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
 from cloudmesh.vdir.records import SyncReport, is_good
 from cloudmesh.vdir.recovery import recover
-from cloudmesh.vdir.removal import drop
+from cloudmesh.vdir.removal import drop_claimed, remove_empty
 from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.spool import Seen
 from cloudmesh.vdir.work import Work, counting_unusable, refuse
@@ -89,8 +90,7 @@ class Propagation:
         with self.claims.claimed([entry_id for entry_id, _, _ in batch]) as held:
             for entry_id, path, _ in batch:
                 if entry_id in held:
-                    why = f"is being worked on by {held[entry_id]}"
-                    self._refuse(path, Refused(f"/{path}", why, "run the same command again"))
+                    self._refuse(path, working_on_it(path, held[entry_id]))
             mine = [one for one in batch if one[0] not in held]
             recover([one[0] for one in mine], self.work, self.away)
             self._do(self._decided(mine))
@@ -156,7 +156,7 @@ class Propagation:
         ]
         for services in {frozenset(names - self.away.keys()) for _, _, names in halfway} - {frozenset()}:
             mine = [(node, replicas) for node, replicas, names in halfway if services == names - self.away.keys()]
-            drop(mine, services, self.work, self.report, dryrun=self.dryrun)
+            remove_empty(drop_claimed(mine, services, self.work, self.report, dryrun=self.dryrun), self.work)
 
     # ---- doing ----------------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class Propagation:
     def _name_losers(self, file: _File) -> list[StorageError]:
         losers = [_with_content(file, one)[0] for one in file.decision.losers]
         services = [one.service for one in file.observed if one.service not in self.away]
-        return name_losers(file.node, losers, services, self.work, self.report)
+        return name_losers(file.node, losers, services, self.work, self.report, self.claims)
 
     def _win(self, file: _File, last: int) -> None:
         """Acknowledge the content that won, where it lies."""
@@ -283,7 +283,7 @@ class Propagation:
                 self._give_up(file, PreconditionFailed(f"/{file.node.path}", why, "run the same command again"))
         kept = versions.of(self.work.catalogue.database, [file.node.id for file in sure])
         tombstones.bury(
-            self.work.catalogue.database,
+            self.work.catalogue,
             [
                 (file.node, [one.now for one in file.observed if one.kind != "missing"], kept.get(file.node.id, ()))
                 for file in sure

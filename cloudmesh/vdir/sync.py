@@ -10,7 +10,7 @@ from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import DeletionLimit
 from cloudmesh.vdir import kept, tombstones
-from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.detect import Detection, ServiceCount, detect
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.nodes import Node
@@ -51,7 +51,7 @@ def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: 
         choices: the user's.
         prompt: whom to ask about conflicts.
     """
-    with Spool() as spool, Claims(work.catalogue.database, "vdir sync") as claims:
+    with Spool() as spool, claiming(work, "vdir sync") as claims:
         found = detect(scope, work, spool)
         recognise(spool, work, found)
         report.checked += found.files

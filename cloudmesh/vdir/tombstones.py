@@ -17,6 +17,7 @@ from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import bulk, schema
+from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica
@@ -35,14 +36,16 @@ _FORGET = "DELETE FROM tombstone WHERE (service, path) IN (SELECT k.service, k.p
 _UNVERSIONED = "DELETE FROM entry WHERE (id, version) IN (SELECT k.id, k.version FROM {keys}) AND NOT is_directory"
 
 
-def bury(database: Database, deleted: Sequence[tuple[Node, Sequence[Replica], Sequence[Kept]]]) -> None:
-    """Delete names, and write down which of their files are still there.
+def bury(catalogue: Catalogue, deleted: Sequence[tuple[Node, Sequence[Replica], Sequence[Kept]]]) -> None:
+    """Delete names, and write down which of their files are still there; those that may not be written about stay.
 
     Args:
-        database: of the catalogue.
+        catalogue: where.
         deleted: names, each with its replicas that may still be there, and its kept contents.
     """
-    with database.write() as connection:
+    with catalogue.database.write() as connection:
+        ours = catalogue.writable(connection, {node.id for node, _, _ in deleted})
+        deleted = [one for one in deleted if one[0].id in ours]
         now_ns = clock_ns(connection)
         rows: dict[tuple[str, str], tuple[object, ...]] = {}
         for node, replicas, kept in deleted:
