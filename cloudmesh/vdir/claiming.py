@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from cloudmesh.storage.errors import PreconditionFailed, Refused, StorageError
+from cloudmesh.storage.paths import Location
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.nodes import Node, Replica
-from cloudmesh.vdir.recovery import recover
+from cloudmesh.vdir.recovery import recover, sweep_beside
 from cloudmesh.vdir.work import Work
 
 
@@ -65,6 +66,8 @@ def _read_again(nodes: Sequence[Node], refused: dict[int, StorageError], work: W
     there = work.catalogue.lookup_many(node.path for node in nodes)
     now = [there[node.path] for node in nodes if node.path in there and there[node.path].id == node.id]
     replicas = work.catalogue.replicas_of(now)
+    halfway = [one for each in replicas.values() for one in each if one.state == "copying"]
+    sweep_beside({Location(one.service, one.path) for one in halfway}, work)
     files = {node.id: (node, replicas[node.id]) for node in now}
     for node in nodes:
         if node.id not in files:

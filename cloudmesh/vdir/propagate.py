@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, Refused, StorageError
+from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.transfer.events import Event
@@ -25,7 +26,7 @@ from cloudmesh.vdir.kept import Keeping, keep, superseded
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
 from cloudmesh.vdir.records import SyncReport, is_good
-from cloudmesh.vdir.recovery import recover
+from cloudmesh.vdir.recovery import recover, sweep_beside
 from cloudmesh.vdir.removal import drop_claimed, remove_empty
 from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.spool import Seen
@@ -107,6 +108,8 @@ class Propagation:
             else:
                 self._refuse(path, PreconditionFailed(f"/{path}", "was moved or removed meanwhile"))
         replicas = self.work.catalogue.replicas_of([node for node, _ in files])
+        if not self.dryrun:
+            sweep_beside(self._unlisted_halfway(files, replicas), self.work)
         self._drop_halfway([(node, replicas[node.id]) for node, _ in files])
         looked = observe(
             [(node, _revived(node, replicas[node.id]), seen) for node, seen in files], self.work, self.away
@@ -117,6 +120,17 @@ class Propagation:
             file.hashed = file.node.sha256 != node.sha256
             decided.append(file)
         return decided
+
+    def _unlisted_halfway(
+        self, files: Sequence[tuple[Node, Mapping[str, Seen]]], replicas: Mapping[int, Sequence[Replica]]
+    ) -> set[Location]:
+        """Return the files that somebody wrote who died, where no listing of the tree has come by."""
+        return {
+            Location(one.service, one.path)
+            for node, _ in files
+            for one in replicas[node.id]
+            if one.state == "copying" and one.path != node.path and one.service not in self.away
+        }
 
     def _decide(self, node: Node, observed: list[Observed]) -> _File:
         self.report.skipped += sum(one.kind == "good" for one in observed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cloudmesh.storage.errors import Refused, StorageError, Unavailable
@@ -62,6 +63,9 @@ def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: 
             act.run(batch)
         work.observer(Event("planned_all"))
         if not choices.dryrun:
+            for name in found.services.keys() - away.keys():
+                with suppress(StorageError):  # the next run does it
+                    work.target(name).sweep()
             tombstones.settle(scope.path, work, report, away)
             kept.expire(scope.path, work, report, away)
 

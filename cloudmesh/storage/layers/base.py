@@ -110,6 +110,9 @@ class Layer(StorageABC):
     def versions(self, path: str) -> list[Entry]:
         return self.around("versions", path, lambda: self.inner.versions(path))
 
+    def sweep(self) -> None:
+        self.around("sweep", "", self.inner.sweep)
+
     def flush(self) -> None:
         self.around("flush", "", self.inner.flush)
 
