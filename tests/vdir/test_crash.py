@@ -1,156 +1,280 @@
-"""Commands killed before and after every step that changes a file or the catalogue: done again, they mend it all."""
+"""The crash matrix: every command killed after each of its steps; done again, it is as if nothing had happened.
+
+What "as if nothing had happened" is, a run that is not killed tells. See `steps` for what a step is, and `crash_table`
+for the table of all of them in docs/reliability.md.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.sql.expression import text
 
+from cloudmesh.storage.abc import SMALL
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.paths import TEMPORARY_PREFIX, VERSIONS
-from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.catalogue import Catalogue
 from tests.places import configure, local, read_tree, write_tree
+from tests.vdir.crash_table import Row, check
+from tests.vdir.steps import done_in_a_process
 
-OLD = {"a": b"alpha", "d/b": b"beta"}
-NEW = {"a": b"a newer one", "d/b": b"beta"}
-
-STEPS: tuple[tuple[type, str], ...] = (
-    (LocalStorage, "write"),
-    (LocalStorage, "_store"),  # one file of write_many
-    (LocalStorage, "remove"),
-    (LocalStorage, "remove_many"),
-    (LocalStorage, "remove_dir"),
-    (Catalogue, "register"),
-    (Catalogue, "make_dir"),
-    (Catalogue, "set_content"),
-    (Catalogue, "update_replicas"),
-    (Catalogue, "remove_replicas"),
-    (Catalogue, "remove_lost"),
-    (Catalogue, "remove"),
-)
-
-DIED = 77
+OLD = {"a": b"alpha", "d/b": b"beta", "d/big": b"0" * (SMALL + 1)}
+NEW = {"a": b"a newer one", "d/b": b"beta", "d/big": b"1" * (SMALL + 1)}
 
 Act = Callable[[Vdir], Any]
+Edit = Callable[[Path, Path], None]
+"""What others do meanwhile, given the directories of the services ``one`` and ``two``."""
 
 
-def die_at(step: int) -> None:
-    """Let this process end before, or after, the call that is the ``step``-th half of one."""
-    left = step
+def put(files: dict[str, bytes], *to: str, force: bool = False) -> Act:
+    def act(vdir: Vdir) -> Any:
+        source = write_tree(Path(os.environ["HOME"]) / hashlib.sha256(repr(files).encode()).hexdigest(), files)
+        return vdir.put(str(source), "/t", to=list(to), recursive=True, force=force)
 
-    def deadly(plain: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(plain)
-        def dying(*arguments: Any, **more: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os._exit(DIED)
-            result = plain(*arguments, **more)
-            left -= 1
-            if left < 0:
-                os._exit(DIED)
-            return result
-
-        return dying
-
-    for owner, name in STEPS:
-        setattr(owner, name, deadly(getattr(owner, name)))
+    return act
 
 
-def killed(act: Act, step: int) -> bool:
-    """Do something in a process that dies at a step; tell whether it came so far.
+def in_turn(*acts: Act) -> Act:
+    def act(vdir: Vdir) -> None:
+        for one in acts:
+            one(vdir)
 
-    The child is a copy of this process while no thread runs in it and nothing is open: it makes all of its own.
+    return act
+
+
+def rule(**rules: Any) -> Act:
+    def act(vdir: Vdir) -> None:
+        with Database() as database:
+            node = Catalogue(database).lookup("t")
+            with database.write() as connection:
+                statement = text("UPDATE entry SET rules = :rules WHERE id = :id")
+                connection.execute(statement, {"rules": json.dumps(rules), "id": node.id})
+
+    return act
+
+
+def changed(root: Path, name: str, content: bytes, second: int) -> None:
+    place = root / "t" / name
+    place.write_bytes(content)
+    os.utime(place, (1_750_000_000 + second,) * 2)
+
+
+def lost(one: Path, two: Path) -> None:
+    (two / "t/a").unlink()
+    (two / "t/d/big").unlink()
+
+
+def edited(one: Path, two: Path) -> None:
+    changed(two, "a", b"theirs", 0)
+    changed(two, "d/big", b"2" * (SMALL + 1), 0)
+
+
+def edited_differently(one: Path, two: Path) -> None:
+    changed(one, "a", b"theirs", 0)
+    changed(two, "a", b"theirs, newer", 100)
+
+
+def renamed(one: Path, two: Path) -> None:
+    (two / "t/a").rename(two / "t/z")
+
+
+def deleted(one: Path, two: Path) -> None:
+    (two / "t/a").unlink()
+
+
+def nothing(one: Path, two: Path) -> None:
+    pass
+
+
+def sync(vdir: Vdir) -> Any:
+    return vdir.sync("/")
+
+
+def deleted_while_one_was_away(vdir: Vdir) -> None:
+    home = Path(os.environ["CLOUDMESH_CONFIG_DIR"])
+    whole = (home / "cloudmesh.yaml").read_text()
+    root = next(one for one in vdir._services.configuration.services() if one.name == "two").root
+    (Path(root) / "t/a").unlink()
+    (home / "cloudmesh.yaml").write_text(
+        whole.replace("kind: local\n        name: one", "kind: none\n        name: one")
+    )
+    assert "kind: none" in (home / "cloudmesh.yaml").read_text()
+    with Vdir(parallel=1) as other:
+        assert other.sync("/").removed == 1
+    (home / "cloudmesh.yaml").write_text(whole)
+
+
+BOTH = put(OLD, "one", "two")
+RENEWED = in_turn(BOTH, put(NEW, "one", "two", force=True))
+PROPAGATE = in_turn(BOTH, rule(deletes="propagate"))
+
+SCENARIOS: dict[str, tuple[Act, Edit, Act]] = {
+    "put": (lambda vdir: None, nothing, BOTH),
+    "put --force": (BOTH, nothing, put(NEW, "one", "two", force=True)),
+    "copy": (put(OLD, "one"), nothing, lambda vdir: vdir.copy("/t", to=["two"], recursive=True)),
+    "drop": (BOTH, nothing, lambda vdir: vdir.drop("/t", from_=["two"], recursive=True)),
+    "move": (BOTH, nothing, lambda vdir: vdir.move("/t/a", "/t/d/moved")),
+    "delete": (BOTH, nothing, lambda vdir: vdir.delete("/t", recursive=True)),
+    "delete --purge": (BOTH, nothing, lambda vdir: vdir.delete("/t", recursive=True, purge=True)),
+    "sync: heal": (BOTH, lost, sync),
+    "sync: newest wins": (BOTH, edited, sync),
+    "sync: conflict": (BOTH, edited_differently, sync),
+    "sync: keep both": (BOTH, edited_differently, lambda vdir: vdir.sync("/", conflict="keep-both")),
+    "sync: rename": (BOTH, renamed, sync),
+    "sync: deletion goes everywhere": (PROPAGATE, deleted, sync),
+    "sync: service that was away": (in_turn(PROPAGATE, deleted_while_one_was_away), nothing, sync),
+    "sync: old versions expire": (in_turn(RENEWED, rule(versions=0)), nothing, sync),
+    "restore": (RENEWED, nothing, lambda vdir: vdir.restore("/t/a", 1)),
+}
+"""By command: what is there before, what others do then, and the command."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What there is, as seen from outside.
+
+    Attributes:
+        files: of each service, from behind, those that listings show.
+        kept: contents that are kept, each with the name and the number of services.
+        names: with their contents as they are read, their services and health.
+        left: temporary files, kept files that no row tells of, and rows of work that is under way.
     """
-    child = os.fork()
-    if child == 0:
-        code = 1
+
+    files: list[dict[str, bytes]]
+    kept: set[tuple[str, bytes]]
+    names: dict[str, tuple[bytes, list[str], str]]
+    left: list[str]
+
+
+def seen(roots: Sequence[Path]) -> State:
+    """Look at everything."""
+    files, left = [], []
+    kept: dict[str, bytes] = {}
+    for root in roots:
+        everything = read_tree(root)
+        left += [name for name in everything if TEMPORARY_PREFIX in name]
+        kept |= {f"{root.name}:{name}": content for name, content in everything.items() if name.startswith(VERSIONS)}
+        files.append({name: content for name, content in everything.items() if not name.startswith(VERSIONS)})
+    with Database() as database, database.read() as connection:
+        for table in ("intent", "claim", "lease", "tombstone"):
+            left += [f"{table} {tuple(row)}" for row in connection.execute(text(f"SELECT * FROM {table}"))]
+        halfway = text("SELECT entry_id, service, state FROM replica WHERE state IN ('copying', 'deleting')")
+        left += [f"replica {tuple(row)}" for row in connection.execute(halfway)]
+        rows = connection.execute(
+            text("SELECT e.name, v.service || ':' || v.path FROM version AS v JOIN entry AS e ON e.id = v.entry_id")
+        )
+        known = {(name, kept.pop(place)) for name, place in rows}
+    left += kept
+    with Vdir(parallel=1) as vdir:
+        names = {
+            one.name: (b"".join(vdir.cat(f"/{one.name}")), list(one.services), one.health)
+            for one in vdir.ls("/", recursive=True)
+            if one.kind == "file"
+        }
+    return State(files, known, names, left)
+
+
+class Saved:
+    """A state of folders that can be had again: the same files, so that they count as never touched.
+
+    Args:
+        folders: what is saved.
+        place: where to.
+    """
+
+    def __init__(self, folders: Sequence[Path], place: Path) -> None:
+        self._folders = {folder: place / str(number) for number, folder in enumerate(folders)}
+        for folder, copy in self._folders.items():
+            if folder.exists():
+                shutil.copytree(folder, copy, copy_function=os.link)
+
+    def restore(self) -> None:
+        """Bring it back. What is written in place is not: the catalogue is saved apart."""
+        for folder, copy in self._folders.items():
+            shutil.rmtree(folder, ignore_errors=True)
+            if copy.exists():
+                shutil.copytree(copy, folder, copy_function=os.link)
+
+
+def again(act: Act) -> None:
+    """Do a command once more, as a user does; it may say that there is nothing to be done any more."""
+    with Vdir(parallel=1) as vdir:
         try:
-            die_at(step)
-            with Vdir(parallel=1) as vdir:
-                act(vdir)
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, DIED)
-    return code == DIED
+            report = act(vdir)
+        except StorageError as error:
+            assert any(part in str(error) for part in ("no such", "not found", "already", "does not exist")), error
+            return
+        assert getattr(report, "errors", 0) == 0, report.failures
 
 
-def put(source: Path, *to: str, force: bool = False) -> Act:
-    return lambda vdir: vdir.put(str(source), "/t", to=list(to), recursive=True, force=force)
+@pytest.mark.parametrize("command", SCENARIOS)
+def test_a_command_that_was_killed_is_completed_by_doing_it_again(
+    command: str,
+    home: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    before, edit, act = SCENARIOS[command]
+    roots = [tmp_path / "one", tmp_path / "two"]
+    configure(home, [local(root.name, root) for root in roots])
+    with Vdir(parallel=1) as vdir:
+        before(vdir)
+    edit(*roots)
+    saved = Saved(roots, tmp_path / "saved")
+    catalogue = (home / "vdir.db").read_bytes() if (home / "vdir.db").exists() else b""
+    old = {} if command == "put" else contents_of(roots)
 
-
-@pytest.mark.parametrize("command", ["put", "put --force", "copy", "drop", "delete --purge", "sync"])
-def test_a_killed_command_is_completed_by_doing_it_again(command: str, home: Path, tmp_path: Path) -> None:
-    roots = {name: tmp_path / name for name in ("one", "two")}
-    configure(home, [local(name, root) for name, root in roots.items()])
-    old, new = write_tree(tmp_path / "old", OLD), write_tree(tmp_path / "new", NEW)
-    acts: dict[str, tuple[Act, Act]] = {
-        "put": (lambda vdir: None, put(old, "one", "two")),
-        "put --force": (put(old, "one", "two"), put(new, "one", "two", force=True)),
-        "copy": (put(old, "one"), lambda vdir: vdir.copy("/t", to=["two"], recursive=True)),
-        "drop": (put(old, "one", "two"), lambda vdir: vdir.drop("/t", from_=["two"], recursive=True)),
-        "delete --purge": (put(old, "one", "two"), lambda vdir: vdir.delete("/t", recursive=True, purge=True)),
-        "sync": (put(old, "one", "two"), lambda vdir: vdir.sync("/t")),
-    }
-    before, act = acts[command]
-    step = 0
-    died = True
-    while died:
+    def begin() -> None:
+        saved.restore()
         for file in home.glob("vdir.db*"):
             file.unlink()
-        for root in roots.values():
-            shutil.rmtree(root, ignore_errors=True)
-        with Vdir(parallel=1) as vdir:
-            before(vdir)
-        if command == "sync":
-            for name in OLD:
-                (roots["two"] / "t" / name).unlink()
-        died = killed(act, step)
-        with Database() as database, database.write() as connection:  # the dead process's lease has run out
-            connection.exec_driver_sql("UPDATE lease SET expires_ns = 0")
-        with Vdir(parallel=1) as vdir:
-            if command not in ("put", "delete --purge"):
-                everything_can_be_read(vdir)
-            if died or command != "delete --purge":
-                with_nothing_left_to_do(vdir, act)
-            wanted = NEW if command == "put --force" else {} if command == "delete --purge" else OLD
-            assert shown(roots["one"]) == {f"t/{name}": content for name, content in wanted.items()}
-            assert shown(roots["two"]) == ({} if command == "drop" else shown(roots["one"]))
-            assert {one.name: one.health for one in vdir.ls("/", recursive=True) if one.kind == "file"} == {
-                f"t/{name}": "ok" for name in wanted
-            }
-            assert not vdir.status("/", check=True).problems
-        for root in roots.values():
-            assert not list(root.rglob(f"{TEMPORARY_PREFIX}*"))
-        step += 1
-    assert step > 6, "the steps were really died at"
+        if catalogue:
+            (home / "vdir.db").write_bytes(catalogue)
+
+    places = {root.name: str(root) for root in roots}
+    report = tmp_path / "steps.json"
+    steps = done_in_a_process(act, places, report)
+    again(sync)
+    wanted = seen(roots)
+    assert not wanted.left
+    allowed = old | contents_of(roots)
+    rows: dict[Row, None] = {}
+    for number, name in enumerate(steps):
+        begin()
+        assert done_in_a_process(act, places, report, number) == steps[: number + 1]
+        if command != "delete --purge":
+            everything_can_be_read(allowed)
+        left = "temporary file" if any(TEMPORARY_PREFIX in one for root in roots for one in read_tree(root)) else ""
+        again(act)
+        again(sync)
+        assert seen(roots) == wanted, f"killed after step {number}: {name}"
+        rows[Row(command, name, left)] = None
+    with Vdir(parallel=1) as vdir:
+        report_of_sync = vdir.sync("/")
+        assert not report_of_sync, report_of_sync
+        assert not vdir.status("/", check=True).problems
+    check(list(rows), request.config, record_property)
 
 
-def shown(root: Path) -> dict[str, bytes]:
-    """Return the files that listings show: not the old contents that are kept."""
-    return {name: content for name, content in read_tree(root).items() if not name.startswith(VERSIONS)}
+def contents_of(roots: Sequence[Path]) -> dict[bytes, None]:
+    """Return all contents that are anywhere."""
+    return {content: None for root in roots for content in read_tree(root).values()}
 
 
-def everything_can_be_read(vdir: Vdir) -> None:
-    """No version that was acknowledged is lost, whatever died."""
-    for name, versions in {name: {OLD[name], NEW[name]} for name in OLD}.items():
-        assert b"".join(vdir.cat(f"/t/{name}")) in versions
-
-
-def with_nothing_left_to_do(vdir: Vdir, act: Act) -> None:
-    try:
-        report = act(vdir)
-    except StorageError as error:  # it was complete already: there is no such replica or name any more
-        assert "no such" in str(error) or "not found" in str(error)  # noqa: PT017
-        return
-    assert report.errors == 0, report.failures
+def everything_can_be_read(contents: dict[bytes, None]) -> None:
+    """No content that was acknowledged is lost, whatever died."""
+    with Vdir(parallel=1) as vdir:
+        for one in vdir.ls("/", recursive=True):
+            if one.kind == "file" and one.services:
+                assert b"".join(vdir.cat(f"/{one.name}")) in contents
