@@ -43,7 +43,7 @@ _RELEASE = "DELETE FROM claim WHERE lease_id = :mine AND entry_id IN (SELECT k.e
 
 
 class Claims:
-    """What one process has claimed; a context manager. Threads may share it. Nothing is written before the first claim.
+    """What one process has claimed; a context manager. Threads may share it. It has no lease before the first claim.
 
     Args:
         database: of the catalogue.
@@ -56,10 +56,16 @@ class Claims:
         self._holder = f"{purpose}, process {os.getpid()} on {socket.gethostname()}"
         self._seconds = seconds
         self._lease: int | None = None
+        self._inside: set[int] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
+        with self._database.read() as connection:
+            ended = _ended(connection)
+        if ended:  # seldom: their processes died
+            with self._database.write() as connection:
+                _end(connection)
         return self
 
     def __exit__(
@@ -71,20 +77,25 @@ class Claims:
     def claimed(self, entries: Collection[int]) -> Iterator[dict[int, str]]:
         """Claim names, by id, for the block; give those that another process works on, each with who that is.
 
-        What is known of the others has to be read again inside the block: it may have changed before.
+        What is known of the others has to be read again inside the block: it may have changed before. Of blocks that
+        stand inside each other the outermost one holds a name.
         """
-        held = self.claim(entries)
+        with self._lock:
+            new = set(entries) - self._inside
+            self._inside |= new
         try:
-            yield held
+            yield self.claim(new)
         finally:
-            self.release(entries)
+            with self._lock:
+                self._inside -= new
+            self.release(new)
 
     def claim(self, entries: Collection[int]) -> dict[int, str]:
         """Claim names, by id; return those that another process works on, each with who that is."""
         keys = [(key,) for key in entries]
         with self._lock, self._database.write() as connection:
             now_ns = clock_ns(connection)
-            _end_leases(connection, now_ns)
+            _end(connection)
             mine = self._leased(connection, now_ns)
             held = self.holders(connection, entries)
             alive = (row[0] for row in bulk.select(connection, _ALIVE, ("entry_id",), keys))
@@ -148,9 +159,13 @@ class Claims:
                 _LOG.warning("the lease could not be renewed: %s", error)
 
 
-def _end_leases(connection: Connection, now_ns: int) -> None:
-    """End the leases that have run out, and those of processes that are gone."""
+def _ended(connection: Connection) -> list[int]:
+    """Return the leases that have run out, and those of processes that are gone."""
+    now_ns = clock_ns(connection)
     rows = connection.execute(text("SELECT id, process, expires_ns FROM lease")).all()
-    for key, process, expires_ns in rows:
-        if expires_ns <= now_ns or presence.is_gone(process):
-            connection.execute(text("DELETE FROM lease WHERE id = :id"), {"id": key})
+    return [key for key, process, expires_ns in rows if expires_ns <= now_ns or presence.is_gone(process)]
+
+
+def _end(connection: Connection) -> None:
+    for key in _ended(connection):
+        connection.execute(text("DELETE FROM lease WHERE id = :id"), {"id": key})

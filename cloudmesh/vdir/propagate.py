@@ -69,6 +69,8 @@ class Propagation:
         prompt: whom to ask.
         away: services that cannot be asked, or shall be left alone, each with why.
         dryrun: only tell.
+        clocks: of the services.
+        lost: names of which no good replica was found.
     """
 
     work: Work
@@ -79,6 +81,7 @@ class Propagation:
     away: Mapping[str, StorageError]
     dryrun: bool
     clocks: Clocks = field(init=False)
+    lost: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clocks = Clocks(self.work, exact=not self.dryrun)
@@ -95,6 +98,13 @@ class Propagation:
             mine = [one for one in batch if one[0] not in held]
             recover([one[0] for one in mine], self.work, self.away)
             self._do(self._decided(mine))
+
+    def finish(self) -> None:
+        """Count the names of which nothing was found as failed, unless the run itself has brought them something."""
+        replicas = self.work.catalogue.replicas_of(self.lost)
+        for node in self.lost:
+            if not any(is_good(node, one) for one in replicas[node.id]):
+                self._fail(f"/{node.path}", unreadable(node), node.size)
 
     # ---- deciding -------------------------------------------------------------------------------------------------
 
@@ -154,7 +164,8 @@ class Propagation:
             names = ", ".join(decision.contenders[0].services)
             self._give_up(file, Refused(f"/{node.path} on {names}", why, f"--conflict={names} takes it for right"))
         elif decision.what == "lost":
-            self._give_up(file, unreadable(node))
+            file.failed = True
+            self.lost.append(node)
         return file
 
     def _choice(self, node: Node, sights: Sequence[Sight], conflict: str | None = None) -> Decision:

@@ -61,6 +61,7 @@ def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: 
         act = Propagation(work, claims, report, choices.conflict, prompt, away, choices.dryrun)
         for batch in spool.batches(BATCH):
             act.run(batch)
+        act.finish()
         work.observer(Event("planned_all"))
         if not choices.dryrun:
             for name in found.services.keys() - away.keys():

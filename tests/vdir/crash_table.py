@@ -1,4 +1,4 @@
-"""The table of the crash matrix in docs/reliability.md: which steps there are, and what each leaves when it is the last.
+"""The table of the crash matrix in docs/reliability.md: all steps, and what each leaves when it is the last.
 
 A test of the matrix fails where the table has other rows than it has found; ``--crash-table`` writes them instead.
 """

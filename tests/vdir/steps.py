@@ -28,6 +28,7 @@ from cloudmesh.storage.providers.webdav.http import Client
 from cloudmesh.vdir import Vdir
 
 TRANSACTIONS = {
+    "Database._migrate": "tables made",
     "Catalogue.add_intents": "intents written",
     "Catalogue.make_dir": "directory made",
     "Catalogue.move": "name moved",
