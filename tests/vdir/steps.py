@@ -159,7 +159,7 @@ class Steps:
                 yield connection
             self.passed(name)
 
-        Database.write = write  # type: ignore[method-assign]
+        Database.write = write  # type: ignore[method-assign, assignment]
 
     def _around_http(self) -> None:
         run, send, piece = HttpMulti.run, Client._send, Source._next
@@ -186,7 +186,7 @@ class Steps:
 
         HttpMulti.run = running  # type: ignore[method-assign, assignment]
         Client._send = sent  # type: ignore[method-assign, assignment]
-        Source._next = next_piece  # type: ignore[method-assign]
+        Source._next = next_piece  # type: ignore[method-assign, assignment]
 
     def _around_sftp(self) -> None:
         sent: dict[tuple[int, int], str] = {}
@@ -230,7 +230,7 @@ class Steps:
 
         for name, done in _SENDING.items():
             note(name, done)
-        Sftp.open, Sftp.handle, Sftp._answer = opened, handle, answer  # type: ignore[method-assign]
+        Sftp.open, Sftp.handle, Sftp._answer = opened, handle, answer  # type: ignore[method-assign, assignment]
 
 
 def done_in_a_process(
