@@ -26,7 +26,7 @@ def delete(files: Sequence[Decided], work: Work, report: SyncReport) -> Iterator
             why = "a replica was gone, and is there again"
             yield file, PreconditionFailed(f"/{file.node.path}", why, "run the same command again")
     tombstones.bury(
-        work.catalogue.database,
+        work.catalogue,
         [(file.node, [one.now for one in file.observed if one.kind != "missing"]) for file in sure],
     )
     report.removed += len(sure)

@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cloudmesh.storage.errors import NotFound, PreconditionFailed, Refused, StorageError
+from cloudmesh.storage.paths import Location
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.vdir import versions
+from cloudmesh.vdir.claiming import working_on_it
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.conflicts import choose, name_losers
 from cloudmesh.vdir.copies import Copy
@@ -25,8 +27,8 @@ from cloudmesh.vdir.kept import Keeping, keep, keep_one_of
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
 from cloudmesh.vdir.records import SyncReport, is_good
-from cloudmesh.vdir.recovery import recover
-from cloudmesh.vdir.removal import drop
+from cloudmesh.vdir.recovery import recover, sweep_beside
+from cloudmesh.vdir.removal import drop_claimed, remove_empty
 from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.spool import Seen
 from cloudmesh.vdir.work import Work, counting_unusable, refuse
@@ -47,6 +49,8 @@ class Propagation:
         prompt: whom to ask.
         away: services that cannot be asked, or shall be left alone, each with why.
         dryrun: only tell.
+        clocks: of the services.
+        lost: names of which no good replica was found.
     """
 
     work: Work
@@ -57,6 +61,7 @@ class Propagation:
     away: Mapping[str, StorageError]
     dryrun: bool
     clocks: Clocks = field(init=False)
+    lost: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clocks = Clocks(self.work, exact=not self.dryrun)
@@ -69,11 +74,17 @@ class Propagation:
         with self.claims.claimed([entry_id for entry_id, _, _ in batch]) as held:
             for entry_id, path, _ in batch:
                 if entry_id in held:
-                    why = f"is being worked on by {held[entry_id]}"
-                    self._refuse(path, Refused(f"/{path}", why, "run the same command again"))
+                    self._refuse(path, working_on_it(path, held[entry_id]))
             mine = [one for one in batch if one[0] not in held]
             recover([one[0] for one in mine], self.work, self.away)
             self._do(self._decided(mine))
+
+    def finish(self) -> None:
+        """Count the names of which nothing was found as failed, unless the run itself has brought them something."""
+        replicas = self.work.catalogue.replicas_of(self.lost)
+        for node in self.lost:
+            if not any(is_good(node, one) for one in replicas[node.id]):
+                self._fail(f"/{node.path}", unreadable(node), node.size)
 
     # ---- deciding -------------------------------------------------------------------------------------------------
 
@@ -87,6 +98,8 @@ class Propagation:
             else:
                 self._refuse(path, PreconditionFailed(f"/{path}", "was moved or removed meanwhile"))
         replicas = self.work.catalogue.replicas_of([node for node, _ in files])
+        if not self.dryrun:
+            sweep_beside(self._unlisted_halfway(files, replicas), self.work)
         self._drop_halfway([(node, replicas[node.id]) for node, _ in files])
         looked = observe(
             [(node, _revived(node, replicas[node.id]), seen) for node, seen in files], self.work, self.away
@@ -97,6 +110,17 @@ class Propagation:
             file.hashed = file.node.sha256 != node.sha256
             decided.append(file)
         return decided
+
+    def _unlisted_halfway(
+        self, files: Sequence[tuple[Node, Mapping[str, Seen]]], replicas: Mapping[int, Sequence[Replica]]
+    ) -> set[Location]:
+        """Return the files that somebody wrote who died, where no listing of the tree has come by."""
+        return {
+            Location(one.service, one.path)
+            for node, _ in files
+            for one in replicas[node.id]
+            if one.state == "copying" and one.path != node.path and one.service not in self.away
+        }
 
     def _decide(self, node: Node, observed: list[Observed]) -> Decided:
         for one in observed:
@@ -119,7 +143,8 @@ class Propagation:
             names = ", ".join(decision.contenders[0].services)
             self._give_up(file, Refused(f"/{node.path} on {names}", why, f"--conflict={names} takes it for right"))
         elif decision.what == "lost":
-            self._give_up(file, unreadable(node))
+            file.failed = True
+            self.lost.append(node)
         self.report.skipped += 0 if file.failed else len(file.holders)
         return file
 
@@ -136,7 +161,7 @@ class Propagation:
         ]
         for services in {frozenset(names - self.away.keys()) for _, _, names in halfway} - {frozenset()}:
             mine = [(node, replicas) for node, replicas, names in halfway if services == names - self.away.keys()]
-            drop(mine, services, self.work, self.report, dryrun=self.dryrun)
+            remove_empty(drop_claimed(mine, services, self.work, self.report, dryrun=self.dryrun), self.work)
 
     # ---- doing ----------------------------------------------------------------------------------------------------
 
@@ -189,7 +214,7 @@ class Propagation:
     def _name_losers(self, file: Decided) -> list[StorageError]:
         losers = [file.that_hold(one)[0] for one in file.decision.losers]
         services = [one.service for one in file.observed if one.service not in self.away]
-        return name_losers(file.node, losers, services, self.work, self.report)
+        return name_losers(file.node, losers, services, self.work, self.report, self.claims)
 
     def _win(self, file: Decided, last: int) -> None:
         """Acknowledge the content that won, where it lies."""

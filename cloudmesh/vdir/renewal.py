@@ -65,7 +65,11 @@ def renew(renewals: Sequence[Renewal], work: Work, report: Report) -> list[Copy]
             _fail(copies, error, work, report)
         else:  # what others have changed is gone already, and what is on a service that is away stays there for now
             plans.append(_refreshed(copies, work))
-    shared = begin([copy for copies in plans for copy in copies], work)
+    shared, left_out = begin([copy for copies in plans for copy in copies], work)
+    for copies in plans:
+        if copies[0].node.id in left_out:
+            _fail(copies, left_out[copies[0].node.id], work, report)
+    plans = [copies for copies in plans if copies[0].node.id not in left_out]
 
     def first(copies: list[Copy]) -> tuple[Copy, Replica]:
         for copy in copies[:-1]:

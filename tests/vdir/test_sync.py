@@ -356,7 +356,7 @@ def test_an_overwrite_that_died_halfway_is_finished_or_undone(
         for name, written in {"a.txt": True, "empty": False}.items():
             node = catalogue.lookup(f"data/{name}")
             sha256 = hashlib.sha256(new).hexdigest()
-            intents.add(database, [Intent(node.id, "one", "write", node.path, 2, len(new), 7, sha256)])
+            catalogue.add_intents([Intent(node.id, "one", "write", node.path, 2, len(new), 7, sha256)])
             if written:
                 edit(disks["one"], name, new, age_s=1e6)
         report = vdir.sync("/data")
