@@ -60,6 +60,7 @@ from cloudmesh.vdir.nodes import (
     replica_row,
 )
 from cloudmesh.vdir.registration import ensure_directories, register
+from cloudmesh.vdir.versions import Kept
 
 if TYPE_CHECKING:
     from cloudmesh.vdir.claims import Claims
@@ -505,6 +506,16 @@ class Catalogue:
             left = self._unwritable(connection, {one.entry_id for one in wanted})
             intents.add(connection, [one for one in wanted if one.entry_id not in left])
         return left
+
+    def add_versions(self, kept: Sequence[Kept]) -> None:
+        """Write kept contents down, and that the intents to keep them are done, of names that may be written about."""
+        if not kept:
+            return
+        with self.database.write() as connection:
+            ours = self.writable(connection, {one.entry_id for one in kept})
+            mine = [one for one in kept if one.entry_id in ours]
+            versions.add(connection, mine)
+            intents.done(connection, "keep", [(one.entry_id, one.service) for one in mine])
 
     def remove_lost(self, files: Iterable[int]) -> None:
         """Remove those of the files, by id, of which nothing is anywhere: all their replicas are ``missing``."""

@@ -96,7 +96,7 @@ def keep(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], Storage
             recorded.append(result)
         elif one.required:
             left.append(one)
-    versions.add(work.catalogue, recorded)
+    work.catalogue.add_versions(recorded)
     while left:  # one after the other where a name has several to keep on one service: an intent is for one file there
         now = list({(one.node.id, one.replica.service): one for one in reversed(left)}.values())
         left = [one for one in left if one not in now]
@@ -122,7 +122,7 @@ def _keep_files(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], 
         if result:
             moved.append(replace(one.replica, state="missing", etag=None, entry_id=one.node.id))
     work.catalogue.update_replicas(moved)
-    versions.add(work.catalogue, done)
+    work.catalogue.add_versions(done)
     return failed
 
 
@@ -163,7 +163,7 @@ def fetched(kept: Kept, node: Node, work: Work) -> Kept:
         raise PreconditionFailed(f"/{node.path}", others[node.id])
     work.target(kept.service).recall(kept.path, kept.service_version, path)
     now = replace(kept, path=path, service_version=None)
-    versions.add(work.catalogue, [now])
+    work.catalogue.add_versions([now])
     return now
 
 
@@ -184,7 +184,7 @@ def resume(intent: Intent, work: Work) -> None:
     if whole:
         now_ns = time.time_ns()
         facts = (intent.entry_id, intent.version, intent.size, intent.mtime_ns, intent.sha256)
-        versions.add(work.catalogue, [Kept(*facts, "", now_ns, intent.service, intent.path)])
+        work.catalogue.add_versions([Kept(*facts, "", now_ns, intent.service, intent.path)])
     else:
         with database.write() as connection:
             intents.done(connection, "keep", [(intent.entry_id, intent.service)])

@@ -9,8 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import text
 
 from cloudmesh.storage.database import Database, clock_ns
-from cloudmesh.vdir import bulk, intents, schema
-from cloudmesh.vdir.catalogue import Catalogue
+from cloudmesh.vdir import bulk, schema
 from cloudmesh.vdir.lookup import paths_of
 
 _PAGE = 1000
@@ -63,8 +62,8 @@ def of(database: Database, entries: Collection[int]) -> dict[int, list[Kept]]:
     return found
 
 
-def add(catalogue: Catalogue, kept: Sequence[Kept]) -> None:
-    """Write kept contents down, and that the intents to keep them are done, of names that may be written about."""
+def add(connection: Connection, kept: Sequence[Kept]) -> None:
+    """Write kept contents down, in the caller's write transaction."""
     rows = [
         (
             one.entry_id,
@@ -80,11 +79,7 @@ def add(catalogue: Catalogue, kept: Sequence[Kept]) -> None:
         )
         for one in kept
     ]
-    if rows:
-        with catalogue.database.write() as connection:
-            ours = catalogue.writable(connection, {one.entry_id for one in kept})
-            bulk.insert(connection, schema.version, [row for row in rows if row[0] in ours], replace=True)
-            intents.done(connection, "keep", [(one.entry_id, one.service) for one in kept if one.entry_id in ours])
+    bulk.insert(connection, schema.version, rows, replace=True)
 
 
 def remove(database: Database, kept: Iterable[Kept]) -> None:
