@@ -102,7 +102,10 @@ def test_what_is_settled_violates_nothing_that_can_be_mended(
             (rule == "on" and not set(rules.on) <= set(allowed))
             or (rule == "copies" and len(allowed) < rules.copies)
             or (rule == "locations" and len({offers[one].place for one in allowed}) < rules.locations)
-            or (rule == "not-on" and not (allowed and (rules.copies or rules.on or rules.locations > 1)))
+            or (
+                rule == "not-on"
+                and not (allowed and (rules.copies or set(rules.on) - {*rules.not_on} or rules.locations > 1))
+            )
         )
 
 
