@@ -175,9 +175,9 @@ def is_settled(checked_ns: int | None, there: Entry, service: StorageABC) -> boo
     seen so soon after it was written is not certain, until it has been read once more.
     """
     written_ns = there.mtime_ns if there.changed_ns is None else there.changed_ns
-    if service.immediate or service.capabilities.hashes or written_ns is None or written_ns % _SECOND:
+    if service.immediate or written_ns is None or written_ns % _SECOND:
         return True
-    return checked_ns is not None and written_ns + 2 * _SECOND < checked_ns
+    return (checked_ns is not None and written_ns + 2 * _SECOND < checked_ns) or bool(service.capabilities.hashes)
 
 
 def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:
