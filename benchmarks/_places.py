@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from benchmarks._process import RunError
 from deploy.servers import OpenSsh, RcloneS3, RcloneWebdav, SeaweedFS, StorageServer, find_program
 from tests.places import configure, local
 
@@ -168,6 +169,16 @@ class Spot:
         else:
             for parent, _, names in os.walk(self.folder):
                 yield from (os.stat(os.path.join(parent, name)).st_size for name in names)
+
+    def expect(self, sizes: list[int]) -> None:
+        """See that its files have these sizes, sorted.
+
+        Raises:
+            RunError: they have not.
+        """
+        if (found := sorted(self.sizes())) != sizes:
+            wanted = f"{len(sizes)} files with {sum(sizes)} bytes"
+            raise RunError(f"{self.place} has {len(found)} files with {sum(found)} bytes instead of {wanted}")
 
     def clear(self) -> None:
         """Remove it from the disk. What is on SeaweedFS stays until its end: removing would keep it busy for long."""

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 TIMEOUT = 900.0
@@ -69,3 +69,34 @@ def _run_one(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
     if int(status):
         raise RunError(f"{command[0]} ended with status {status}: {said[-1000:].strip() or '(it said nothing)'}")
     return Cost(float(wall), float(cpu), int(memory) * 1024)
+
+
+def recorded(
+    program: str,
+    turn: int,
+    commands: Sequence[Sequence[str]],
+    environment: Mapping[str, str],
+    check: Callable[[], None],
+) -> dict[str, object]:
+    """Run a program's commands and look at what they have done; return the record of that.
+
+    Args:
+        program: its name.
+        turn: the round.
+        commands: as `run` takes them.
+        environment: likewise.
+        check: raises RunError where something is not as it should be.
+
+    Returns:
+        the record, with ``error`` where the program failed or something is not as it should be.
+    """
+    os.sync()  # what the run before wrote is not to be paid for by this one
+    record: dict[str, object] = {"program": program, "round": turn, "load before": round(os.getloadavg()[0], 1)}
+    try:
+        cost = run(commands, environment)
+        record |= {"wall_s": round(cost.wall_s, 3), "cpu_s": round(cost.cpu_s, 3)}
+        record["memory_mb"] = round(cost.memory / 1e6)
+        check()
+    except RunError as error:
+        record["error"] = str(error)
+    return record

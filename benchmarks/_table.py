@@ -8,8 +8,8 @@ from typing import Any
 Measured = dict[str, Any]
 
 _HEAD = (
-    "| work | program | wall s, median | least | most | processor s | ratio of medians | median of paired ratios "
-    "| target | met |"
+    "| work | program | wall s, median | least | most | processor s | MB at most | ratio of medians "
+    "| median of paired ratios | target | met |"
 )
 _EXPLAINED = """
 A ratio is the time of `cdir` divided by the program's, so less than 1 is faster. Paired: within each round, then the
@@ -48,17 +48,17 @@ def is_met(work: Measured, target: Measured) -> bool:
     return found is not None and found[1] <= target["ratio"]
 
 
-def table(results: Measured) -> str:
+def table(title: str, results: Measured) -> str:
     """Return the machine and the table."""
-    lines = ["# Transfers", "", *(f"- {key}: {value}" for key, value in results["machine"].items()), _EXPLAINED]
-    lines += [_HEAD, f"|{'---|' * 10}"]
+    lines = [f"# {title}", "", *(f"- {key}: {value}" for key, value in results["machine"].items()), _EXPLAINED]
+    lines += [_HEAD, f"|{'---|' * 11}"]
     for work in results["works"].values():
         for number, program in enumerate(work["programs"]):
-            title = "" if number else f"{work['title']} ({work['date']})"
-            lines.append(f"| {title} | {_row(work, program)} |")
+            heading = "" if number else f"{work['title']} ({work['date']})"
+            lines.append(f"| {heading} | {_row(work, program)} |")
         for target in work["targets"]:
             if len(target["beside"]) > 1:
-                lines.append(f"| | | | | | | {_compared(work, target['beside'])} |")
+                lines.append(f"| | | | | | | | {_compared(work, target['beside'])} |")
     errors = [
         f"- {work['title']}: {run['program']}, round {run['round']}: {' '.join(run['error'].split())}"
         for work in results["works"].values()
@@ -81,9 +81,12 @@ def commands_of(results: Measured) -> str:
 def _row(work: Measured, program: str) -> str:
     seconds = list(walls(work, program).values())
     if not seconds:
-        return f"{program} | failed | | | | | | |"
-    cpu = statistics.median(run["cpu_s"] for run in good_runs(work, program))
+        return f"{program} | failed | | | | | | | |"
+    runs = good_runs(work, program)
+    cpu = statistics.median(run["cpu_s"] for run in runs)
     figures = " | ".join(f"{n:.2f}" for n in (statistics.median(seconds), min(seconds), max(seconds), cpu))
+    # what was measured before there was this column has none
+    figures += f" | {max((run['memory_mb'] for run in runs if 'memory_mb' in run), default='')}"
     once = " (1 run)" if len(seconds) == 1 else ""
     compared = " | | | " if program == work["programs"][0] else _compared(work, [program])
     return f"{program}{once} | {figures} | {compared}"

@@ -9,20 +9,10 @@ what arrived is counted afterwards, from behind. Prints a table and writes ``tra
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import sys
-import tempfile
-import time
-from pathlib import Path
-from typing import Any
-
-from benchmarks._machine import machine, programs
 from benchmarks._places import Places, Spot
 from benchmarks._plot import plot
-from benchmarks._process import RunError, run
-from benchmarks._table import commands_of, table
+from benchmarks._process import recorded, run
+from benchmarks._rounds import measure_works
 from benchmarks._works import WORKS, Contender, Work
 from deploy.servers import find_program
 
@@ -62,20 +52,12 @@ class Course:
             the run's record, with ``error`` where it failed or something is missing.
         """
         destinations = self._destinations(contender, turn)
-        commands = contender.commands(self.source, destinations)
-        os.sync()  # what the run before wrote is not to be paid for by this one
-        load = os.getloadavg()[0]
-        record: dict[str, object] = {"program": contender.name, "round": turn, "load before": round(load, 1)}
-        try:
-            cost = run(commands, self.environment)
-            record |= {"wall_s": round(cost.wall_s, 3), "cpu_s": round(cost.cpu_s, 3)}
+
+        def check() -> None:
             for spot in destinations:
-                found = sorted(spot.sizes())
-                if found != self.expected:
-                    wanted = f"{len(self.expected)} files with {sum(self.expected)} bytes"
-                    raise RunError(f"{spot.place} has {len(found)} files with {sum(found)} bytes instead of {wanted}")
-        except RunError as error:
-            record["error"] = str(error)
+                spot.expect(self.expected)
+
+        record = recorded(contender.name, turn, contender.commands(self.source, destinations), self.environment, check)
         if not self.work.again and len(self.expected) <= _FEW:
             for spot in destinations:
                 spot.clear()
@@ -93,58 +75,6 @@ class Course:
         return [Spot(self.places, place, path) for place in contender.only or self.work.destinations]
 
 
-def measure(work: Work, rounds: int, scale: float) -> dict[str, Any]:
-    """Do one work with all its contenders; return every run."""
-    with tempfile.TemporaryDirectory(prefix="cdir-benchmark-") as folder:
-        Path(folder).chmod(0o711)
-        with Places(Path(folder) / work.name, {work.source, *work.destinations}) as places:
-            course = Course(work, places, scale)
-            runs: list[dict[str, object]] = []
-            # Where it is the second run that counts, the first is round 0.
-            for turn in range(0 if work.again else 1, rounds + 1):
-                first = (turn - 1) % len(work.contenders)
-                for contender in work.contenders[first:] + work.contenders[:first]:
-                    if turn <= 1 or not contender.once:
-                        runs.append(course.measure(contender, turn))
-                        print(f"{work.name}: {runs[-1]}", file=sys.stderr, flush=True)
-            return {
-                "title": work.title if scale == 1 else f"{work.title}, × {scale:g}",
-                "date": time.strftime("%Y-%m-%d %H:%M"),
-                "files": len(course.expected),
-                "bytes": sum(course.expected),
-                "programs": [contender.name for contender in work.contenders],
-                "commands": {contender.name: course.shown(contender) for contender in work.contenders},
-                "targets": [{"ratio": t.ratio, "beside": list(t.beside), "text": str(t)} for t in work.targets],
-                "runs": runs,
-            }
-
-
-def main() -> None:
-    """Measure the works that are asked for, and add them to what is there."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    known = {work.name: work for work in WORKS}
-    parser.add_argument("--only", default=",".join(known), help=f"some of {', '.join(known)}")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the data, to try things out")
-    parser.add_argument("--output", type=Path, default=Path("docs/benchmarks"))
-    arguments = parser.parse_args()
-    names = arguments.only.split(",")
-    for name in names:
-        if name not in known:
-            parser.error(f"no work is called {name}")
-    written = arguments.output / "transfers.json"
-    results: dict[str, Any] = json.loads(written.read_text()) if written.exists() else {"works": {}}
-    results["machine"] = machine("obstore", "pycurl", "ssh-python") | programs("rclone", "s5cmd", "weed")
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        results["works"][name] = measure(known[name], arguments.rounds, arguments.scale)
-        results["works"] = {known: results["works"][known] for known in known if known in results["works"]}
-        results["machine"]["load after"] = round(os.getloadavg()[0], 1)
-        written.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
-    (arguments.output / "transfers.md").write_text(table(results) + commands_of(results))
-    plot(results["works"], arguments.output / "transfers.png")
-    print(table(results))
-
-
 if __name__ == "__main__":
-    main()
+    folder, results = measure_works("transfers", __doc__, WORKS, Course)
+    plot(results["works"], folder / "transfers.png")

@@ -35,6 +35,21 @@ def test_a_work_is_done_by_every_program_and_reported(tmp_path: Path) -> None:
     assert (tmp_path / "transfers.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_replicas_are_kept_the_same_by_every_program(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.replicas", "--rounds=1", "--scale=0.01", f"--output={tmp_path}"]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    works = json.loads((tmp_path / "replicas.json").read_text("utf-8"))["works"]
+    assert list(works) == ["unchanged", "changed", "lost"]
+    for work in works.values():
+        assert [one["program"] for one in work["runs"]] == ["cdir", "rclone three times"]
+        assert [one.get("error") for one in work["runs"]] == [None] * 2
+        assert all(one["memory_mb"] > 0 for one in work["runs"])
+    report = (tmp_path / "replicas.md").read_text("utf-8")
+    assert report.startswith(done.stdout.rstrip())
+    assert "\ncdir vdir sync /cdir --accept-loss\n" in report
+
+
 def test_a_program_that_brings_nothing_has_failed(tmp_path: Path) -> None:
     idle = Contender("idle", lambda source, destinations: [["true"]])
     work = Work("idle", "nothing", (Tree(3, 10),), "disk", ("disk",), (idle,), ())

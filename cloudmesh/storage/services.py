@@ -45,6 +45,9 @@ class Services:
             MissingExtra: the package that its kind needs is not installed.
             VaultError: its secrets cannot be read.
         """
+        if name in self._open:  # asked for each file
+            return self._open[name]
+
         from cloudmesh.storage.layers import layered
         from cloudmesh.storage.registry import provider_class
 

@@ -208,7 +208,7 @@ def _judge(one: Observed, entry: Entry | None, work: Work, *, renamed: bool = Fa
     elif renamed:
         _learn(one, known.version, work)
     elif _was_whole(known) and known.version > 0 and is_as_seen(known, entry):
-        if known.state != "bad" and not is_settled(known, entry, work.open(one.service)):
+        if known.state != "bad" and not is_settled(known.checked_ns, entry, work.open(one.service)):
             return
         one.kind = "damaged" if known.state == "bad" else "good" if known.version == node.version else "old"
         state: State = "bad" if one.kind == "damaged" else "available" if one.kind == "good" else "stale"

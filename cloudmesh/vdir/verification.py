@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.sql.expression import text
 
 from cloudmesh.storage.database import Database
 from cloudmesh.vdir import bulk, schema
 from cloudmesh.vdir.lookup import chunks
-from cloudmesh.vdir.nodes import Node, Replica, replica_of, replica_row
+from cloudmesh.vdir.nodes import Node, Replica, replica_row
 
 _BATCH = 5000
 _BEGIN = text(
@@ -21,6 +21,11 @@ _BEGIN = text(
 _BEGUN = text("SELECT started_ns FROM verification WHERE entry_id = :entry AND deep = :deep AND sample = :sample")
 _END = text("DELETE FROM verification WHERE entry_id = :entry AND deep = :deep AND sample = :sample")
 _LEARN = text("UPDATE entry SET sha256 = :sha256 WHERE id = :id AND version = :version AND sha256 IS NULL")
+_LOOKS = ("checked_ns", "failures", "verified_ns")
+_LOOKED = (
+    f"UPDATE replica SET {', '.join(f'{name} = k.{name}' for name in _LOOKS)} FROM {{keys}}"  # noqa: S608
+    " WHERE replica.entry_id = k.entry_id AND replica.service = k.service"
+)
 _NOW = "SELECT r.* FROM {keys} CROSS JOIN replica AS r WHERE r.entry_id = k.entry_id AND r.service = k.service"
 
 
@@ -55,23 +60,31 @@ def record(database: Database, looks: Iterable[tuple[Replica, Replica]]) -> None
     for batch in chunks(looks, _BATCH):
         keys = [(before.entry_id, before.service) for before, _ in batch]
         with database.write() as connection:
-            rows = map(replica_of, bulk.select(connection, _NOW, ("entry_id", "service"), keys))
-            there = {(row.entry_id, row.service): _compared(row) for row in rows}
-            bulk.insert(
-                connection,
-                schema.replica,
-                [
-                    replica_row(now, now.entry_id, now.state, now.version)
-                    for before, now in batch
-                    if there.get((before.entry_id, before.service)) == _compared(before)
-                ],
-                replace=True,
-            )
+            there = {
+                (row[0], row[1]): _facts(row) for row in bulk.select(connection, _NOW, ("entry_id", "service"), keys)
+            }
+            rows: list[tuple[Any, ...]] = []
+            looked: list[tuple[Any, ...]] = []
+            for before, now in batch:
+                known, row = _facts(_row(before)), _row(now)
+                if there.get((before.entry_id, before.service)) == known:
+                    if _facts(row) == known and before.hashes == now.hashes:
+                        looked.append((now.entry_id, now.service, now.checked_ns, now.failures, now.verified_ns))
+                    else:
+                        rows.append(row)
+            bulk.insert(connection, schema.replica, rows, replace=True)
+            if looked:
+                bulk.execute(connection, _LOOKED, ("entry_id", "service", *_LOOKS), looked)
 
 
-def _compared(replica: Replica) -> Replica:
-    """Return what tells whether another process has changed it: all but the times and counts of looks."""
-    return replace(replica, checked_ns=None, failures=0, verified_ns=None)
+def _row(replica: Replica) -> tuple[Any, ...]:
+    return replica_row(replica, replica.entry_id, replica.state, replica.version)
+
+
+def _facts(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Return what of a replica's row tells whether another process has changed it: all but the times and counts of
+    looks, and the hashes, which change with the rest and may be written in several ways."""
+    return (*row[2:8], *row[9:11])
 
 
 def learn(database: Database, hashes: Sequence[tuple[Node, str]]) -> None:

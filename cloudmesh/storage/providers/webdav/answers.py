@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_tz
+from functools import lru_cache
 from urllib.parse import unquote
 
 from cloudmesh.storage import errors
@@ -66,6 +67,7 @@ def seconds_to_wait(value: str | None) -> float | None:
     return None if moment is None else max(0.0, moment - time.time())
 
 
+@lru_cache(256)
 def epoch_of(date: str | None) -> int | None:
     """Return an HTTP date in seconds since the epoch; None where it is none."""
     fields = parsedate_tz(date) if date else None

@@ -11,7 +11,9 @@ from xml.parsers import expat
 
 from cloudmesh.storage.errors import Unavailable
 
-_DAV = "DAV: "
+_MULTISTATUS, _RESPONSE, _PROPSTAT, _PROP, _STATUS, _HREF = (
+    f"DAV: {name}" for name in ("multistatus", "response", "propstat", "prop", "status", "href")
+)
 _MAX_TEXT = 1024 * 1024
 
 
@@ -83,19 +85,23 @@ class MultistatusParser:
     def _doctype(self, *_: object) -> None:
         raise MultistatusError("the service's XML holds a DOCTYPE, which is refused")
 
+    # Called for each of the dozen elements that every file of a listing has, so they do nothing twice.
+
     def _start(self, name: str, attributes: Mapping[str, str]) -> None:
-        self._path.append(name)
-        depth = len(self._path)
+        path = self._path
+        path.append(name)
+        depth = len(path)
         if depth == 1:
-            self._complete = name == _DAV + "multistatus"
-        elif depth == 2 and name == _DAV + "response":
+            self._complete = name == _MULTISTATUS
+        elif depth == 2 and name == _RESPONSE:
             self._response = Response()
-        elif depth == 3 and name == _DAV + "propstat":
+        elif depth == 3 and name == _PROPSTAT:
             self._found, self._status = {}, None
         elif depth > 32:
             raise MultistatusError("the service's XML is nested too deeply")
-        self._buffer.clear()
-        self._length = 0
+        if self._length:
+            self._buffer.clear()
+            self._length = 0
 
     def _text(self, data: str) -> None:
         self._length += len(data)
@@ -104,28 +110,33 @@ class MultistatusParser:
         self._buffer.append(data)
 
     def _end(self, name: str) -> None:
-        depth = len(self._path)
-        text = "".join(self._buffer)
-        self._buffer.clear()
-        self._length = 0
+        path = self._path
+        depth = len(path)
+        text = ""
+        if self._length:
+            text = "".join(self._buffer)
+            self._buffer.clear()
+            self._length = 0
         response = self._response
         if response is not None:
-            if depth == 2:
+            if depth >= 5:
+                if path[3] == _PROP and path[2] == _PROPSTAT:
+                    # An element's text is its own only where it holds no others; those were kept when they ended.
+                    self._found[name if depth == 5 else "/".join(path[4:])] = text
+            elif depth == 4:
+                if name == _STATUS:
+                    self._status = _status(text)
+            elif depth == 3:
+                if name == _HREF:
+                    response.href = text.strip()
+                elif name == _STATUS:
+                    response.status = _status(text)
+                elif name == _PROPSTAT:
+                    self._end_propstat(response)
+            elif depth == 2:
                 self._response = None
                 self._on_response(response)
-            elif depth == 3:
-                if name == _DAV + "href":
-                    response.href = text.strip()
-                elif name == _DAV + "status":
-                    response.status = _status(text)
-                elif name == _DAV + "propstat":
-                    self._end_propstat(response)
-            elif depth == 4 and name == _DAV + "status":
-                self._status = _status(text)
-            elif depth >= 5 and self._path[2:4] == [_DAV + "propstat", _DAV + "prop"]:
-                # An element's text is its own only where it holds no others; those were kept when they ended.
-                self._found["/".join(self._path[4:])] = text
-        self._path.pop()
+        path.pop()
 
     def _end_propstat(self, response: Response) -> None:
         if self._status is None or 200 <= self._status < 300:
