@@ -130,6 +130,15 @@ def show(demo: Demo, s3: SeaweedFS, dav: Wsgidav) -> None:
     demo.run("sync /python/json")
     demo.run("status /python/json --check")
 
+    demo.say("somebody edits a file on S3, behind our back; the newest content goes everywhere, the old one is kept")
+    edited = demo.folder / "edited.py"
+    edited.write_text("# edited on S3\n")
+    demo.run(f"storage put {edited} aws:python/json/tool.py")
+    demo.run("sync /python/json")
+    demo.run("history /python/json/tool.py")
+    demo.run("restore /python/json/tool.py 1")
+    demo.run("verify /python/json --deep")
+
     demo.say("a replica is taken away on purpose, but never the last one")
     demo.run("drop /python/json --from=local,lab --recursive --yes")
     demo.run("drop /python/json/decoder.py --from=aws", fails=True)

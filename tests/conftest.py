@@ -25,7 +25,7 @@ from deploy.servers import (
 )
 from tests.faults import FaultProxy, HttpFaults
 
-pytest_plugins = ["tests.storage.conformance.table"]
+pytest_plugins = ["tests.storage.conformance.table", "tests.vdir.crash_table"]
 
 
 @pytest.fixture(autouse=True)

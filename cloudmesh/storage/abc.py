@@ -599,6 +599,9 @@ class StorageABC(ABC):
         """
         raise Unsupported(self.location(path), "this service keeps no versions")
 
+    def sweep(self) -> None:  # noqa: B027 - most services show nothing before it is whole
+        """Remove temporary objects that scans came across and on which certainly nobody works any more."""
+
     def flush(self) -> None:  # noqa: B027 - most services answer only when the bytes are safe
         """Wait until everything written so far survives a power failure. Called before a source is deleted."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +22,7 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.presence import temporary_name
 
 Links = Literal["inside", "follow", "skip"]
 """Which symbolic links are taken for what they lead to: those that stay in the tree, all, or none."""
@@ -81,7 +80,7 @@ def write_pieces(destination: Path, pieces: Iterable[bytes]) -> int:
 
 def temporary_beside(path: Path) -> Path:
     """Return a new name in the same directory, recognisable as ours, never longer than a name may be."""
-    return path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+    return path.with_name(temporary_name())
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import translate as regex_of_glob
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import text
 
 from cloudmesh.storage import paths
@@ -31,6 +32,7 @@ from cloudmesh.storage.errors import (
 )
 from cloudmesh.storage.paths import Location
 from cloudmesh.vdir import bulk, intents, schema, versions
+from cloudmesh.vdir.intents import Intent
 from cloudmesh.vdir.lookup import (
     BY_ID,
     BY_NAME,
@@ -58,12 +60,18 @@ from cloudmesh.vdir.nodes import (
     replica_row,
 )
 from cloudmesh.vdir.registration import ensure_directories, register
+from cloudmesh.vdir.versions import Kept
+
+if TYPE_CHECKING:
+    from cloudmesh.vdir.claims import Claims
 
 PAGE = 1000
 """Names read in one query of a listing."""
 
 BATCH = 5000
 """Files written in one transaction, about a tenth of a second."""
+
+_REMOVED = "the name was removed meanwhile"
 
 _AHEAD = 64
 """Directories whose first names a walk fetches together, where a query has a network to cross."""
@@ -106,10 +114,13 @@ class Catalogue:
 
     Args:
         database: where it is kept; it stays the caller's to close.
+        claims: of the process that works with it. With them, contents and replicas are written only of files that are
+            claimed still: a process that slept too long writes nothing about what others work on meanwhile.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, claims: Claims | None = None) -> None:
         self.database = database
+        self._claims = claims
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
@@ -431,9 +442,11 @@ class Catalogue:
 
         Raises:
             NotFound: the file is gone.
-            PreconditionFailed: it has a newer version meanwhile.
+            PreconditionFailed: it has a newer version meanwhile, or another process works on it.
         """
         with self.database.write() as connection:
+            for key, why in self._unwritable(connection, [entry_id]).items():
+                raise (NotFound if why == _REMOVED else PreconditionFailed)(f"entry {key}", why)
             changed = connection.execute(
                 text(
                     "UPDATE entry SET size = :size, mtime_ns = :mtime_ns, sha256 = :sha256, version = :version"
@@ -448,8 +461,6 @@ class Catalogue:
                 },
             ).rowcount
             if not changed:
-                if not bulk.select(connection, BY_ID, ("id",), [(entry_id,)]):
-                    raise NotFound(f"entry {entry_id}", "the file was removed meanwhile")
                 raise PreconditionFailed(f"entry {entry_id}")
             connection.execute(
                 text(
@@ -462,43 +473,67 @@ class Catalogue:
             bulk.insert(connection, schema.replica, rows, replace=True)
             intents.done(connection, "write", [(row[0], row[1]) for row in rows])
 
-    def update_replicas(self, replicas: Iterable[Replica]) -> set[int]:
+    def update_replicas(self, replicas: Iterable[Replica]) -> dict[int, str]:
         """Add replicas, or replace what is known of them, by ``entry_id`` and service; 5,000 a transaction.
 
-        An intent to write one of them is done with that. Those whose file was removed meanwhile are left out, and the
-        ids of these files returned.
+        An intent to write one of them is done with that. Those whose file was removed meanwhile, or is not this
+        process's any more, are left out.
+
+        Returns:
+            the ids of the files that were left out, each with why.
         """
-        removed: set[int] = set()
+        left: dict[int, str] = {}
         for batch in chunks(replicas, BATCH):
             with self.database.write() as connection:
-                ids = [(replica.entry_id,) for replica in batch]
-                alive = {row[0] for row in bulk.select(connection, BY_ID, ("id",), ids) if not row[3]}
+                out = self._unwritable(connection, {replica.entry_id for replica in batch})
                 rows = {
                     (replica.entry_id, replica.service): replica_row(
                         replica, replica.entry_id, replica.state, replica.version
                     )
                     for replica in batch
-                    if replica.entry_id in alive
+                    if replica.entry_id not in out
                 }
                 bulk.insert(connection, schema.replica, list(rows.values()), replace=True)
                 intents.done(connection, "write", rows)
-            removed.update(replica.entry_id for replica in batch if replica.entry_id not in alive)
-        return removed
+            left |= out
+        return left
+
+    def add_intents(self, wanted: Sequence[Intent]) -> dict[int, str]:
+        """Write intents down, in place of earlier ones for the same files; those left out as by `update_replicas`."""
+        if not wanted:
+            return {}
+        with self.database.write() as connection:
+            left = self._unwritable(connection, {one.entry_id for one in wanted})
+            intents.add(connection, [one for one in wanted if one.entry_id not in left])
+        return left
+
+    def add_versions(self, kept: Sequence[Kept]) -> None:
+        """Write kept contents down, and that the intents to keep them are done, of names that may be written about."""
+        if not kept:
+            return
+        with self.database.write() as connection:
+            ours = self.writable(connection, {one.entry_id for one in kept})
+            mine = [one for one in kept if one.entry_id in ours]
+            versions.add(connection, mine)
+            intents.done(connection, "keep", [(one.entry_id, one.service) for one in mine])
 
     def remove_lost(self, files: Iterable[int]) -> None:
         """Remove those of the files, by id, of which nothing is anywhere: all their replicas are ``missing``."""
         for batch in chunks(files, BATCH):
             with self.database.write() as connection:
-                lost = [row[0] for row in bulk.select(connection, _LOST, ("id",), [(key,) for key in batch])]
+                ours = self.writable(connection, batch)
+                lost = [row[0] for row in bulk.select(connection, _LOST, ("id",), [(key,) for key in ours])]
                 versions.bury(connection, lost)
                 bulk.execute(connection, _DELETE_ENTRIES, ("id",), [(key,) for key in lost])
 
     def remove_replicas(self, replicas: Iterable[Replica]) -> None:
-        """Forget replicas, by ``entry_id`` and service; those that are not there are fine."""
+        """Forget replicas, by ``entry_id`` and service; those that are not there are fine, and those of files that are
+        not this process's any more stay."""
         statement = "DELETE FROM replica WHERE (entry_id, service) IN (SELECT k.entry_id, k.service FROM {keys})"
         for batch in chunks(replicas, BATCH):
-            keys = [(replica.entry_id, replica.service) for replica in batch]
             with self.database.write() as connection:
+                ours = self.writable(connection, {replica.entry_id for replica in batch})
+                keys = [(replica.entry_id, replica.service) for replica in batch if replica.entry_id in ours]
                 bulk.execute(connection, statement, ("entry_id", "service"), keys)
                 intents.done(connection, "write", keys)
 
@@ -518,7 +553,24 @@ class Catalogue:
                 | ({"now": time.time_ns()} if right else {}),
             )
 
+    def writable(self, connection: Connection, files: Collection[int]) -> set[int]:
+        """Return those of the files that are there and may be written about, in the caller's write transaction."""
+        if self._claims is not None:
+            return self._claims.still_mine(connection, files)
+        return {row[0] for row in bulk.select(connection, BY_ID, ("id",), [(key,) for key in files]) if not row[3]}
+
     # ---- inside ---------------------------------------------------------------------------------------------------
+
+    def _unwritable(self, connection: Connection, files: Collection[int]) -> dict[int, str]:
+        """Return the files that `writable` leaves out, each with why."""
+        left = set(files) - self.writable(connection, files)
+        if not left or self._claims is None:
+            return dict.fromkeys(left, _REMOVED)
+        holders = self._claims.holders(connection, left)
+        there = {row[0] for row in bulk.select(connection, BY_ID, ("id",), [(key,) for key in left])}
+        taken = "this process was not heard of for too long; then the name was free for others"
+        others = {key: f"was taken over by {holder}" for key, holder in holders.items()}
+        return {key: others.get(key, taken) if key in there else _REMOVED for key in left}
 
     def _directory(self, path: str) -> Node:
         node = self.lookup(path)

@@ -2,8 +2,9 @@
 
 A process that changes replicas has one lease, a row that it renews until it ends; under it it claims the names that it
 is about to work on, and releases them when their rows are written. A lease that is not renewed, because its process was
-killed or cut off, ends by itself, and its claims with it. The lease's number only grows, so it is a fencing token: what
-a process writes into the catalogue about a name is written only while the claim still bears its number (`still_mine`).
+cut off, ends by itself, and its claims with it; that of a process that is certainly gone (`presence`) ends at once. The
+lease's number only grows, so it is a fencing token: what a process writes into the catalogue about a name is written
+only while the claim still bears its number (`still_mine`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Self
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import text
 
+from cloudmesh.storage import presence
 from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.vdir import bulk, schema
@@ -41,7 +43,7 @@ _RELEASE = "DELETE FROM claim WHERE lease_id = :mine AND entry_id IN (SELECT k.e
 
 
 class Claims:
-    """What one process has claimed; a context manager. Threads may share it. Nothing is written before the first claim.
+    """What one process has claimed; a context manager. Threads may share it. It has no lease before the first claim.
 
     Args:
         database: of the catalogue.
@@ -54,10 +56,16 @@ class Claims:
         self._holder = f"{purpose}, process {os.getpid()} on {socket.gethostname()}"
         self._seconds = seconds
         self._lease: int | None = None
+        self._inside: set[int] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
     def __enter__(self) -> Self:
+        with self._database.read() as connection:
+            ended = _ended(connection)
+        if ended:  # seldom: their processes died
+            with self._database.write() as connection:
+                _end(connection)
         return self
 
     def __exit__(
@@ -69,22 +77,27 @@ class Claims:
     def claimed(self, entries: Collection[int]) -> Iterator[dict[int, str]]:
         """Claim names, by id, for the block; give those that another process works on, each with who that is.
 
-        What is known of the others has to be read again inside the block: it may have changed before.
+        What is known of the others has to be read again inside the block: it may have changed before. Of blocks that
+        stand inside each other the outermost one holds a name.
         """
-        held = self.claim(entries)
+        with self._lock:
+            new = set(entries) - self._inside
+            self._inside |= new
         try:
-            yield held
+            yield self.claim(new)
         finally:
-            self.release(entries)
+            with self._lock:
+                self._inside -= new
+            self.release(new)
 
     def claim(self, entries: Collection[int]) -> dict[int, str]:
         """Claim names, by id; return those that another process works on, each with who that is."""
         keys = [(key,) for key in entries]
         with self._lock, self._database.write() as connection:
             now_ns = clock_ns(connection)
-            connection.execute(text("DELETE FROM lease WHERE expires_ns <= :now"), {"now": now_ns})
+            _end(connection)
             mine = self._leased(connection, now_ns)
-            held = {row[0]: row[1] for row in bulk.select(connection, _HOLDERS, ("entry_id",), keys, mine=mine)}
+            held = self.holders(connection, entries)
             alive = (row[0] for row in bulk.select(connection, _ALIVE, ("entry_id",), keys))
             rows = [(key, mine) for key in alive if key not in held]
             bulk.insert(connection, schema.claim, rows, replace=True)
@@ -101,6 +114,12 @@ class Claims:
         keys = [(key,) for key in entries]
         return {row[0] for row in bulk.select(connection, _MINE, ("entry_id",), keys, mine=self._lease or 0)}
 
+    def holders(self, connection: Connection, entries: Iterable[int]) -> dict[int, str]:
+        """Return who works on the names that others work on."""
+        keys = [(key,) for key in entries]
+        mine = self._lease or 0
+        return {row[0]: row[1] for row in bulk.select(connection, _HOLDERS, ("entry_id",), keys, mine=mine)}
+
     def close(self) -> None:
         """Give the lease back, and all claims with it."""
         self._ended.set()
@@ -115,8 +134,11 @@ class Claims:
         expires_ns = now_ns + int(self._seconds * 1e9)
         if self._lease is not None and self._renew(connection, expires_ns):
             return self._lease
-        statement = text("INSERT INTO lease (holder, expires_ns) VALUES (:holder, :expires) RETURNING id")
-        found = connection.execute(statement, {"holder": self._holder, "expires": expires_ns}).scalar_one()
+        statement = text(
+            "INSERT INTO lease (holder, process, expires_ns) VALUES (:holder, :process, :expires) RETURNING id"
+        )
+        row = {"holder": self._holder, "process": presence.mine(), "expires": expires_ns}
+        found = connection.execute(statement, row).scalar_one()
         if self._lease is None:
             threading.Thread(target=self._keep, name="claims", daemon=True).start()
         self._lease = int(found)
@@ -135,3 +157,15 @@ class Claims:
                         self._renew(connection, clock_ns(connection) + int(self._seconds * 1e9))
             except StorageError as error:
                 _LOG.warning("the lease could not be renewed: %s", error)
+
+
+def _ended(connection: Connection) -> list[int]:
+    """Return the leases that have run out, and those of processes that are gone."""
+    now_ns = clock_ns(connection)
+    rows = connection.execute(text("SELECT id, process, expires_ns FROM lease")).all()
+    return [key for key, process, expires_ns in rows if expires_ns <= now_ns or presence.is_gone(process)]
+
+
+def _end(connection: Connection) -> None:
+    for key in _ended(connection):
+        connection.execute(text("DELETE FROM lease WHERE id = :id"), {"id": key})

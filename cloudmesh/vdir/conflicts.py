@@ -11,7 +11,10 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.errors import Refused, StorageError
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.records import iso
+from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import claimed
+from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.decide import Contender
 from cloudmesh.vdir.distribute import bring
@@ -35,7 +38,7 @@ def choose(node: Node, contenders: Sequence[Contender], prompt: Prompt) -> str |
 
 
 def name_losers(
-    node: Node, losers: Sequence[Observed], services: Sequence[str], work: Work, report: Report
+    node: Node, losers: Sequence[Observed], services: Sequence[str], work: Work, report: Report, claims: Claims
 ) -> list[StorageError]:
     """Give contents that have lost names of their own, beside the name that they were of, with replicas as it has.
 
@@ -45,17 +48,24 @@ def name_losers(
     errors: list[StorageError] = []
     for one in losers:
         made = _made(node, one, work)
-        replicas = {row.service: row for row in work.catalogue.replicas_of([made])[made.id]}
-        source = source_of(work.open(one.service), made, one.now)
-        copies = [
-            Copy(made, service, [source], replicas.get(service))
-            for service in services
-            if service not in replicas or not is_good(made, replicas[service])
-        ]
-        bring(copies, work, report)
-        if not any(is_good(made, row) for row in work.catalogue.replicas_of([made])[made.id]):
-            work.catalogue.remove_lost([made.id])
-            errors.append(Refused(f"/{made.path}", "the content could not be copied there", "nothing was overwritten"))
+        with claimed([made], claims, work) as now:
+            if made.id in now.refused:
+                errors.append(now.refused[made.id])
+                continue
+            replicas = {row.service: row for row in now.files[made.id][1]}
+            source = source_of(work.open(one.service), made, one.now)
+            copies = [
+                Copy(made, service, [source], replicas.get(service))
+                for service in services
+                if service not in replicas or not is_good(made, replicas[service])
+            ]
+            for copy in copies:
+                work.observer(Event("planned", copy.name, copy.node.size or 0))
+            bring(copies, work, report)
+            if not any(is_good(made, row) for row in work.catalogue.replicas_of([made])[made.id]):
+                work.catalogue.remove_lost([made.id])
+                why = "the content could not be copied there"
+                errors.append(Refused(f"/{made.path}", why, "nothing was overwritten"))
     return errors
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import takewhile
 from typing import TypeVar
 
-from cloudmesh.storage.errors import AlreadyExists, NotFound, StorageError
+from cloudmesh.storage.errors import AlreadyExists, PreconditionFailed, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir import intents
+from cloudmesh.vdir.claiming import Claimed, claimed
+from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.making import make_many
 from cloudmesh.vdir.nodes import Replica
@@ -56,8 +58,8 @@ def one_ahead(items: Iterable[T]) -> Iterator[T]:
         yield item
 
 
-def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
-    """Plan and make copies, in batches; failures are added to ``report`` and do not stop the rest."""
+def distribute(copies: Iterable[Copy], work: Work, report: Report, claims: Claims) -> None:
+    """Plan and make copies, in batches under claims; failures are added to ``report`` and do not stop the rest."""
     allowance = Allowance(work.options, report)
 
     def planned() -> Iterator[list[Copy]]:
@@ -69,7 +71,30 @@ def distribute(copies: Iterable[Copy], work: Work, report: Report) -> None:
         work.observer(Event("planned_all"))
 
     for batch in one_ahead(planned()):
-        bring(batch, work, report)
+        bring_claimed(batch, work, report, claims)
+
+
+def bring_claimed(copies: Sequence[Copy], work: Work, report: Report, claims: Claims) -> None:
+    """Make copies that were planned, those that are still wanted once their names are claimed."""
+    with claimed({copy.node.id: copy.node for copy in copies}.values(), claims, work) as now:
+        bring(list(_still_wanted(copies, now, work, report)), work, report)
+
+
+def _still_wanted(copies: Sequence[Copy], now: Claimed, work: Work, report: Report) -> Iterator[Copy]:
+    """Yield the copies that are still to be made, with what is known now; the others end as failed or skipped."""
+    for copy in copies:
+        node, replicas = now.files.get(copy.node.id, (copy.node, ()))
+        error = now.refused.get(node.id)
+        if error is None and node.version != copy.node.version:
+            error = PreconditionFailed(f"/{node.path}", "has a new version meanwhile", "run the same command again")
+        known = next((one for one in replicas if one.service == copy.service), None)
+        if error is not None:
+            _fail(copy, error, work, report)
+        elif known is not None and is_good(node, known):
+            report.skipped += 1
+            work.observer(Event("skipped", copy.name, node.size or 0))
+        else:
+            yield replace(copy, node=node, known=known)
 
 
 def bring(copies: Sequence[Copy], work: Work, report: Report) -> None:
@@ -78,23 +103,23 @@ def bring(copies: Sequence[Copy], work: Work, report: Report) -> None:
     A copy that fails leaves the replica as ``missing`` where the file is not there, so that it is healed later; a new
     one that fails because a foreign file is in the way is forgotten.
     """
-    shared = begin(copies, work)
+    shared, left = begin(copies, work)
     made: list[tuple[Copy, Replica]] = []
-    failed: list[tuple[Copy, StorageError]] = []
+    failed = [(copy, left[copy.node.id]) for copy in copies if copy.node.id in left]
+    copies = [copy for copy in copies if copy.node.id not in left]
 
     def write_down() -> None:
-        removed = work.catalogue.update_replicas(replica for _, replica in made)
+        out = work.catalogue.update_replicas(replica for _, replica in made)
         for copy, _ in made:
-            if copy.node.id in removed:
-                failed.append((copy, NotFound(f"/{copy.node.path}", "the name was removed meanwhile")))
+            if copy.node.id in out:
+                failed.append((copy, _left_out(copy, out[copy.node.id])))
             else:
                 report.done(copy.node.size)
                 work.observer(Event("done", copy.name, copy.node.size or 0))
         made.clear()
         give_up(failed, work)
         for copy, error in failed:
-            report.fail(copy.name, error)
-            work.observer(Event("failed", copy.name, copy.node.size or 0, str(error)))
+            _fail(copy, error, work, report)
         failed.clear()
 
     written = time.monotonic()
@@ -109,12 +134,26 @@ def bring(copies: Sequence[Copy], work: Work, report: Report) -> None:
     write_down()
 
 
-def begin(copies: Sequence[Copy], work: Work) -> Collection[Location]:
-    """Write down what is going to be made, and return those of the files that other names use too."""
-    work.catalogue.update_replicas(copy.replica("copying") for copy in copies if not copy.replaces)
-    intents.add(work.catalogue.database, [copy.intent for copy in copies if copy.replaces])
+def begin(copies: Sequence[Copy], work: Work) -> tuple[Collection[Location], dict[int, StorageError]]:
+    """Write down what is going to be made.
+
+    Returns:
+        those of the files that other names use too; and the names of which nothing may be made, by id, each with why.
+    """
+    left = work.catalogue.update_replicas(copy.replica("copying") for copy in copies if not copy.replaces)
+    left |= work.catalogue.add_intents([copy.intent for copy in copies if copy.replaces])
     used = work.catalogue.find_by_location(copy.location for copy in copies)
-    return {copy.location for copy in copies if set(used.get(copy.location, ())) - {copy.node.path}}
+    shared = {copy.location for copy in copies if set(used.get(copy.location, ())) - {copy.node.path}}
+    return shared, {copy.node.id: _left_out(copy, left[copy.node.id]) for copy in copies if copy.node.id in left}
+
+
+def _left_out(copy: Copy, why: str) -> StorageError:
+    return PreconditionFailed(f"/{copy.node.path}", why, "run the same command again")
+
+
+def _fail(copy: Copy, error: StorageError, work: Work, report: Report) -> None:
+    report.fail(copy.name, error)
+    work.observer(Event("failed", copy.name, copy.node.size or 0, str(error)))
 
 
 def give_up(failed: Sequence[tuple[Copy, StorageError]], work: Work) -> None:

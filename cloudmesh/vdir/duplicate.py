@@ -7,6 +7,7 @@ from itertools import takewhile
 
 from cloudmesh.storage.errors import Refused
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.distribute import BATCH, distribute
 from cloudmesh.vdir.lookup import chunks
@@ -22,7 +23,8 @@ def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, fo
     """Copy names onto services from their best replicas, each to its virtual path there; count copies."""
     copies = _copies(files, Placing(work, to, dryrun=dryrun), to, work, report, force)
     if not dryrun:
-        distribute(copies, work, report)
+        with claiming(work, "vdir copy") as claims:
+            distribute(copies, work, report, claims)
         return
     allowance, bill = Allowance(work.options, report), Bill(work)
     for copy in takewhile(lambda copy: allowance.takes(copy.node.size or 0), copies):

@@ -9,7 +9,7 @@ from cloudmesh.storage.errors import NotFound, Refused
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import versions
-from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.claiming import claiming, working_on_it
 from cloudmesh.vdir.distribute import bring
 from cloudmesh.vdir.kept import fetched
 from cloudmesh.vdir.nodes import Node, Replica
@@ -59,11 +59,11 @@ def restore(path: str, version: int, work: Work, report: Report) -> None:
         ChecksumMismatch: the kept file is damaged; nothing was changed.
     """
     name = f"/{path}"
-    with Claims(work.catalogue.database, "vdir restore") as claims:
+    with claiming(work, "vdir restore") as claims:
         entry_id = work.catalogue.lookup(path).id
         with claims.claimed([entry_id]) as held:
             if held:
-                raise Refused(name, f"is being worked on by {held[entry_id]}", "run the same command again")
+                raise working_on_it(path, held[entry_id])
             recover([entry_id], work, {})
             node = work.catalogue.lookup(path)
             kept = next(

@@ -66,8 +66,8 @@ def of(database: Database, entries: Collection[int]) -> dict[int, list[Intent]]:
     return found
 
 
-def add(database: Database, intents: Sequence[Intent]) -> None:
-    """Write intents down, in place of earlier ones for the same files; those of names that are gone are left out."""
+def add(connection: Connection, intents: Sequence[Intent]) -> None:
+    """Write intents down, in place of earlier ones for the same files, in the caller's write transaction."""
     rows = [
         (
             one.entry_id,
@@ -81,14 +81,7 @@ def add(database: Database, intents: Sequence[Intent]) -> None:
         )
         for one in intents
     ]
-    if rows:
-        with database.write() as connection:
-            keys = [(one.entry_id,) for one in intents]
-            alive = {row[0] for row in bulk.select(connection, _ALIVE, ("entry_id",), keys)}
-            bulk.insert(connection, schema.intent, [row for row in rows if row[0] in alive], replace=True)
-
-
-_ALIVE = "SELECT e.id FROM {keys} JOIN entry AS e ON e.id = k.entry_id"
+    bulk.insert(connection, schema.intent, rows, replace=True)
 
 
 def done(connection: Connection, kind: Kind, files: Iterable[tuple[int, str]]) -> None:

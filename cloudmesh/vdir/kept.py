@@ -96,7 +96,7 @@ def keep(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], Storage
             recorded.append(result)
         elif one.required:
             left.append(one)
-    versions.add(database, recorded)
+    work.catalogue.add_versions(recorded)
     while left:  # one after the other where a name has several to keep on one service: an intent is for one file there
         now = list({(one.node.id, one.replica.service): one for one in reversed(left)}.values())
         left = [one for one in left if one not in now]
@@ -106,8 +106,11 @@ def keep(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], Storage
 
 def _keep_files(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], StorageError]:
     """Keep contents in files of ours."""
-    failed: dict[tuple[int, int], StorageError] = {}
-    intents.add(work.catalogue.database, [_intent(one) for one in wanted])
+    others = work.catalogue.add_intents([_intent(one) for one in wanted])
+    failed: dict[tuple[int, int], StorageError] = {
+        one.key: PreconditionFailed(f"/{one.node.path}", others[one.node.id]) for one in wanted if one.node.id in others
+    }
+    wanted = [one for one in wanted if one.node.id not in others]
     done: list[Kept] = []
     moved: list[Replica] = []
     threads = work.threads({one.replica.service for one in wanted})
@@ -119,7 +122,7 @@ def _keep_files(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], 
         if result:
             moved.append(replace(one.replica, state="missing", etag=None, entry_id=one.node.id))
     work.catalogue.update_replicas(moved)
-    versions.add(work.catalogue.database, done)
+    work.catalogue.add_versions(done)
     return failed
 
 
@@ -149,15 +152,18 @@ def fetched(kept: Kept, node: Node, work: Work) -> Kept:
 
     Raises:
         NotFound: the service does not keep it any longer.
+        PreconditionFailed: the name is another process's.
     """
     if kept.service_version is None:
         return kept
     path = kept_path(replace(node, version=kept.version))
     facts = (kept.version, kept.size, kept.mtime_ns, kept.sha256)
-    intents.add(work.catalogue.database, [Intent(node.id, kept.service, "keep", path, *facts)])
+    others = work.catalogue.add_intents([Intent(node.id, kept.service, "keep", path, *facts)])
+    if others:
+        raise PreconditionFailed(f"/{node.path}", others[node.id])
     work.target(kept.service).recall(kept.path, kept.service_version, path)
     now = replace(kept, path=path, service_version=None)
-    versions.add(work.catalogue.database, [now])
+    work.catalogue.add_versions([now])
     return now
 
 
@@ -178,7 +184,7 @@ def resume(intent: Intent, work: Work) -> None:
     if whole:
         now_ns = time.time_ns()
         facts = (intent.entry_id, intent.version, intent.size, intent.mtime_ns, intent.sha256)
-        versions.add(database, [Kept(*facts, "", now_ns, intent.service, intent.path)])
+        work.catalogue.add_versions([Kept(*facts, "", now_ns, intent.service, intent.path)])
     else:
         with database.write() as connection:
             intents.done(connection, "keep", [(intent.entry_id, intent.service)])

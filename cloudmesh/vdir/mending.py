@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.distribute import BATCH, distribute
 from cloudmesh.vdir.lookup import chunks
@@ -32,7 +33,8 @@ def mend(files: Callable[[], Files], work: Work, report: Report, *, dryrun: bool
         for copy in copies:
             report.done(copy.node.size)
     else:
-        distribute(copies, work, report)
+        with claiming(work, "vdir sync") as claims:
+            distribute(copies, work, report, claims)
     for batch in chunks(files(), BATCH):
         surplus: dict[tuple[str, ...], list[tuple[Node, tuple[Replica, ...]]]] = {}
         for node, replicas in batch:

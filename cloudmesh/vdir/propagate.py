@@ -10,49 +10,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, Refused, StorageError
-from cloudmesh.storage.pool import run_parallel
+from cloudmesh.storage.errors import NotFound, PreconditionFailed, Refused, StorageError
+from cloudmesh.storage.paths import Location
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.transfer.events import Event
-from cloudmesh.vdir import tombstones, versions
+from cloudmesh.vdir import versions
+from cloudmesh.vdir.claiming import working_on_it
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.conflicts import choose, name_losers
-from cloudmesh.vdir.copies import Copy, is_as_seen
-from cloudmesh.vdir.decide import Contender, Decision, Present, Sight, decide
+from cloudmesh.vdir.copies import Copy
+from cloudmesh.vdir.decide import Decision, Present, Sight, decide
+from cloudmesh.vdir.decided import Decided, with_content
+from cloudmesh.vdir.deletion import delete
 from cloudmesh.vdir.distribute import bring
-from cloudmesh.vdir.kept import Keeping, keep_one_of, superseded
+from cloudmesh.vdir.kept import Keeping, keep, keep_one_of
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
 from cloudmesh.vdir.records import SyncReport, is_good
-from cloudmesh.vdir.recovery import recover
-from cloudmesh.vdir.removal import drop
+from cloudmesh.vdir.recovery import recover, sweep_beside
+from cloudmesh.vdir.removal import drop_claimed, remove_empty
 from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.spool import Seen
 from cloudmesh.vdir.work import Work, counting_unusable, refuse
 
 Batch = Sequence[tuple[int, str, Mapping[str, Seen]]]
 """Files to decide about: id, path, and how each replica was seen, by service."""
-
-
-@dataclass(slots=True)
-class _File:
-    """One file on its way from what was seen to what is done.
-
-    Attributes:
-        node: the name; from its renewal on with the new content.
-        observed: its replicas.
-        decision: what is to be done.
-        rows: its replicas as the catalogue has them, or is about to.
-        failed: nothing more is done about it in this run.
-        hashed: the hash of its content was not known before.
-    """
-
-    node: Node
-    observed: list[Observed]
-    decision: Decision
-    rows: dict[str, Replica] = field(default_factory=dict)
-    failed: bool = False
-    hashed: bool = False
 
 
 @dataclass(slots=True)
@@ -67,6 +49,8 @@ class Propagation:
         prompt: whom to ask.
         away: services that cannot be asked, or shall be left alone, each with why.
         dryrun: only tell.
+        clocks: of the services.
+        lost: names of which no good replica was found.
     """
 
     work: Work
@@ -77,6 +61,7 @@ class Propagation:
     away: Mapping[str, StorageError]
     dryrun: bool
     clocks: Clocks = field(init=False)
+    lost: list[Node] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clocks = Clocks(self.work, exact=not self.dryrun)
@@ -89,15 +74,21 @@ class Propagation:
         with self.claims.claimed([entry_id for entry_id, _, _ in batch]) as held:
             for entry_id, path, _ in batch:
                 if entry_id in held:
-                    why = f"is being worked on by {held[entry_id]}"
-                    self._refuse(path, Refused(f"/{path}", why, "run the same command again"))
+                    self._refuse(path, working_on_it(path, held[entry_id]))
             mine = [one for one in batch if one[0] not in held]
             recover([one[0] for one in mine], self.work, self.away)
             self._do(self._decided(mine))
 
+    def finish(self) -> None:
+        """Count the names of which nothing was found as failed, unless the run itself has brought them something."""
+        replicas = self.work.catalogue.replicas_of(self.lost)
+        for node in self.lost:
+            if not any(is_good(node, one) for one in replicas[node.id]):
+                self._fail(f"/{node.path}", unreadable(node), node.size)
+
     # ---- deciding -------------------------------------------------------------------------------------------------
 
-    def _decided(self, batch: Batch) -> list[_File]:
+    def _decided(self, batch: Batch) -> list[Decided]:
         """Read again what the catalogue has, look at what is not certain, and decide."""
         nodes = self.work.catalogue.lookup_many(path for _, path, _ in batch)
         files: list[tuple[Node, Mapping[str, Seen]]] = []
@@ -107,19 +98,31 @@ class Propagation:
             else:
                 self._refuse(path, PreconditionFailed(f"/{path}", "was moved or removed meanwhile"))
         replicas = self.work.catalogue.replicas_of([node for node, _ in files])
+        if not self.dryrun:
+            sweep_beside(self._unlisted_halfway(files, replicas), self.work)
         self._drop_halfway([(node, replicas[node.id]) for node, _ in files])
         looked = observe(
             [(node, _revived(node, replicas[node.id]), seen) for node, seen in files], self.work, self.away
         )
-        decided: list[_File] = []
+        decided: list[Decided] = []
         for (node, _), observed in zip(files, looked, strict=True):
             file = self._decide(observed[0].node if observed else node, observed)
             file.hashed = file.node.sha256 != node.sha256
             decided.append(file)
         return decided
 
-    def _decide(self, node: Node, observed: list[Observed]) -> _File:
-        self.report.skipped += sum(one.kind == "good" for one in observed)
+    def _unlisted_halfway(
+        self, files: Sequence[tuple[Node, Mapping[str, Seen]]], replicas: Mapping[int, Sequence[Replica]]
+    ) -> set[Location]:
+        """Return the files that somebody wrote who died, where no listing of the tree has come by."""
+        return {
+            Location(one.service, one.path)
+            for node, _ in files
+            for one in replicas[node.id]
+            if one.state == "copying" and one.path != node.path and one.service not in self.away
+        }
+
+    def _decide(self, node: Node, observed: list[Observed]) -> Decided:
         for one in observed:
             if one.error is not None and one.service not in self.away:
                 self._fail(one.name, one.error, node.size)
@@ -128,7 +131,7 @@ class Propagation:
         if decision.losers or decision.contenders:  # times decide: they have to be comparable
             sights = [sight(one, self.work, self.clocks) for one in observed]
             decision = self._choice(node, sights)
-        file = _File(node, observed, decision, {one.service: one.now for one in observed if one.kind != "changed"})
+        file = Decided(node, observed, decision, {one.service: one.now for one in observed if one.kind != "changed"})
         if decision.what == "ask":
             chosen = choose(node, decision.contenders, self.prompt)
             if isinstance(chosen, StorageError):
@@ -140,7 +143,9 @@ class Propagation:
             names = ", ".join(decision.contenders[0].services)
             self._give_up(file, Refused(f"/{node.path} on {names}", why, f"--conflict={names} takes it for right"))
         elif decision.what == "lost":
-            self._give_up(file, unreadable(node))
+            file.failed = True
+            self.lost.append(node)
+        self.report.skipped += 0 if file.failed else len(file.holders)
         return file
 
     def _choice(self, node: Node, sights: Sequence[Sight], conflict: str | None = None) -> Decision:
@@ -156,20 +161,22 @@ class Propagation:
         ]
         for services in {frozenset(names - self.away.keys()) for _, _, names in halfway} - {frozenset()}:
             mine = [(node, replicas) for node, replicas, names in halfway if services == names - self.away.keys()]
-            drop(mine, services, self.work, self.report, dryrun=self.dryrun)
+            remove_empty(drop_claimed(mine, services, self.work, self.report, dryrun=self.dryrun), self.work)
 
     # ---- doing ----------------------------------------------------------------------------------------------------
 
-    def _do(self, files: Sequence[_File]) -> None:
+    def _do(self, files: Sequence[Decided]) -> None:
         self._learn(files)
         self._renew([one for one in files if one.decision.what == "renew" and not one.failed])
+        self._keep_outdated(files)
         copies = [copy for one in files if not one.failed for copy in self._copies(one)]
         for copy in copies:
             self.work.observer(Event("planned", copy.name, copy.node.size or 0))
         bring(copies, self.work, self.report)
-        self._delete([one for one in files if one.decision.what == "delete"])
+        for file, error in delete([one for one in files if one.decision.what == "delete"], self.work, self.report):
+            self._give_up(file, error)
 
-    def _learn(self, files: Sequence[_File]) -> None:
+    def _learn(self, files: Sequence[Decided]) -> None:
         """Write down what is new of replicas that hold a content of ours, or that are gone."""
         known = [one for file in files for one in file.observed if one.now != one.known and one.kind in ("good", "old")]
         self.report.renamed += sum(one.is_renamed for one in known)
@@ -180,21 +187,19 @@ class Propagation:
             if file.hashed:
                 self._acknowledge(file, file.node, ())
 
-    def _renew(self, files: Sequence[_File]) -> None:
+    def _renew(self, files: Sequence[Decided]) -> None:
         """Give files the contents that won: keep the others, then acknowledge."""
         taken = versions.of(self.work.catalogue.database, [file.node.id for file in files])
         wanted: dict[int, list[list[Keeping]]] = {}
         for file in files:
-            decision = file.decision
-            assert decision.winner is not None  # noqa: S101 - of every renewal
             last = max([file.node.version, *(one.version for one in taken.get(file.node.id, ()))])
-            wanted[file.node.id] = [] if decision.winner.present else [_superseded(file)]
-            for number, loser in enumerate(decision.losers, start=last + 1):
-                found = _with_content(file, loser)
+            wanted[file.node.id] = [file.superseded()]
+            for number, loser in enumerate(file.decision.losers, start=last + 1):
+                found = file.that_hold(loser)
                 for one in found:
                     file.rows[one.service] = replace(one.now, version=number)
                 if self.conflict != "keep-both" and file.node.rules.versions:
-                    node = _content(file.node, found[0], number)
+                    node = with_content(file.node, found[0], number)
                     wanted[file.node.id].append([Keeping(node, file.rows[one.service], one.service) for one in found])
         failed = keep_one_of([one for each in wanted.values() for one in each], self.work)
         for file in files:
@@ -206,21 +211,17 @@ class Propagation:
                 continue
             self._win(file, max([file.node.version, *(one.version for one in taken.get(file.node.id, ()))]))
 
-    def _name_losers(self, file: _File) -> list[StorageError]:
-        losers = [_with_content(file, one)[0] for one in file.decision.losers]
+    def _name_losers(self, file: Decided) -> list[StorageError]:
+        losers = [file.that_hold(one)[0] for one in file.decision.losers]
         services = [one.service for one in file.observed if one.service not in self.away]
-        return name_losers(file.node, losers, services, self.work, self.report)
+        return name_losers(file.node, losers, services, self.work, self.report, self.claims)
 
-    def _win(self, file: _File, last: int) -> None:
+    def _win(self, file: Decided, last: int) -> None:
         """Acknowledge the content that won, where it lies."""
         winner, number = file.decision.winner, last + len(file.decision.losers) + 1
         assert winner is not None  # noqa: S101 - of every renewal
-        if winner.present:
-            node = replace(file.node, version=number)
-            holders = [one for one in file.observed if one.kind == "good"]
-        else:
-            holders = _with_content(file, winner)
-            node = _content(file.node, holders[0], number)
+        holders = file.holders
+        node = replace(file.node, version=number) if winner.present else with_content(file.node, holders[0], number)
         for service, row in file.rows.items():
             if row.state == "available":
                 file.rows[service] = replace(row, state="stale")
@@ -233,7 +234,7 @@ class Propagation:
             self.report.versions += 1
             self.report.conflicts += bool(file.decision.losers)
 
-    def _acknowledge(self, file: _File, node: Node, replicas: Sequence[Replica]) -> bool:
+    def _acknowledge(self, file: Decided, node: Node, replicas: Sequence[Replica]) -> bool:
         try:
             self.work.catalogue.set_content(
                 node.id,
@@ -248,60 +249,31 @@ class Propagation:
             return False
         return True
 
-    def _copies(self, file: _File) -> list[Copy]:
+    def _keep_outdated(self, files: Sequence[Decided]) -> None:
+        """Keep the contents of outdated replicas that were not kept yet; one that cannot be is not overwritten."""
+        old = [(one, keeping) for file in files for one, keeping in file.outdated()]
+        failed = keep([keeping for _, keeping in old], self.work)
+        for one, keeping in old:
+            if keeping.key in failed:
+                one.kind = "obstacle"
+                self._fail(one.name, failed[keeping.key], keeping.node.size)
+
+    def _copies(self, file: Decided) -> list[Copy]:
         """Return the copies that make every replica of a file good, as far as its services can be asked."""
-        if file.decision.what not in ("heal", "renew"):
-            return []
         node = file.node
-        lacking = [
-            one
-            for one in file.observed
-            if one.kind not in ("away", "obstacle") and not is_good(node, file.rows[one.service])
-        ]
-        if not lacking:
+        if not file.lacking:
             return []
         with counting_unusable(node, self.work, self.report):
             readable = [row for row in file.rows.values() if row.service not in self.away]
-            sources = self.work.sources(node, readable)
-            if sources:
-                return [Copy(node, one.service, sources, _replaced(one, file.rows[one.service])) for one in lacking]
-            for one in lacking:
+            if sources := self.work.sources(node, readable):
+                return file.copies(sources)
+            for one in file.lacking:
                 refuse(one.name, node.size, unreadable(node), self.work, self.report)
         return []
 
-    def _delete(self, files: Sequence[_File]) -> None:
-        """Delete the names of which others deleted a replica, after a second look."""
-        sure: list[_File] = []
-        threads = self.work.threads({one.service for file in files for one in file.observed})
-        for file, result in run_parallel(self._is_deleted, files, threads):
-            if isinstance(result, StorageError):
-                self._give_up(file, result)
-            elif result:
-                sure.append(file)
-            else:
-                why = "a replica was gone, and is there again"
-                self._give_up(file, PreconditionFailed(f"/{file.node.path}", why, "run the same command again"))
-        tombstones.bury(
-            self.work.catalogue.database,
-            [(file.node, [one.now for one in file.observed if one.kind != "missing"]) for file in sure],
-        )
-        self.report.removed += len(sure)
-
-    def _is_deleted(self, file: _File) -> bool:
-        """Ask the services once more: what was missing still is, and a good replica is as it was."""
-        for one in file.observed:
-            if one.kind == "missing":
-                try:
-                    self.work.open(one.service).stat(one.known.path)
-                    return False
-                except (NotFound, NotADirectory):
-                    continue
-        good = [one for one in file.observed if one.kind == "good"]
-        return any(is_as_seen(one.now, self.work.open(one.service).stat(one.now.path)) for one in good)
-
     # ---- telling --------------------------------------------------------------------------------------------------
 
-    def _tell(self, files: Sequence[_File]) -> None:
+    def _tell(self, files: Sequence[Decided]) -> None:
         """Count what would be done."""
         for file in files:
             name, size = f"/{file.node.path}", file.node.size
@@ -314,28 +286,15 @@ class Propagation:
             if file.decision.what == "delete":
                 self.report.removed += 1
                 self.report.would("remove", name, size)
-            if file.decision.what == "renew" and (winner := file.decision.winner) is not None:
+            if file.decision.what == "renew":
                 self.report.versions += 1
                 self.report.conflicts += bool(file.decision.losers)
-                holders = set() if winner.present else set(winner.services)
-                if not winner.present:
-                    size = _with_content(file, winner)[0].now.size
-                lacking = [
-                    one
-                    for one in file.observed
-                    if one.kind not in ("away", "obstacle")
-                    and one.service not in holders
-                    and not (winner.present and one.kind == "good")
-                ]
-            elif file.decision.what == "heal":
-                lacking = [one for one in file.observed if one.kind in ("old", "damaged", "absent", "missing")]
-            else:
-                continue
-            for one in lacking:
+                size = file.holders[0].now.size if file.holders else size
+            for one in file.lacking:
                 self.report.done(size)
                 self.report.would("copy" if one.entry is None else "replace", one.name, size)
 
-    def _give_up(self, file: _File, error: StorageError) -> None:
+    def _give_up(self, file: Decided, error: StorageError) -> None:
         file.failed = True
         self._fail(f"/{file.node.path}", error, file.node.size)
 
@@ -351,27 +310,3 @@ def _revived(node: Node, replicas: Sequence[Replica]) -> tuple[Replica, ...]:
     if any(is_good(node, one) for one in replicas):
         return tuple(one for one in replicas if one.state != "deleting")
     return tuple(replace(one, state="copying") if one.state == "deleting" else one for one in replicas)
-
-
-def _replaced(one: Observed, row: Replica) -> Replica:
-    """Return what a copy takes the place of: a file with wrong bytes is as replaceable as an older version."""
-    return replace(row, state="stale", version=max(row.version, 1)) if one.kind == "damaged" else row
-
-
-def _with_content(file: _File, contender: Contender) -> list[Observed]:
-    return [one for one in file.observed if one.service in contender.services]
-
-
-def _superseded(file: _File) -> list[Keeping]:
-    """Return what may keep the present content: good replicas, else what a service keeps that was overwritten there."""
-    return superseded(file.node, file.rows.values()) or [
-        replace(one, required=False) for one in superseded(file.node, [one.known for one in file.observed])
-    ]
-
-
-def _content(node: Node, one: Observed, version: int) -> Node:
-    """Return the name with the content of a changed replica."""
-    entry = one.entry
-    assert entry is not None  # noqa: S101 - it was seen
-    mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
-    return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version)

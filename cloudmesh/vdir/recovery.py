@@ -6,8 +6,10 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
+from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, StorageError
+from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.vdir import intents, kept
 from cloudmesh.vdir.copies import is_as_seen
@@ -26,6 +28,7 @@ def recover(entries: Collection[int], work: Work, away: Mapping[str, StorageErro
     pending = [
         one for each in intents.of(work.catalogue.database, entries).values() for one in each if one.service not in away
     ]
+    sweep_beside({Location(one.service, one.path) for one in pending}, work)
     threads = work.threads({one.service for one in pending})
     keeps = [one for one in pending if one.kind == "keep"]
     for _ in run_parallel(lambda one: kept.resume(one, work), keeps, threads):
@@ -36,6 +39,20 @@ def recover(entries: Collection[int], work: Work, away: Mapping[str, StorageErro
     for intent, found in run_parallel(lambda one: _looked(one, rows, work), writes, threads):
         if not isinstance(found, StorageError):
             _settle(intent, rows.get((intent.entry_id, intent.service)), found, work)
+
+
+def sweep_beside(files: Collection[Location], work: Work) -> None:
+    """Remove the temporary objects that somebody left beside files who died while he wrote them."""
+    directories = {Location(one.service, paths.parent(one.path)) for one in files}
+
+    def sweep(place: Location) -> None:
+        service = work.target(place.service)
+        for _ in service.scan(place.path):
+            pass
+        service.sweep()
+
+    for _ in run_parallel(sweep, sorted(directories, key=str), work.threads({one.service for one in directories})):
+        pass  # where that fails the next run does it
 
 
 def _rows(entries: Collection[int], work: Work) -> dict[tuple[int, str], Replica]:

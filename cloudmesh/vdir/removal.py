@@ -12,6 +12,7 @@ from cloudmesh.storage.errors import NotFound, Refused, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import Claimed, claimed, claiming
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
@@ -52,24 +53,46 @@ class _Drop:
 def drop(files: Files, services: Collection[str], work: Work, report: Report, *, dryrun: bool) -> None:
     """Remove the replicas on ``services``, a file only where another service was asked right then and has it."""
     directories: set[Location] = set()
-    for batch in chunks(files, BATCH):
-        drops = [
-            _Drop(node, replica, [one for one in replicas if one.service not in services and is_good(node, one)])
-            for node, replicas in batch
-            for replica in replicas
-            if replica.service in services
-        ]
-        allowed: list[_Drop] = []
-        for one, result in run_parallel(lambda one: _checked(one, work), drops, _threads(drops, work)):
-            if isinstance(result, StorageError):
-                report.fail(one.name, result)
-            elif dryrun:
-                report.done(one.replica.size)
-            else:
-                allowed.append(result)
-        if not dryrun:
-            directories |= _drop(allowed, work, report)
-    _remove_empty(directories, work)
+    with claiming(work, "vdir drop") as claims:
+        for batch in chunks(files, BATCH):
+            if dryrun:
+                drop_claimed(batch, services, work, report, dryrun=True)
+                continue
+            with claimed([node for node, _ in batch], claims, work) as now:
+                _tell_refused(now, report)
+                directories |= drop_claimed(list(now.files.values()), services, work, report, dryrun=False)
+    remove_empty(directories, work)
+
+
+def drop_claimed(
+    files: Sequence[tuple[Node, Sequence[Replica]]],
+    services: Collection[str],
+    work: Work,
+    report: Report,
+    *,
+    dryrun: bool,
+) -> set[Location]:
+    """Remove replicas as `drop` does, of files that this process has claimed; return the directories they were in."""
+    drops = [
+        _Drop(node, replica, [one for one in replicas if one.service not in services and is_good(node, one)])
+        for node, replicas in files
+        for replica in replicas
+        if replica.service in services
+    ]
+    allowed: list[_Drop] = []
+    for one, result in run_parallel(lambda one: _checked(one, work), drops, _threads(drops, work)):
+        if isinstance(result, StorageError):
+            report.fail(one.name, result)
+        elif dryrun:
+            report.done(one.replica.size)
+        else:
+            allowed.append(result)
+    return set() if dryrun else _drop(allowed, work, report)
+
+
+def _tell_refused(now: Claimed, report: Report) -> None:
+    for error in now.refused.values():
+        report.fail(error.subject, error)
 
 
 def _threads(drops: Sequence[_Drop], work: Work) -> int:
@@ -163,16 +186,26 @@ def purge(files: Files, work: Work, report: Report, *, dryrun: bool) -> None:
     """
     inspector = Inspector(work, believe=True)
     directories: set[Location] = set()
-    for batch in chunks(((node, replicas) for node, replicas in files if not node.is_directory), BATCH):
-        looked = inspector.inspect([(node, tuple(_unfinished(one) for one in replicas)) for node, replicas in batch])
-        known = {node.id: replicas for node, replicas in batch}
-        allowed = [(node, found) for node, found in looked if _may_go(node, known[node.id], found, report)]
-        if not dryrun:
-            directories |= _purge(allowed, work, report)
-        else:
-            for node, _ in allowed:
-                report.done(node.size)
-    _remove_empty(directories, work)
+    with claiming(work, "vdir delete --purge") as claims:
+        for batch in chunks(((node, replicas) for node, replicas in files if not node.is_directory), BATCH):
+            if dryrun:
+                for node, _ in _allowed(batch, inspector, report):
+                    report.done(node.size)
+                continue
+            with claimed([node for node, _ in batch], claims, work) as now:
+                _tell_refused(now, report)
+                allowed = _allowed(list(now.files.values()), inspector, report)
+                directories |= _purge(allowed, work, report)
+    remove_empty(directories, work)
+
+
+def _allowed(
+    files: Sequence[tuple[Node, tuple[Replica, ...]]], inspector: Inspector, report: Report
+) -> list[tuple[Node, list[Found]]]:
+    """Return the files of which everything may be removed, with their replicas as they are."""
+    looked = inspector.inspect([(node, tuple(_unfinished(one) for one in replicas)) for node, replicas in files])
+    known = {node.id: replicas for node, replicas in files}
+    return [(node, found) for node, found in looked if _may_go(node, known[node.id], found, report)]
 
 
 def _unfinished(replica: Replica) -> Replica:
@@ -237,7 +270,7 @@ def _remove_files(files: Collection[Location], work: Work, report: Report) -> se
     return failed
 
 
-def _remove_empty(directories: set[Location], work: Work) -> None:
+def remove_empty(directories: set[Location], work: Work) -> None:
     """Remove directories that our removal has left empty, and those above them."""
     everything = {
         Location(place.service, "/".join(parts[:depth]))

@@ -61,11 +61,15 @@ def renew(renewals: Sequence[Renewal], work: Work, report: Report) -> list[Copy]
     for one in renewals:
         copies = one.copies(numbers[one.node.id])
         error = unkept.get((one.node.id, one.node.version))
-        if error is not None and not isinstance(error, (NotFound, PreconditionFailed)):
+        if error is not None and not (error.retryable or isinstance(error, (NotFound, PreconditionFailed))):
             _fail(copies, error, work, report)
-        else:  # what others have changed or removed already cannot be kept any more
+        else:  # what others have changed is gone already, and what is on a service that is away stays there for now
             plans.append(_refreshed(copies, work))
-    shared = begin([copy for copies in plans for copy in copies], work)
+    shared, left_out = begin([copy for copies in plans for copy in copies], work)
+    for copies in plans:
+        if copies[0].node.id in left_out:
+            _fail(copies, left_out[copies[0].node.id], work, report)
+    plans = [copies for copies in plans if copies[0].node.id not in left_out]
 
     def first(copies: list[Copy]) -> tuple[Copy, Replica]:
         for copy in copies[:-1]:

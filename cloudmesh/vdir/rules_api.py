@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, get_args
 
-from cloudmesh.storage.binding import Count, Duration, Names, Reads
+from cloudmesh.storage.binding import Count, Duration, Names, Reads, tells_when_empty
 from cloudmesh.storage.errors import ConfigError, NotFound, Refused, UsageError
 from cloudmesh.vdir.nodes import Node
 from cloudmesh.vdir.records import RuleInfo, Violation
@@ -141,6 +141,7 @@ class RulesApi:
         self._work().catalogue.set_rules(way[-1].path, own)
         return self.show(f"/{way[-1].path}")
 
+    @tells_when_empty("no rule is violated")
     def check(self, dir: str = "") -> Iterator[Violation]:
         """Yield what violates the rules at and below a directory, as the catalogue knows it.
 

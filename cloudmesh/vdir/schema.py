@@ -101,11 +101,12 @@ lease = Table(
     metadata,
     Column("id", Count, primary_key=True),
     Column("holder", Text, nullable=False),
+    Column("process", Text, nullable=False),
     Column("expires_ns", Count, nullable=False),
     # an id is a fencing token: it only grows
     sqlite_autoincrement=True,
 )
-"""One row a process that works on names; it renews the row until it ends."""
+"""One row a process that works on names; it renews the row until it ends. ``process`` is its id, as of `presence`."""
 
 claim = Table(
     "claim",

@@ -19,6 +19,8 @@ from cloudmesh.storage.errors import (
     Unavailable,
 )
 from cloudmesh.storage.pool import run_parallel
+from cloudmesh.vdir.claiming import claimed, claiming
+from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks
@@ -184,12 +186,24 @@ def inspect(files: Files, work: Work) -> Iterator[tuple[Node, list[Found]]]:
         work: the catalogue and the services.
     """
     inspector = Inspector(work)
-    for batch in chunks(files, BATCH):
-        found = inspector.inspect(batch)
+    with claiming(work, "vdir status --check") as claims:
+        for batch in chunks(files, BATCH):
+            found = inspector.inspect(batch)
+            changed = [one for _, each in found for one in each if one.changed]
+            if changed:
+                _write_down(changed, claims, work)
+            yield from found
+
+
+def _write_down(changed: Sequence[Found], claims: Claims, work: Work) -> None:
+    """Tell the catalogue how replicas are, where nobody has changed them since."""
+    with claimed({one.node.id: one.node for one in changed}.values(), claims, work) as now:
+        as_known = {(node.id, one.service): one for node, replicas in now.files.values() for one in replicas}
         work.catalogue.update_replicas(
-            replace(one.now, entry_id=one.node.id) for _, each in found for one in each if one.changed
+            replace(one.now, entry_id=one.node.id)
+            for one in changed
+            if as_known.get((one.node.id, one.known.service)) == replace(one.known, entry_id=one.node.id)
         )
-        yield from found
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cloudmesh.storage.errors import Refused, StorageError, Unavailable
@@ -10,7 +11,7 @@ from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import DeletionLimit
 from cloudmesh.vdir import kept, tombstones
-from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.detect import Detection, ServiceCount, detect
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.nodes import Node
@@ -51,7 +52,7 @@ def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: 
         choices: the user's.
         prompt: whom to ask about conflicts.
     """
-    with Spool() as spool, Claims(work.catalogue.database, "vdir sync") as claims:
+    with Spool() as spool, claiming(work, "vdir sync") as claims:
         found = detect(scope, work, spool)
         recognise(spool, work, found)
         report.checked += found.files
@@ -60,8 +61,12 @@ def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: 
         act = Propagation(work, claims, report, choices.conflict, prompt, away, choices.dryrun)
         for batch in spool.batches(BATCH):
             act.run(batch)
+        act.finish()
         work.observer(Event("planned_all"))
         if not choices.dryrun:
+            for name in found.services.keys() - away.keys():
+                with suppress(StorageError):  # the next run does it
+                    work.target(name).sweep()
             tombstones.settle(scope.path, work, report, away)
             kept.expire(scope.path, work, report, away)
 

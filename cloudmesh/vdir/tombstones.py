@@ -18,6 +18,7 @@ from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import bulk, schema, versions
+from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica
@@ -36,14 +37,18 @@ _FORGET = "DELETE FROM tombstone WHERE (service, path) IN (SELECT k.service, k.p
 _DELETE = "DELETE FROM entry WHERE (id, version) IN (SELECT k.id, k.version FROM {keys}) AND NOT is_directory"
 
 
-def bury(database: Database, deleted: Sequence[tuple[Node, Sequence[Replica]]]) -> None:
+def bury(catalogue: Catalogue, deleted: Sequence[tuple[Node, Sequence[Replica]]]) -> None:
     """Delete names that have not got another content meanwhile, and write down which of their files are still there.
 
+    Those that may not be written about stay.
+
     Args:
-        database: of the catalogue.
+        catalogue: where.
         deleted: names, each with its replicas that may still be there.
     """
-    with database.write() as connection:
+    with catalogue.database.write() as connection:
+        ours = catalogue.writable(connection, {node.id for node, _ in deleted})
+        deleted = [one for one in deleted if one[0].id in ours]
         now_ns = clock_ns(connection)
         rows: dict[tuple[str, str], tuple[object, ...]] = {}
         for node, replicas in deleted:

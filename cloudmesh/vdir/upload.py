@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cloudmesh.storage import paths
@@ -22,6 +22,8 @@ from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.events import Event, EventKind
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import Claimed, claimed, claiming
+from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.distribute import batches, bring, one_ahead
 from cloudmesh.vdir.lookup import check_path
@@ -119,11 +121,12 @@ def upload(
                 break
         work.observer(Event("planned_all"))
 
-    for batch in one_ahead(planned()):
-        if dryrun:
-            batch.price(bill)
-        else:
-            batch.run()
+    with claiming(work, "vdir put") as claims:
+        for batch in one_ahead(planned()):
+            if dryrun:
+                batch.price(bill)
+            else:
+                batch.run(claims)
     if dryrun:
         bill.write(report)
 
@@ -152,6 +155,7 @@ class _Batch:
         self._fresh: list[Upload] = []
         self._lacking: list[Upload] = []
         self._other: list[Upload] = []
+        self._planned: dict[str, list[str]] = {}
 
     def plan(self, allowance: Allowance, *, dryrun: bool) -> None:
         """Find out what is to be done, as far as ``allowance`` goes; nothing is changed."""
@@ -186,6 +190,7 @@ class _Batch:
             group.append(file)
             self._tell("planned", file, {*services, *self._to[file.path]})
             self._tell("skipped", file, [one for one in self._to[file.path] if one not in services])
+            self._planned[file.path] = services
 
     def price(self, bill: Bill) -> None:
         """Count what was planned, and what it costs."""
@@ -197,17 +202,24 @@ class _Batch:
                 self._report.done(file.entry.size)
                 bill.add(file.disk, service, file.entry.size or 0)
 
-    def run(self) -> None:
-        """Do what was planned."""
-        self._register()
-        copies = [
-            self._copy(file, self._nodes[file.path], service)
-            for file in self._lacking
-            for service in self._services_lacking(file)
-        ]
-        bring([*copies, *self._renew(self._other)], self._work, self._report)
-        # of a new name that has no replica nothing was acknowledged
-        self._work.catalogue.remove_lost(self._nodes[file.path].id for file in self._fresh if file.path in self._nodes)
+    def run(self, claims: Claims) -> None:
+        """Do what was planned, as far as no other process works on it."""
+        new = [NewFile(one.path, one.entry.size, one.entry.mtime_ns, self._hashes[one.path]) for one in self._fresh]
+        errors = self._work.register(new)
+        self._nodes |= self._work.catalogue.lookup_many(file.path for file in self._fresh)
+        files = [*self._fresh, *self._lacking, *self._other]
+        nodes = [node for file in files if (node := self._nodes.get(file.path)) and not node.is_directory]
+        with claimed(nodes, claims, self._work) as now:
+            self._sort_again(files, now, errors)
+            copies = [
+                self._copy(file, self._nodes[file.path], service)
+                for file in self._lacking
+                for service in self._services_lacking(file)
+            ]
+            bring([*copies, *self._renew(self._other)], self._work, self._report)
+            # of a new name that has no replica nothing was acknowledged
+            fresh = (self._nodes.get(file.path) for file in self._fresh)
+            self._work.catalogue.remove_lost(node.id for node in fresh if node is not None and node.id in now.files)
 
     def _look_up(self, files: Sequence[Upload]) -> None:
         nodes = self._work.catalogue.lookup_many(file.path for file in files)
@@ -225,28 +237,29 @@ class _Batch:
             except Refused as error:
                 refuse(f"/{file.path}", file.entry.size, error, self._work, self._report)
 
-    def _register(self) -> None:
-        """Make the new names. Another process may have been faster, then they are sorted like any that there were."""
-        fresh = self._fresh
-        new = [NewFile(file.path, file.entry.size, file.entry.mtime_ns, self._hashes[file.path]) for file in fresh]
-        errors = self._work.register(new)
-        self._look_up(fresh)
-        for file in fresh:
-            error = errors.get(file.path)
-            if error is None and file.path not in self._nodes:
-                error = NotFound(f"/{file.path}", "the name was removed meanwhile")
+    def _sort_again(self, files: Sequence[Upload], now: Claimed, errors: Mapping[str, StorageError]) -> None:
+        """Sort files once more, by what is known now that others keep away: they may have been faster."""
+        self._lacking, self._other = [], []
+        for file in files:
+            planned = self._planned[file.path]
+            node = self._nodes.get(file.path)
+            error = errors.get(file.path) or (now.refused.get(node.id) if node is not None else None)
             try:
                 if error is not None:
                     raise error
+                if node is None:
+                    raise NotFound(f"/{file.path}", "the name was removed meanwhile")
+                if node.id in now.files:
+                    self._nodes[file.path], self._replicas[node.id] = now.files[node.id]
                 group, services = self._sorted(file)
             except StorageError as failure:
                 self._report.fail(f"/{file.path}", failure)
-                self._tell("failed", file, self._to[file.path], str(failure))
+                self._tell("failed", file, planned, str(failure))
                 continue
             if services:
                 group.append(file)
-            self._tell("planned", file, [one for one in services if one not in self._to[file.path]])
-            self._tell("skipped", file, [one for one in self._to[file.path] if one not in services])
+            self._tell("planned", file, [one for one in services if one not in planned])
+            self._tell("skipped", file, [one for one in planned if one not in services])
 
     def _hash(self, files: Sequence[Upload]) -> None:
         """Hash files; those that cannot be read are counted as failed."""

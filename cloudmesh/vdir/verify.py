@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.copies import Copy
-from cloudmesh.vdir.distribute import batches, bring, one_ahead
+from cloudmesh.vdir.distribute import batches, bring_claimed, one_ahead
 from cloudmesh.vdir.judging import Judge, Verdict
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import Problem, ServiceVerified, Verified, is_good
@@ -127,7 +128,9 @@ class _Verification:
         for copy in copies:
             self._work.observer(Event("planned", copy.name, copy.node.size or 0))
         mending = Report("repair")
-        bring(copies, self._work, mending)
+        if copies:
+            with claiming(self._work, "vdir verify") as claims:
+                bring_claimed(copies, self._work, mending, claims)
         failed = {one.name: one.error for one in mending.failures}
         mended = {(copy.node.id, copy.service): failed.get(copy.name) for copy in copies}
         for one in wrong:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import text
 
 from cloudmesh.storage.database import Database, clock_ns
-from cloudmesh.vdir import bulk, intents, schema
+from cloudmesh.vdir import bulk, schema
 from cloudmesh.vdir.lookup import paths_of
 
 _PAGE = 1000
@@ -19,7 +19,6 @@ _OF = (
     " v.service_version FROM {keys} JOIN version AS v ON v.entry_id = k.entry_id ORDER BY v.entry_id, v.version DESC"
 )
 _REMOVE = "DELETE FROM version WHERE (entry_id, version) IN (SELECT k.entry_id, k.version FROM {keys})"
-_ALIVE = "SELECT e.id FROM {keys} JOIN entry AS e ON e.id = k.entry_id"
 _ENTRIES = text("SELECT DISTINCT entry_id FROM version WHERE entry_id > :after ORDER BY entry_id LIMIT :limit")
 
 
@@ -63,8 +62,8 @@ def of(database: Database, entries: Collection[int]) -> dict[int, list[Kept]]:
     return found
 
 
-def add(database: Database, kept: Sequence[Kept]) -> None:
-    """Write kept contents down, and that the intents to keep them are done."""
+def add(connection: Connection, kept: Sequence[Kept]) -> None:
+    """Write kept contents down, in the caller's write transaction."""
     rows = [
         (
             one.entry_id,
@@ -80,12 +79,7 @@ def add(database: Database, kept: Sequence[Kept]) -> None:
         )
         for one in kept
     ]
-    if rows:
-        with database.write() as connection:
-            keys = [(one.entry_id,) for one in kept]
-            alive = {row[0] for row in bulk.select(connection, _ALIVE, ("entry_id",), keys)}
-            bulk.insert(connection, schema.version, [row for row in rows if row[0] in alive], replace=True)
-            intents.done(connection, "keep", [(one.entry_id, one.service) for one in kept])
+    bulk.insert(connection, schema.version, rows, replace=True)
 
 
 def remove(database: Database, kept: Iterable[Kept]) -> None:

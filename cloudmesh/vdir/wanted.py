@@ -85,7 +85,7 @@ def unmet(node: Node, replicas: Collection[Replica], offers: Offers) -> Iterator
             yield one.service, "not-on", "it has a replica there"
     counted = [one for one in good if one not in rules.not_on]
     if len(counted) < rules.copies:
-        yield "", "copies", f"it has {len(counted)} good replicas, and needs {rules.copies}"
+        yield "", "copies", f"good replicas: {len(counted)}, needed: {rules.copies}"
     seen = {offers[one].place if one in offers else one for one in counted}
     if rules.locations > 1 and len(seen) < rules.locations:
-        yield "", "locations", f"its good replicas are in {len(seen)} places, and have to be in {rules.locations}"
+        yield "", "locations", f"places with good replicas: {len(seen)}, needed: {rules.locations}"

@@ -1,170 +1,219 @@
-"""Commands killed before and after every step that changes a file or the catalogue: done again, they mend it all."""
+"""The crash matrix: every command killed after each of its steps; done again, it is as if nothing had happened.
+
+What "as if nothing had happened" is, a run that is not killed tells. See `steps` for what a step is, and `crash_table`
+for the table of all of them in docs/reliability.md.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
-from collections.abc import Callable
-from functools import wraps
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloudmesh.storage.database import Database
-from cloudmesh.storage.errors import StorageError
-from cloudmesh.storage.paths import TEMPORARY_PREFIX, VERSIONS
-from cloudmesh.storage.providers.local import LocalStorage
-from cloudmesh.vdir import Vdir, intents, versions
-from cloudmesh.vdir.catalogue import Catalogue
-from tests.places import configure, local, read_tree, write_tree
-
-OLD = {"a": b"alpha", "d/b": b"beta"}
-NEW = {"a": b"a newer one", "d/b": b"beta"}
-
-STEPS: tuple[tuple[Any, str], ...] = (
-    (LocalStorage, "write"),
-    (LocalStorage, "_store"),  # one file of write_many
-    (LocalStorage, "copy_within"),
-    (intents, "add"),
-    (versions, "add"),
-    (LocalStorage, "remove"),
-    (LocalStorage, "remove_many"),
-    (LocalStorage, "remove_dir"),
-    (Catalogue, "register"),
-    (Catalogue, "make_dir"),
-    (Catalogue, "set_content"),
-    (Catalogue, "update_replicas"),
-    (Catalogue, "remove_replicas"),
-    (Catalogue, "remove_lost"),
-    (Catalogue, "remove"),
+from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.services import Services
+from cloudmesh.vdir import Vdir
+from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
+from tests.places import configure, local, read_tree
+from tests.vdir.crash_table import Row, check
+from tests.vdir.scenarios import (
+    BOTH,
+    SCENARIOS,
+    Act,
+    Edit,
+    Places,
+    again,
+    begun,
+    contents_of,
+    edited,
+    edited_differently,
+    everything_can_be_read,
+    nothing,
+    nothing_is_left_to_do,
+    put,
+    seen,
+    sync,
 )
-
-DIED = 77
-
-Act = Callable[[Vdir], Any]
+from tests.vdir.steps import done_in_a_process
 
 
-def die_at(step: int) -> None:
-    """Let this process end before, or after, the call that is the ``step``-th half of one."""
-    left = step
+class Saved:
+    """A state of folders that can be had again: the same files, so that they count as never touched.
 
-    def deadly(plain: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(plain)
-        def dying(*arguments: Any, **more: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os._exit(DIED)
-            result = plain(*arguments, **more)
-            left -= 1
-            if left < 0:
-                os._exit(DIED)
-            return result
-
-        return dying
-
-    for owner, name in STEPS:
-        setattr(owner, name, deadly(getattr(owner, name)))
-
-
-def killed(act: Act, step: int) -> bool:
-    """Do something in a process that dies at a step; tell whether it came so far.
-
-    The child is a copy of this process while no thread runs in it and nothing is open: it makes all of its own.
+    Args:
+        folders: what is saved.
+        place: where to.
     """
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            die_at(step)
-            with Vdir(parallel=1) as vdir:
-                act(vdir)
-            code = 0
-        finally:
-            os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert code in (0, DIED)
-    return code == DIED
+
+    def __init__(self, folders: Sequence[Path], place: Path) -> None:
+        self._folders = {folder: place / str(number) for number, folder in enumerate(folders)}
+        for folder, copy in self._folders.items():
+            if folder.exists():
+                shutil.copytree(folder, copy, copy_function=os.link)
+
+    def restore(self) -> None:
+        """Bring it back. What is written in place is not: the catalogue is saved apart."""
+        for folder, copy in self._folders.items():
+            shutil.rmtree(folder, ignore_errors=True)
+            if copy.exists():
+                shutil.copytree(copy, folder, copy_function=os.link)
 
 
-def put(source: Path, *to: str, force: bool = False) -> Act:
-    return lambda vdir: vdir.put(str(source), "/t", to=list(to), recursive=True, force=force)
+@pytest.mark.parametrize("command", SCENARIOS)
+def test_a_command_that_was_killed_is_completed_by_doing_it_again(
+    command: str,
+    home: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    before, edit, act = SCENARIOS[command]
+    roots = [tmp_path / name for name in ("one", "two", "three")]
+    configure(home, [local(root.name, root) for root in roots])
+    with Vdir(parallel=1) as vdir:
+        before(vdir)
+    edit(*roots[:2])
+    saved = Saved(roots, tmp_path / "saved")
+    catalogue = (home / "vdir.db").read_bytes() if (home / "vdir.db").exists() else b""
+    places: Places = {root.name: partial(read_tree, root) for root in roots}
+    old = contents_of(places)
+
+    def begin() -> None:
+        saved.restore()
+        for file in home.glob("vdir.db*"):
+            file.unlink()
+        if catalogue:
+            (home / "vdir.db").write_bytes(catalogue)
+
+    paths = {root.name: str(root) for root in roots}
+    report = tmp_path / "steps.json"
+    steps = done_in_a_process(act, paths, report)
+    again(sync)
+    wanted = seen(places)
+    assert not wanted.left
+    allowed, kept_anyway = old | contents_of(places), old & contents_of(places)
+    rows: dict[Row, None] = {}
+    for number, name in enumerate(steps):
+        begin()
+        assert done_in_a_process(act, paths, report, number) == steps[: number + 1]
+        assert kept_anyway <= contents_of(places), f"lost after step {number}: {name}"
+        if command != "delete --purge" and edit is not edited_differently:
+            everything_can_be_read(allowed)
+        rows[Row(command, name, begun(places))] = None
+        again(act)
+        again(sync)
+        assert seen(places) == wanted, f"killed after step {number}: {name}"
+    nothing_is_left_to_do()
+    check(list(rows), request.config, record_property)
+
+
+HUGE = {"a": b"alpha", "d/huge": b"0" * (17 << 20)}
+"""With a file that goes to S3 in parts."""
+
+
+def lost_on_two(one: Path, two: Path) -> None:
+    services = Services()
+    for name in ("t/a", "t/d/big"):
+        services.open("two").remove(name)
+    services.close()
+
+
+def edited_on_one(one: Path, two: Path) -> None:
+    edited(two, one)
+
+
+REMOTE: dict[str, tuple[Act, Edit, Act]] = {
+    "put": SCENARIOS["put"],
+    "put --force": SCENARIOS["put --force"],
+    "delete --purge": SCENARIOS["delete --purge"],
+    "sync: heal": (BOTH, lost_on_two, sync),
+    "sync: newest wins": (BOTH, edited_on_one, sync),
+    "put in parts": (lambda vdir: None, nothing, put(HUGE, "two")),
+}
+
+
+def files_of_s3(server: SeaweedFS, root: str) -> dict[str, bytes]:
+    """Return all objects below a prefix, and the uploads in parts that are not finished."""
+    client = server.client()
+    found = client.list_objects_v2(Bucket=server.bucket, Prefix=f"{root}/").get("Contents", [])
+    uploads = client.list_multipart_uploads(Bucket=server.bucket).get("Uploads", [])
+    objects = {
+        one["Key"]: client.get_object(Bucket=server.bucket, Key=one["Key"])["Body"].read()
+        for one in found
+        if not one["Key"].endswith("/")
+    }
+    return {key.removeprefix(f"{root}/"): content for key, content in objects.items()} | {
+        f"{TEMPORARY_PREFIX}{one['Key']}": b""
+        for one in uploads
+        if one["Key"].startswith(f"{root}/") and parts_of(client, server.bucket, one)
+    }
+
+
+def parts_of(client: Any, bucket: str, upload: dict[str, str]) -> list[object]:
+    """Return what an upload holds. One whose id nobody has learnt, as he died just then, holds and costs nothing."""
+    found: list[object] = client.list_parts(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]).get(
+        "Parts", []
+    )
+    return found
 
 
 @pytest.mark.parametrize(
-    "command", ["put", "put --force", "copy", "drop", "delete --purge", "sync", "sync of a change"]
+    ("server", "command"),
+    [
+        (server, command)
+        for server in ("wsgidav", "openssh", "seaweedfs")
+        for command in REMOTE
+        if command != "put in parts" or server == "seaweedfs"
+    ],
 )
-def test_a_killed_command_is_completed_by_doing_it_again(command: str, home: Path, tmp_path: Path) -> None:
-    roots = {name: tmp_path / name for name in ("one", "two")}
-    configure(home, [local(name, root) for name, root in roots.items()])
-    old, new = write_tree(tmp_path / "old", OLD), write_tree(tmp_path / "new", NEW)
-    acts: dict[str, tuple[Act, Act]] = {
-        "put": (lambda vdir: None, put(old, "one", "two")),
-        "put --force": (put(old, "one", "two"), put(new, "one", "two", force=True)),
-        "copy": (put(old, "one"), lambda vdir: vdir.copy("/t", to=["two"], recursive=True)),
-        "drop": (put(old, "one", "two"), lambda vdir: vdir.drop("/t", from_=["two"], recursive=True)),
-        "delete --purge": (put(old, "one", "two"), lambda vdir: vdir.delete("/t", recursive=True, purge=True)),
-        "sync": (put(old, "one", "two"), lambda vdir: vdir.sync("/t")),
-        "sync of a change": (put(old, "one", "two"), lambda vdir: vdir.sync("/t")),
-    }
-    before, act = acts[command]
-    step = 0
-    died = True
-    while died:
+def test_a_command_that_was_killed_leaves_nothing_on_a_server(
+    server: str,
+    command: str,
+    home: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
+) -> None:
+    running: Wsgidav | OpenSsh | SeaweedFS = request.getfixturevalue(server)
+    before, edit, act = REMOTE[command]
+    one, report = tmp_path / "one", tmp_path / "steps.json"
+
+    def begin() -> tuple[Places, dict[str, str]]:
+        root = f"crash-{uuid.uuid4().hex}"
         for file in home.glob("vdir.db*"):
             file.unlink()
-        for root in roots.values():
-            shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(one, ignore_errors=True)
+        configure(home, [local("one", one), running.settings("two", root=root)])
         with Vdir(parallel=1) as vdir:
             before(vdir)
-        if command == "sync":
-            for name in OLD:
-                (roots["two"] / "t" / name).unlink()
-        if command == "sync of a change":
-            (roots["two"] / "t/a").write_bytes(NEW["a"])
-        died = killed(act, step)
-        with Database() as database, database.write() as connection:  # the dead process's lease has run out
-            connection.exec_driver_sql("UPDATE lease SET expires_ns = 0")
-        with Vdir(parallel=1) as vdir:
-            if command not in ("put", "delete --purge"):
-                everything_can_be_read(vdir)
-            if died or command != "delete --purge":
-                with_nothing_left_to_do(vdir, act)
-            renewed = command in ("put --force", "sync of a change")
-            wanted = NEW if renewed else {} if command == "delete --purge" else OLD
-            assert shown(roots["one"]) == {f"t/{name}": content for name, content in wanted.items()}
-            assert shown(roots["two"]) == ({} if command == "drop" else shown(roots["one"]))
-            assert {one.name: one.health for one in vdir.ls("/", recursive=True) if one.kind == "file"} == {
-                f"t/{name}": "ok" for name in wanted
-            }
-            assert not vdir.status("/", check=True).problems
-            if renewed:
-                kept = {one.sha256 for one in vdir.history("/t/a") if one.state == "kept"}
-                assert kept == {hashlib.sha256(OLD["a"]).hexdigest()}
-                assert sum(VERSIONS in name for root in roots.values() for name in read_tree(root)) == 1
-        for root in roots.values():
-            assert not list(root.rglob(f"{TEMPORARY_PREFIX}*"))
-        step += 1
-    assert step > 6, "the steps were really died at"
+        edit(one, one)
+        behind = (
+            partial(files_of_s3, running, root)
+            if isinstance(running, SeaweedFS)
+            else partial(read_tree, running.data / root)
+        )
+        return {"one": partial(read_tree, one), "two": behind}, {"one": str(one), "two": root}
 
-
-def shown(root: Path) -> dict[str, bytes]:
-    """Return the files that listings show: not the old contents that are kept."""
-    return {name: content for name, content in read_tree(root).items() if not name.startswith(VERSIONS)}
-
-
-def everything_can_be_read(vdir: Vdir) -> None:
-    """No version that was acknowledged is lost, whatever died."""
-    for name, contents in {name: {OLD[name], NEW[name]} for name in OLD}.items():
-        assert b"".join(vdir.cat(f"/t/{name}")) in contents
-
-
-def with_nothing_left_to_do(vdir: Vdir, act: Act) -> None:
-    try:
-        report = act(vdir)
-    except StorageError as error:  # it was complete already: there is no such replica or name any more
-        assert "no such" in str(error) or "not found" in str(error)  # noqa: PT017
-        return
-    assert report.errors == 0, report.failures
+    places, paths = begin()
+    steps = done_in_a_process(act, paths, report)
+    again(sync)
+    wanted = seen(places)
+    assert not wanted.left
+    rows: dict[Row, None] = {}
+    for number, name in enumerate(steps):
+        if not name.startswith(("two:", "request:")) or steps[number - 1 : number + 2] == [name] * 3:
+            continue  # of many pieces of a file the first and the last
+        places, paths = begin()
+        done_in_a_process(act, paths, report, number)
+        rows[Row(f"{command} on {server}", name, begun(places))] = None
+        again(act)
+        again(sync)
+        assert seen(places) == wanted, f"killed after step {number}: {name}"
+    nothing_is_left_to_do()
+    check(list(rows), request.config, record_property)

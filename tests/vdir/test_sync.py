@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from sqlalchemy.sql.expression import text
 
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
+from cloudmesh.storage.clock import Offset, known_offsets, remember_offsets
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import Refused, UsageError
 from cloudmesh.storage.prompt import TerminalPrompt
+from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir, intents
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.intents import Intent
@@ -201,6 +204,24 @@ def test_a_service_that_was_away_does_not_bring_a_deleted_file_back(
         ]
 
 
+def test_an_old_content_on_a_service_that_was_away_is_kept_when_it_is_back(
+    vdir: Vdir, disks: dict[str, Path], home: Path
+) -> None:
+    everything = [local(name, root) for name, root in disks.items()]
+    configure(home, [ServiceSettings("three", "of no kind"), *everything[:2]])
+    edit(disks["one"], "a.txt", b"of one", age_s=100)
+    edit(disks["two"], "a.txt", b"of two, and newer")
+    with Vdir() as other:
+        report = other.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 1), "what is away keeps nobody from going on"
+    configure(home, everything)
+    with Vdir() as other:
+        assert not other.sync("/data").errors
+        all_hold(disks, FILES | {"a.txt": b"of two, and newer"})
+        assert [(one.version, one.size) for one in other.history("/data/a.txt")] == [(3, 17), (2, 6), (1, 5)]
+        converged(other)
+
+
 def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path]) -> None:
     (disks["two"] / "data/b").rename(disks["two"] / "data/other")
     (disks["three"] / "data/a.txt").rename(disks["three"] / "data/b/z.txt")
@@ -335,7 +356,7 @@ def test_an_overwrite_that_died_halfway_is_finished_or_undone(
         for name, written in {"a.txt": True, "empty": False}.items():
             node = catalogue.lookup(f"data/{name}")
             sha256 = hashlib.sha256(new).hexdigest()
-            intents.add(database, [Intent(node.id, "one", "write", node.path, 2, len(new), 7, sha256)])
+            catalogue.add_intents([Intent(node.id, "one", "write", node.path, 2, len(new), 7, sha256)])
             if written:
                 edit(disks["one"], name, new, age_s=1e6)
         report = vdir.sync("/data")
@@ -431,3 +452,96 @@ def test_services_of_all_kinds_stay_the_same(
         converged(vdir)
         for service in everywhere:
             assert not [one.name for one in storage.list(f"{service}:", recursive=True) if ".cdir-" in one.name]
+
+
+def test_times_are_compared_as_the_clocks_are_off(home: Path, tmp_path: Path, seaweedfs: SeaweedFS) -> None:
+    configure(home, [seaweedfs.settings("aws", bucket=seaweedfs.make_bucket()), local("one", tmp_path / "one")])
+    source = write_tree(tmp_path / "source", FILES)
+    with Database() as database, Vdir() as vdir, Storage() as storage:
+        vdir.put(str(source), "/data", to=["aws", "one"], recursive=True)
+        edit(tmp_path, "x", b"changed long ago", age_s=10**8)
+        storage.put(str(tmp_path / "data/x"), "aws:data/a.txt")
+        edit(tmp_path / "one", "a.txt", b"changed an hour ago", age_s=3600)
+        for offset_s, stale in ((0, "aws"), (-2 * 10**8, "one"), (2 * 10**8, "aws")):
+            remember_offsets(database, {"aws": Offset(offset_s * 10**9, 10**9)})
+            plan = vdir.sync("/data", dryrun=True)
+            assert [one.name for one in plan.plan] == [f"/data/a.txt on {stale}"]
+        report = vdir.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 0)
+        assert known_offsets(database)["aws"].offset_ns < 60 * 10**9, "measured where contents differ"
+        assert b"".join(vdir.cat("aws:/data/a.txt")) == b"changed an hour ago"
+
+
+def test_sync_with_the_catalogue_in_postgresql(
+    home: Path, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDIR_DATABASE", database_url)
+    disks = {name: tmp_path / name for name in SERVICES}
+    configure(home, [local(name, root) for name, root in disks.items()])
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir:
+        vdir.put(str(source), "/data", to=list(SERVICES), recursive=True)
+        rule(vdir, "/data", deletes="propagate", versions=2)
+        edit(disks["one"], "a.txt", b"newer", age_s=50)
+        edit(disks["two"], "a.txt", b"newest")
+        (disks["two"] / "data/empty").unlink()
+        (disks["three"] / "data/b/c.bin").rename(disks["three"] / "data/c.bin")
+        report = vdir.sync("/data")
+        assert (report.conflicts, report.removed, report.renamed, report.errors) == (1, 1, 1, 0), report.failures
+        assert (disks["three"] / "data/a.txt").read_bytes() == b"newest"
+        assert [one.version for one in vdir.history("/data/a.txt")] == [3, 2, 1]
+        assert not vdir.restore("/data/a.txt", 2).errors
+        assert (disks["three"] / "data/a.txt").read_bytes() == b"newer"
+        vdir.sync("/data")
+        assert [one.version for one in vdir.history("/data/a.txt")] == [4, 3, 2]
+        converged(vdir)
+        vdir.delete("/data", recursive=True, purge=True)
+        assert [name for root in disks.values() for name in read_tree(root)] == []
+
+
+def test_a_service_that_can_only_move_keeps_by_moving(
+    vdir: Vdir, disks: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LocalStorage.__init__
+
+    def init(self: LocalStorage, *arguments: Any, **more: Any) -> None:
+        plain(self, *arguments, **more)
+        self.capabilities = replace(self.capabilities, server_copy=False)
+
+    monkeypatch.setattr(LocalStorage, "__init__", init)
+    with Vdir() as other:
+        edit(disks["one"], "a.txt", b"older", age_s=100)
+        edit(disks["two"], "a.txt", b"newer")
+        report = other.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 0), report.failures
+        all_hold(disks, FILES | {"a.txt": b"newer"})
+        assert [one.size for one in other.history("/data/a.txt")] == [5, 5, 5]
+        assert not other.restore("/data/a.txt", 1).errors
+        all_hold(disks, FILES)
+        converged(other)
+
+
+def test_one_name_alone(vdir: Vdir, disks: dict[str, Path]) -> None:
+    edit(disks["one"], "a.txt", b"changed")
+    (disks["one"] / "data/empty").unlink()
+    assert vdir.sync("/data/a.txt").files == 2
+    assert not (disks["one"] / "data/empty").exists()
+    assert vdir.sync("/data/empty").files == 1
+    vdir.move("/data/b", "/elsewhere")
+    edit(disks["two"], "b/c.bin", b"changed where it lies")
+    report = vdir.sync("/elsewhere")
+    assert (report.versions, report.files, report.skipped, report.errors) == (1, 2, 4, 0)
+    assert (disks["three"] / "data/b/c.bin").read_bytes() == b"changed where it lies"
+    converged(vdir)
+
+
+def test_what_is_in_the_way_is_told_and_left_alone(vdir: Vdir, disks: dict[str, Path]) -> None:
+    (disks["one"] / "data/a.txt").unlink()
+    (disks["one"] / "data/a.txt").mkdir()
+    report = vdir.sync("/data")
+    assert (report.files, report.errors, report.skipped) == (0, 1, 11)
+    assert "/data/a.txt on one" in report.failures[0].name
+    assert (disks["one"] / "data/a.txt").is_dir()
+    (disks["one"] / "data/a.txt").rmdir()
+    assert vdir.sync("/data").files == 1
+    converged(vdir)

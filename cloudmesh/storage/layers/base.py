@@ -128,6 +128,9 @@ class Layer(StorageABC):
     def recall(self, path: str, version: str, destination: str) -> Entry:
         return self.around("recall", path, lambda: self.inner.recall(path, version, destination))
 
+    def sweep(self) -> None:
+        self.around("sweep", "", self.inner.sweep)
+
     def flush(self) -> None:
         self.around("flush", "", self.inner.flush)
 

@@ -48,6 +48,7 @@ from cloudmesh.storage.errors import (
     StorageError,
     Unsupported,
 )
+from cloudmesh.storage.leftovers import Leftovers
 from cloudmesh.storage.local_files import Links, temporary_beside, translate, translated
 from cloudmesh.storage.paths import HIDDEN, TEMPORARY_PREFIX
 
@@ -97,6 +98,7 @@ class LocalStorage(StorageABC):
         super().__init__(settings)
         self._links = links
         self._unfinished: set[str] = set()
+        self._leftovers = Leftovers()
         base = str(settings.credentials.get("directory") or "")
         below = settings.root
         if base and (os.path.isabs(below) or below.startswith("~")):
@@ -387,6 +389,9 @@ class LocalStorage(StorageABC):
         with translated(self.location(path)):
             os.utime(self._inside(path), ns=(status.st_atime_ns, mtime_ns))
 
+    def sweep(self) -> None:
+        self._leftovers.clear(self.remove)
+
     def flush(self) -> None:
         """Wait until the root's whole file system is on the disk."""
         with translated(self.name):
@@ -566,6 +571,10 @@ class LocalStorage(StorageABC):
             with os.scandir(target) as listing:
                 for item in listing:
                     if item.name.startswith(HIDDEN):
+                        if item.name.startswith(TEMPORARY_PREFIX):
+                            with suppress(FileNotFoundError):
+                                changed_ns = item.stat(follow_symlinks=False).st_ctime_ns
+                                self._leftovers.see(paths.join(path, item.name), changed_ns)
                         continue
                     place = item.path
                     if item.is_symlink():

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING
 from cloudmesh.storage.abc import StorageABC
 from cloudmesh.storage.errors import StorageError, Unavailable
 from cloudmesh.storage.local_files import translated
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.presence import temporary_name
 from cloudmesh.storage.transfer import batch
 from cloudmesh.storage.transfer.batch import Ends, Moved, Order, Place, Unready, pack_step
 from cloudmesh.storage.transfer.engine import Run
@@ -265,7 +264,7 @@ def _place(service: StorageABC) -> Iterator[tuple[Place, Path | None]]:
     if directory is None:
         yield Place(service.name, batch.digest_of_place(service.settings)), None
         return
-    marker = directory / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+    marker = directory / temporary_name()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         marker.touch(exist_ok=False)

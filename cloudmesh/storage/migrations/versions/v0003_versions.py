@@ -37,6 +37,7 @@ def upgrade() -> None:
         "lease",
         sa.Column("id", _count, nullable=False),
         sa.Column("holder", _text, nullable=False),
+        sa.Column("process", _text, nullable=False),
         sa.Column("expires_ns", _count, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_lease"),
         sqlite_autoincrement=True,

@@ -26,6 +26,7 @@ from cloudmesh.storage.errors import (
     Unsupported,
 )
 from cloudmesh.storage.home import config_dir
+from cloudmesh.storage.leftovers import Leftovers
 from cloudmesh.storage.providers.awss3 import listing, metadata, multipart
 from cloudmesh.storage.providers.awss3.connection import Connection
 from cloudmesh.storage.providers.awss3.faults import BUSY, INTERNAL, translated
@@ -49,6 +50,7 @@ class Bucket:
         root: of the service in it, normalised.
         capabilities: what is known by now; some of it only the first answers tell.
         room: memory for parts of local files.
+        leftovers: temporary objects that listings came across.
         unfinished: notes about uploads in parts.
         key_order: whether a listing of a tree comes in the order of its keys, as far as known. Directory buckets and
             servers that lie on a tree list "a/b" before "a.txt".
@@ -58,6 +60,7 @@ class Bucket:
         self.connection = Connection(settings)
         self.name = self.connection.bucket
         self.root = paths.normalize(settings.root)
+        self.leftovers = Leftovers()
         place = hashlib.sha256(f"{self.connection.endpoint}\0{self.name}".encode()).hexdigest()[:32]
         self._own_order = config_dir() / ORDERS / place
         self.key_order = not self.name.endswith("--x-s3") and not self._own_order.exists()

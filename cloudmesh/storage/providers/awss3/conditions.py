@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-import uuid
 from collections.abc import Mapping
 from dataclasses import replace
 
 from cloudmesh.storage.abc import WriteMode
 from cloudmesh.storage.errors import AlreadyExists, NotFound, PreconditionFailed, StorageError
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.presence import temporary_name
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 
 
@@ -69,7 +68,7 @@ class Conditions:
         bucket = self._bucket
         http = bucket.connection.http
         subject = bucket.location(path)
-        key = bucket.key(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        key = bucket.key(temporary_name())
         with bucket.translated(path):
             asked = http.transfer("PUT", key, headers={"If-Match": '"00000000000000000000000000000000"'}, body=b"")
         answer = http.answered(subject, http.exchange(asked))

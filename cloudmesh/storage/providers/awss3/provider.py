@@ -195,6 +195,10 @@ class S3Storage(StorageABC):
     def remove_many(self, files: Iterable[str]) -> Iterator[tuple[str, StorageError]]:
         return self._removal.many(files, self._check_file)
 
+    def sweep(self) -> None:
+        self._bucket.unfinished.abort(self._bucket.connection.http)
+        self._bucket.leftovers.clear(self._removal.one)
+
     def make_dir(self, path: str) -> None:
         self.check_path(path)
         self._bucket.check_new(path)

@@ -139,6 +139,7 @@ def _tree(bucket: Bucket, prefix: str, pages: Iterable[list[listing.Listed]]) ->
     for item in itertools.chain.from_iterable(pages):
         *directories, name = item.key[len(prefix) :].split("/")
         if not _visible(directories) or (name and not _visible([name])):
+            _see(bucket, item)
             yield None
             continue
         pairs = zip(inside, directories, strict=False)
@@ -153,10 +154,16 @@ def _tree(bucket: Bucket, prefix: str, pages: Iterable[list[listing.Listed]]) ->
 def _one(bucket: Bucket, prefix: str, item: listing.Listed) -> Entry | None:
     name = item.key[len(prefix) :].removesuffix("/")
     if not _visible([name]):
+        _see(bucket, item)
         return None
     if item.size is None:
         return Entry(bucket.path(item.key[:-1]), is_directory=True)
     return _file(bucket, item)
+
+
+def _see(bucket: Bucket, item: listing.Listed) -> None:
+    if item.size is not None:
+        bucket.leftovers.see(bucket.path(item.key), metadata.parse_time(item.modified))
 
 
 def _file(bucket: Bucket, item: listing.Listed) -> Entry:

@@ -118,7 +118,7 @@ def _list(pool: Pool[Session], root: Root, together: list[str], above: frozenset
     """
     with lend(pool, root.location(together[0])) as sftp:
         opened = _open(sftp, root, together)
-        _read(sftp, opened)
+        _read(sftp, root, opened)
         return {
             directory.path: _Listing(_entries(sftp, root, directory, above), above | {directory.real})
             for directory in opened
@@ -170,7 +170,7 @@ def _opened(sftp: Sftp, root: Root, path: str, real_asked: int, handle_asked: in
         raise
 
 
-def _read(sftp: Sftp, opened: list[_Open]) -> None:
+def _read(sftp: Sftp, root: Root, opened: list[_Open]) -> None:
     """Read the names that open directories hold, several requests ahead, and close them."""
     pending: deque[tuple[_Open, int]] = deque()
 
@@ -201,6 +201,10 @@ def _read(sftp: Sftp, opened: list[_Open]) -> None:
             directory.names += (
                 found for found in names if found[0] not in (b".", b"..") and not found[0].startswith(_HIDDEN)
             )
+            for name, attributes in names:
+                if name.startswith(_HIDDEN):
+                    seen = to_entry(paths.join(directory.path, name.decode("utf-8", "surrogateescape")), attributes)
+                    root.leftovers.see(seen.path, seen.mtime_ns)
             if len(directory.names) > _NAMES_AHEAD and directory is not opened[0]:
                 directory.names.clear()
                 directory.is_over = directory.is_left_out = True

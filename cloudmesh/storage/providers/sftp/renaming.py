@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import posixpath
-import uuid
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import WriteMode
 from cloudmesh.storage.errors import AlreadyExists, IsADirectory, NotADirectory, PreconditionFailed, Refused
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.presence import temporary_name
 from cloudmesh.storage.providers.sftp import protocol
 from cloudmesh.storage.providers.sftp.directories import make_dirs
 from cloudmesh.storage.providers.sftp.entries import to_entry
@@ -19,7 +18,7 @@ from cloudmesh.storage.providers.sftp.root import Root
 
 def temporary_beside(remote: bytes) -> bytes:
     """Return a new temporary name in the directory of ``remote``."""
-    return posixpath.join(posixpath.dirname(remote), f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}".encode())
+    return posixpath.join(posixpath.dirname(remote), temporary_name().encode())
 
 
 def check_target(root: Root, path: str, old: Attributes | None, mode: WriteMode, if_match: str | None = None) -> None:

@@ -7,6 +7,7 @@ import time
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import NotFound, PermissionDenied
+from cloudmesh.storage.leftovers import Leftovers
 from cloudmesh.storage.providers.sftp import protocol
 from cloudmesh.storage.providers.sftp.protocol import Attributes, Sftp, Status
 
@@ -20,6 +21,9 @@ class Root:
     Args:
         service: the service's name, for errors.
         directory: as the server is told it; empty for the directory of the login.
+
+    Attributes:
+        leftovers: temporary files that listings came across.
     """
 
     def __init__(self, service: str, directory: bytes) -> None:
@@ -27,6 +31,7 @@ class Root:
         self._directory = directory
         self._real: bytes | None = None
         self._inside: dict[str, float] = {}
+        self.leftovers = Leftovers()
 
     def location(self, path: str) -> str:
         """Return ``path`` as the user would type it."""

@@ -216,6 +216,13 @@ class SftpStorage(StorageABC):
     def remove(self, path: str) -> None:
         """See `StorageABC.remove`."""
         self.check_path(path)
+        self._remove(path)
+
+    def sweep(self) -> None:
+        """See `StorageABC.sweep`."""
+        self._root.leftovers.clear(self._remove)
+
+    def _remove(self, path: str) -> None:
         with lend(self._pool, self.location(path)) as sftp:
             self._root.guard(sftp, path)
             try:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import uuid
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import ConfigError
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.presence import temporary_name
 
 
 def configured_url(name: str, url: str | None) -> str:
@@ -62,4 +61,4 @@ class Addresses:
 
     def temporary(self, path: str) -> str:
         """Return the address of a new temporary file beside ``path``."""
-        return f"{self.of(paths.parent(path))}/{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        return f"{self.of(paths.parent(path))}/{temporary_name()}"

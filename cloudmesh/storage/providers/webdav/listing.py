@@ -117,5 +117,8 @@ def _list_once(service: Service, path: str) -> list[Entry]:
         and not segments[-1].startswith(HIDDEN)
         and segments[-1] not in (".", "..")
     ]
+    for segments, entry in entries:
+        if len(segments) == shortest + 1:
+            service.leftovers.see(entry.path, entry.changed_ns)
     found.sort(key=lambda entry: entry.sort_key)
     return found

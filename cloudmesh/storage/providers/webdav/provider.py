@@ -206,6 +206,9 @@ class WebdavStorage(StorageABC):
             raise IsADirectory(self.location(path))
         self._directories.delete(path, is_directory=False)
 
+    def sweep(self) -> None:
+        self._service.leftovers.clear(lambda path: self._directories.delete(path, is_directory=False))
+
     def make_dir(self, path: str) -> None:
         self.check_path(path)
         self._directories.make(path)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import NotFound, StorageError, Unavailable, Unsupported
+from cloudmesh.storage.leftovers import Leftovers
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.providers.webdav.address import Addresses
 from cloudmesh.storage.providers.webdav.answers import CLIENT_REFUSALS, REDIRECTS, error_for
@@ -38,12 +39,14 @@ class Service:
         addresses: of its paths.
         uploads: where it collects the parts of large files; None where it has no chunked upload, as far as the
             configured url shows.
+        leftovers: temporary files that listings came across.
     """
 
     def __init__(self, name: str, client: Client, addresses: Addresses, uploads: Uploads | None) -> None:
         self.client = client
         self.addresses = addresses
         self.uploads = uploads
+        self.leftovers = Leftovers()
         self._name = name
         self._server: Server | None = None
 
