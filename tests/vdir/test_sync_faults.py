@@ -110,6 +110,7 @@ class Place:
 
     def heal(self) -> None:
         for front in (*self.proxies.values(), *self.fronts.values()):
+            front.drop()  # nothing that was stalled arrives after all
             front.heal()
 
     def is_right(self, files: dict[str, bytes], *services: str) -> None:
@@ -196,7 +197,7 @@ def test_in_the_middle_of_a_write(place: Place, service: str, fault: str, monkey
     place.is_right(FILES | {"large": NEWER}, service)
 
 
-@pytest.mark.parametrize("fault", ["cut", "reset", "stall"])
+@pytest.mark.parametrize("fault", ["cut", "stall"])
 @pytest.mark.parametrize("service", REMOTE)
 def test_in_the_middle_of_a_read(place: Place, service: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stalls, "STALL_S", 1.0)
@@ -231,8 +232,9 @@ def test_a_stopped_server(place: Place, service: str) -> None:
 # ---- answers -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["PUT", None])
-@pytest.mark.parametrize("status", [403, 429, 500, 507])
+@pytest.mark.parametrize(
+    ("status", "method"), [(403, None), (403, "PUT"), (429, "PUT"), (500, None), (500, "PUT"), (507, "PUT")]
+)
 @pytest.mark.parametrize("service", HTTP)
 def test_an_error_as_the_answer(place: Place, service: str, status: int, method: str | None) -> None:
     place.put(service)

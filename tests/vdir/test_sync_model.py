@@ -229,10 +229,10 @@ class Machine(RuleBasedStateMachine):
             self.query("UPDATE lease SET expires_ns = 0")
         doomed = {*self.query("SELECT service, path FROM tombstone")}
         after = self.everything()
+        ours |= self.registered()  # a file that was renamed has been found to be ours
         for place, content in before.items():
-            if place not in ours and place not in doomed and not place[1].startswith((VERSIONS, TEMPORARY_PREFIX)):
-                if TEMPORARY_PREFIX not in place[1] and not force:
-                    assert after.get(place) == content, f"{place} is not ours"
+            of_us = place in ours or place in doomed or VERSIONS in place[1] or TEMPORARY_PREFIX in place[1]
+            assert of_us or force or after.get(place) == content, f"{place} is not ours"
         known = self.known()
         for path, name in self.names.items():
             if path in known:
