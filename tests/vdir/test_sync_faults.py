@@ -1,7 +1,7 @@
-"""`sync` while services fail in every way: it tells, loses nothing, and once they are well one more run makes all right.
+"""`sync` while services fail in every way: it tells, loses nothing, and when they are well one more run mends it all.
 
-Each service is a real server behind two proxies, one for connections and, where it speaks HTTP, one for requests; beside
-them is a folder on the local disk, which never fails.
+Each service is a real server behind two proxies, one for connections and, where it speaks HTTP, one for requests;
+beside them is a folder on the local disk, which never fails.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Place:
         report = self.sync()
         assert not report.failed, report.failures
         again = self.sync()
-        assert not (again.files or again.removed or again.versions or again.failed), again
+        assert (again.files, again.removed, again.versions, again.errors) == (0, 0, 0, 0), again
         assert not self.sync(), "what a service told no token of when it was written has been read once, by now"
         assert CDIR.run(["sync", "/"]) == 0
         with self.vdir() as vdir:
@@ -431,10 +431,10 @@ class Shifted(Layer):
     def stat(self, path: str) -> Entry:
         return self._shifted(super().stat(path))
 
-    def scan(self, path: str = "", **how: Any) -> Iterator[Entry]:  # type: ignore[override]
+    def scan(self, path: str = "", **how: Any) -> Iterator[Entry]:
         return map(self._shifted, super().scan(path, **how))
 
-    def write(self, path: str, content: Any, **how: Any) -> Entry:  # type: ignore[override]
+    def write(self, path: str, content: Any, **how: Any) -> Entry:
         return self._shifted(super().write(path, content, **how))
 
     def write_many(self, requests: Any) -> Iterator[Any]:

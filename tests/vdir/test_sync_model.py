@@ -14,7 +14,6 @@ import os
 import shutil
 import signal
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -123,7 +122,7 @@ def die_at(step: int) -> None:
             yield connection
         count()
 
-    Database.write = dying_write  # type: ignore[method-assign]
+    Database.write = dying_write  # type: ignore[method-assign, assignment]
 
 
 class Machine(RuleBasedStateMachine):
@@ -186,7 +185,7 @@ class Machine(RuleBasedStateMachine):
         """Return the contents of a name that lie in files of ours."""
         replicas = {self.there(one.service, one.path) for one in self.replicas(path)}
         name = path.rpartition("/")[2]
-        (key,) = self.query(f"SELECT id FROM entry WHERE name = '{name}' AND NOT is_directory")  # noqa: S608
+        (key,) = self.query(f"SELECT id FROM entry WHERE name = '{name}' AND NOT is_directory")
         kept = {  # by what files are called: a killed command may have kept it, and not written that down
             content
             for (_, file), content in self.everything().items()
@@ -375,8 +374,6 @@ class Machine(RuleBasedStateMachine):
                 current = self.names[path].current
                 assert current in before[path], f"/{path} is {current!r}, expected {before[path]}; {wrong}"
                 assert {self.there(one.service, one.path) for one in self.replicas(path)} == {current}
-        for one in report.failures:
-            assert one.error  # explained below, by what the model knows
         if not report.errors:
             self.converged()
 
@@ -407,7 +404,7 @@ class Machine(RuleBasedStateMachine):
         assert not again.errors
         assert not self.vdir.status("/", check=True).problems
         for table in ("intent", "tombstone", "lease WHERE expires_ns > 0"):  # a dead one goes with the next claim
-            assert not self.query(f"SELECT * FROM {table}"), table  # noqa: S608
+            assert not self.query(f"SELECT * FROM {table}"), table
         kept = {(service, path) for service, path in self.query("SELECT service, path FROM version")}
         assert {place for place in self.everything() if place[1].startswith(VERSIONS)} == kept
         assert not [place for place in self.everything() if TEMPORARY_PREFIX in place[1]]
@@ -467,7 +464,6 @@ def test_nothing_is_lost_and_replicas_converge(home: Path, tmp_path: Path) -> No
         pass
     examples = int(os.environ.get("CDIR_MODEL_EXAMPLES", "0"))
     bound = {"folder": tmp_path, "home": home, "fresh": fresh}
-    started = time.monotonic()
     run_state_machine_as_test(
         type("BoundMachine", (Machine,), bound),
         settings=settings(
@@ -482,4 +478,3 @@ def test_nothing_is_lost_and_replicas_converge(home: Path, tmp_path: Path) -> No
             suppress_health_check=list(HealthCheck),
         ),
     )
-    assert time.monotonic() > started
