@@ -120,22 +120,20 @@ def sight(one: Observed, work: Work, clocks: Clocks | None) -> Sight:
     kept = precision is not None and one.entry.mtime_ns is not None
     time_ns = one.entry.mtime_ns if kept else one.entry.changed_ns
     offset = Offset(0, 0) if clocks is None else clocks.of(one.service)
-    silent = (
-        one.known.state == "available"
-        and one.entry.mtime_ns is not None
-        and one.entry.mtime_ns == one.known.mtime_ns
-        and kept
-        and (precision or 0) <= _EXACT_NS
-    )
-    return Sight(
-        one.service,
-        "changed",
-        one.sha256 or "",
-        None if time_ns is None else time_ns - offset.offset_ns,
-        (precision if kept and precision is not None else 10**9) + offset.error_ns,
-        one.known.version,
-        silent,
-    )
+    right_ns = None if time_ns is None else time_ns - offset.offset_ns
+    error_ns = (precision if kept and precision is not None else 10**9) + offset.error_ns
+    silent = kept and _is_silent(one.known, one.entry, right_ns or 0, error_ns, exact=(precision or 0) <= _EXACT_NS)
+    return Sight(one.service, "changed", one.sha256 or "", right_ns, error_ns, one.known.version, silent)
+
+
+def _is_silent(known: Replica, entry: Entry, right_ns: int, error_ns: int, *, exact: bool) -> bool:
+    """Tell whether a changed file's modification time says that it was not changed.
+
+    Where times are not exact, a second change may bear the time of the first; but not when we have seen the file since.
+    """
+    if known.state != "available" or entry.mtime_ns is None or entry.mtime_ns != known.mtime_ns:
+        return False
+    return exact or (known.checked_ns is not None and right_ns + 2 * error_ns <= known.checked_ns)
 
 
 @dataclass(slots=True)
