@@ -16,7 +16,8 @@ _PAGE = 1000
 
 _OF = (
     "SELECT v.entry_id, v.version, v.size, v.mtime_ns, v.sha256, v.origin, v.replaced_ns, v.service, v.path,"
-    " v.service_version FROM {keys} CROSS JOIN version AS v WHERE v.entry_id = k.entry_id ORDER BY v.entry_id, v.version DESC"
+    " v.service_version FROM {keys} CROSS JOIN version AS v WHERE v.entry_id = k.entry_id"
+    " ORDER BY v.entry_id, v.version DESC"
 )
 _REMOVE = "DELETE FROM version WHERE (entry_id, version) IN (SELECT k.entry_id, k.version FROM {keys})"
 _ENTRIES = text("SELECT DISTINCT entry_id FROM version WHERE entry_id > :after ORDER BY entry_id LIMIT :limit")
