@@ -241,7 +241,7 @@ class Capabilities:
         conditional_match: likewise ``if_match`` of a write.
         server_copy, server_move: whether `copy_within`, `move_within` work.
         presign: whether `presign` works.
-        versions: whether the service keeps old versions and `versions` lists them.
+        versions: whether the service keeps old versions: `versions` lists them, `recall` copies one.
         quota: whether `usage` works.
         name_max_bytes: longest name of one file or directory, UTF-8 bytes; None = only the path counts.
         path_max_bytes: longest path below the root, UTF-8 bytes; None = no limit known.
@@ -520,6 +520,15 @@ class StorageABC(ABC):
 
     def sweep(self) -> None:  # noqa: B027 - most services show nothing before it is whole
         """Remove temporary objects that scans came across and on which certainly nobody works any more."""
+
+    def recall(self, path: str, version: str, destination: str) -> Entry:
+        """Copy a version from `versions`, by its id, to another path on the service itself; atomic as `write`.
+
+        Raises:
+            NotFound: there is no such version.
+            Unsupported: this service keeps no versions.
+        """
+        raise Unsupported(self.location(path), "this service keeps no versions")
 
     def flush(self) -> None:  # noqa: B027 - most services answer only when the bytes are safe
         """Wait until everything written so far survives a power failure. Called before a source is deleted."""

@@ -191,6 +191,7 @@ class Vdir:
             Refused: it is the root.
         """
         from cloudmesh.vdir.removal import purge as purge_files
+        from cloudmesh.vdir.tombstones import settle
 
         path = self._path(dir_or_name)
         if not path:
@@ -201,7 +202,10 @@ class Vdir:
             raise IsADirectory(f"/{path}", "is a directory that is not empty", "--recursive removes all that is in it")
         report = Report("purge" if purge else "delete", dryrun=dryrun)
         if purge:
-            purge_files(self._files(node), self._work(), report, dryrun=dryrun)
+            work = self._work()
+            purge_files(self._files(node), work, report, dryrun=dryrun)
+            if not dryrun:
+                settle(path, work, report, ())
         else:
             totals = self._catalogue.totals(path)
             report.files, report.bytes = totals.files, totals.bytes

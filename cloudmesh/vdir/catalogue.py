@@ -30,7 +30,7 @@ from cloudmesh.storage.errors import (
     Refused,
 )
 from cloudmesh.storage.paths import Location
-from cloudmesh.vdir import bulk, intents, schema
+from cloudmesh.vdir import bulk, intents, schema, versions
 from cloudmesh.vdir.intents import Intent
 from cloudmesh.vdir.lookup import (
     BY_ID,
@@ -100,6 +100,10 @@ _LOCATIONS = (
     " AND r.path = k.path ORDER BY r.service, r.path, r.entry_id"
 )
 _DELETE_REPLICAS = "DELETE FROM replica WHERE entry_id IN (SELECT k.entry_id FROM {keys})"
+_LOST = (
+    "SELECT e.id FROM {keys} CROSS JOIN entry AS e WHERE e.id = k.id AND NOT e.is_directory AND NOT EXISTS"
+    " (SELECT 1 FROM replica AS r WHERE r.entry_id = e.id AND r.state <> 'missing')"
+)
 _DELETE_ENTRIES = "DELETE FROM entry WHERE id IN (SELECT k.id FROM {keys})"
 
 
@@ -355,6 +359,7 @@ class Catalogue:
                 text("SELECT 1 FROM entry WHERE parent_id = :id LIMIT 1"), {"id": node.id}
             ).first()
             if first is None:
+                versions.bury(connection, [node.id])
                 connection.execute(text("DELETE FROM entry WHERE id = :id"), {"id": node.id})
                 return
             if not recursive:
@@ -470,14 +475,12 @@ class Catalogue:
 
     def remove_lost(self, files: Iterable[int]) -> None:
         """Remove those of the files, by id, of which nothing is anywhere: all their replicas are ``missing``."""
-        statement = (
-            "DELETE FROM entry WHERE id IN (SELECT k.id FROM {keys}) AND NOT is_directory AND NOT EXISTS"
-            " (SELECT 1 FROM replica AS r WHERE r.entry_id = entry.id AND r.state <> 'missing')"
-        )
         for batch in chunks(files, BATCH):
             with self.database.write() as connection:
                 ours = self.writable(connection, batch)
-                bulk.execute(connection, statement, ("id",), [(key,) for key in ours])
+                lost = [row[0] for row in bulk.select(connection, _LOST, ("id",), [(key,) for key in ours])]
+                versions.bury(connection, lost)
+                bulk.execute(connection, _DELETE_ENTRIES, ("id",), [(key,) for key in lost])
 
     def remove_replicas(self, replicas: Iterable[Replica]) -> None:
         """Forget replicas, by ``entry_id`` and service; those that are not there are fine, and those of files that are
@@ -584,6 +587,7 @@ class Catalogue:
             for batch in chunks(ids, BATCH):
                 keys = [(key,) for key in batch]
                 with self.database.write() as connection:
+                    versions.bury(connection, batch)
                     bulk.execute(connection, _DELETE_REPLICAS, ("entry_id",), keys)
                     bulk.execute(connection, _DELETE_ENTRIES, ("id",), keys)
             if len(ids) < 10 * BATCH:

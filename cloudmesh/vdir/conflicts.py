@@ -11,6 +11,7 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.errors import Refused, StorageError
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.records import iso
+from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.claiming import claimed
 from cloudmesh.vdir.claims import Claims
@@ -58,6 +59,8 @@ def name_losers(
                 for service in services
                 if service not in replicas or not is_good(made, replicas[service])
             ]
+            for copy in copies:
+                work.observer(Event("planned", copy.name, copy.node.size or 0))
             bring(copies, work, report)
             if not any(is_good(made, row) for row in work.catalogue.replicas_of([made])[made.id]):
                 work.catalogue.remove_lost([made.id])

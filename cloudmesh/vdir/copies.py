@@ -23,6 +23,8 @@ from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
 
+_SECOND = 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -107,7 +109,7 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
     service = work.target(copy.service)
     if copy.location in shared:
         return _adopted(copy, service, "another name has its file there", "cms vdir search finds it")
-    mode = _mode(copy, service)
+    mode, etag = _mode(copy, service)
 
     def write(source: Source) -> Entry | None:
         try:
@@ -117,6 +119,7 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
                 service,
                 copy.path,
                 mode=mode,
+                if_match=etag,
                 expected_sha256=copy.node.sha256,
                 observer=under_names([copy.name], work.observer),
             )
@@ -145,15 +148,21 @@ def under_names(names: Sequence[str], observer: Observer) -> Observer:
     return observer if observer is nobody else tell
 
 
-def _mode(copy: Copy, service: StorageABC) -> WriteMode:
-    """Return ``overwrite`` where that is asked for, or where what is there is surely our own older version."""
+def _mode(copy: Copy, service: StorageABC) -> tuple[WriteMode, str | None]:
+    """Return ``overwrite`` where that is asked for, or where what is there is surely our own older version: then with
+    the token that it must still have when it is replaced."""
     if copy.plain_mode is not None or copy.known is None:
-        return copy.plain_mode or "create"
+        return copy.plain_mode or "create", None
     try:
         there = service.stat(copy.path)
     except NotFound:
-        return "create"
-    return "overwrite" if is_as_seen(copy.known, there) else "create"
+        return "create", None
+    if is_as_seen(copy.known, there):
+        return "overwrite", there.etag
+    if copy.known.sha256 is None or there.is_directory or there.size != copy.known.size:
+        return "create", None
+    same = sha256_of(Source(service, there)) == copy.known.sha256
+    return ("overwrite", there.etag) if same else ("create", None)
 
 
 def is_as_seen(replica: Replica, there: Entry) -> bool:
@@ -165,6 +174,18 @@ def is_as_seen(replica: Replica, there: Entry) -> bool:
     if replica.mtime_ns is None or there.mtime_ns is None:
         return False
     return abs(replica.mtime_ns - there.mtime_ns) < max(replica.mtime_precision_ns or 1, 1)
+
+
+def is_settled(replica: Replica, there: Entry, service: StorageABC) -> bool:
+    """Tell whether a file that is as we saw it cannot have been written since.
+
+    A service that tells times in whole seconds does not show a second write within the second of the first. So what was
+    seen so soon after it was written is not certain, until it has been read once more.
+    """
+    written_ns = there.mtime_ns if there.changed_ns is None else there.changed_ns
+    if service.immediate or service.capabilities.hashes or written_ns is None or written_ns % _SECOND:
+        return True
+    return replica.checked_ns is not None and written_ns + 2 * _SECOND < replica.checked_ns
 
 
 def _has_changed(source: Source) -> bool:

@@ -18,7 +18,7 @@ from cloudmesh.storage.errors import ConfigError, NotADirectory, NotFound, Stora
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.ahead import Ahead
 from cloudmesh.vdir import intents
-from cloudmesh.vdir.copies import is_as_seen
+from cloudmesh.vdir.copies import is_as_seen, is_settled
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.spool import Seen, Spool, Wanted, mark
@@ -115,7 +115,7 @@ def _compare(
             spool.add_elsewhere(node, one, known)
             doubtful = doubtful or not known
         elif entry != "away":
-            looks.append((one, entry, known and entry is not None and is_as_seen(one, entry)))
+            looks.append((one, entry, known and entry is not None and listings.is_same(one, entry)))
             if known:
                 found.count(one.service).known += 1
                 found.count(one.service).missing += entry is None
@@ -144,7 +144,7 @@ def _look_elsewhere(service: str, directory: str, files: int, work: Work, spool:
             count.known += one.known
             count.missing += one.known and entry is None
             count.listed = count.listed or entry is not None
-            plain = one.known and entry is not None and is_as_seen(one.replica, entry)
+            plain = one.known and entry is not None and _is_same(one.replica, entry, storage)
             spool.add_seen(one.entry_id, service, Seen(one.mark, entry, plain))
             if entry is None and one.known:
                 spool.add_lost(one.entry_id, one.replica, one.replica.sha256, one.mark)
@@ -180,6 +180,7 @@ class _Listings:
     ) -> None:
         self._found = found
         self._listings: dict[str, _Listing] = {}
+        self._services: dict[str, StorageABC] = {}
         for name in dict.fromkeys(services):
             try:
                 service = work.open(name)
@@ -188,6 +189,7 @@ class _Listings:
             except ConfigError as error:
                 found.failed[name] = error
                 continue
+            self._services[name] = service
             entries: Iterable[Entry | None] = _scanned(service, directory, recursive=True)
             if not service.immediate:
                 entries = stack.enter_context(Ahead(_scanned(service, directory, recursive=True), _AHEAD, _BUNDLE))
@@ -206,6 +208,10 @@ class _Listings:
         except StorageError as error:
             return self._fail(name, error)
 
+    def is_same(self, replica: Replica, entry: Entry) -> bool:
+        """Tell whether a replica surely is the file that was seen last."""
+        return _is_same(replica, entry, self._services[replica.service])
+
     def finish(self) -> None:
         """Read the listings to their ends."""
         for name, listing in self._listings.items():
@@ -219,6 +225,10 @@ class _Listings:
     def _fail(self, name: str, error: StorageError) -> Literal["away"]:
         self._found.failed[name] = error
         return "away"
+
+
+def _is_same(replica: Replica, entry: Entry, service: StorageABC) -> bool:
+    return is_as_seen(replica, entry) and is_settled(replica, entry, service)
 
 
 def _noting(spool: Spool, service: str) -> Callable[[Entry], None]:

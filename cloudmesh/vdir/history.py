@@ -11,6 +11,7 @@ from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import versions
 from cloudmesh.vdir.claiming import claiming, working_on_it
 from cloudmesh.vdir.distribute import bring
+from cloudmesh.vdir.kept import fetched
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import NameVersion, is_good
 from cloudmesh.vdir.recovery import recover
@@ -77,6 +78,7 @@ def restore(path: str, version: int, work: Work, report: Report) -> None:
                 raise NotFound(f"{name} version {version}", "is not kept", f"cms vdir history {name}")
             if node.sha256 is not None and kept.sha256 == node.sha256:
                 raise Refused(name, f"has the content of version {version} already")
+            kept = fetched(kept, node, work)
             service = work.open(kept.service)
             there = service.stat(kept.path)
             entry = Entry(kept.path, size=kept.size, mtime_ns=kept.mtime_ns, etag=there.etag, hashes=there.hashes)

@@ -1,7 +1,8 @@
 """Old contents of names: kept on the service where they are, before another content takes their place.
 
-A content is kept once, in ``.cdir-versions`` at the service's root, which no listing shows; by a copy or a move on the
-service's own side where it can do that.
+A content is kept once. Where the service keeps old contents by itself, only its id of this one is written down. Else it
+goes to ``.cdir-versions`` at the service's root, which no listing shows; by a copy or a move on the service's own side
+where it can do that.
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ class Keeping:
         node: the name, with the content: its size, time, hash, and the version as which it is kept.
         replica: the file that holds it, as it was just seen.
         origin: as of `Kept`.
+        required: without it nothing may be overwritten; else it is overwritten already, and kept only where the service
+            still has it by itself.
     """
 
     node: Node
     replica: Replica
     origin: str = ""
+    required: bool = True
 
     @property
     def key(self) -> tuple[int, int]:
@@ -82,37 +86,84 @@ def keep(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], Storage
         for kept in versions.of(database, {one.node.id for one in wanted}).values()
         for one in kept
     }
-    # one after the other where a name has several to keep on one service: an intent is for one file there
     waiting = list({one.key: one for one in wanted if one.key not in there}.values())
     failed: dict[tuple[int, int], StorageError] = {}
-    while waiting:
-        now = list({(one.node.id, one.replica.service): one for one in reversed(waiting)}.values())
-        waiting = [one for one in waiting if one not in now]
-        left = work.catalogue.add_intents([_intent(one) for one in now])
-        failed.update(
-            {one.key: PreconditionFailed(f"/{one.node.path}", left[one.node.id]) for one in now if one.node.id in left}
-        )
-        now = [one for one in now if one.node.id not in left]
-        done: list[Kept] = []
-        moved: list[Replica] = []
-        threads = work.threads({one.replica.service for one in now})
-        for one, result in run_parallel(lambda one: _kept(one, work), now, threads):
-            if isinstance(result, StorageError):
-                failed[one.key] = result
-                continue
-            done.append(_row(one.node, one.replica.service, one.path, one.origin))
-            if result:
-                moved.append(replace(one.replica, state="missing", etag=None, entry_id=one.node.id))
-        work.catalogue.update_replicas(moved)
-        versions.add(work.catalogue, done)
+    recorded: list[Kept] = []
+    left: list[Keeping] = []
+    threads = work.threads({one.replica.service for one in waiting})
+    for one, result in run_parallel(lambda one: _recorded(one, work), waiting, threads):
+        if isinstance(result, Kept):
+            recorded.append(result)
+        elif one.required:
+            left.append(one)
+    versions.add(work.catalogue, recorded)
+    while left:  # one after the other where a name has several to keep on one service: an intent is for one file there
+        now = list({(one.node.id, one.replica.service): one for one in reversed(left)}.values())
+        left = [one for one in left if one not in now]
+        failed |= _keep_files(now, work)
+    return failed
+
+
+def _keep_files(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], StorageError]:
+    """Keep contents in files of ours."""
+    failed: dict[tuple[int, int], StorageError] = {}
+    left = work.catalogue.add_intents([_intent(one) for one in wanted])
+    failed.update(
+        {one.key: PreconditionFailed(f"/{one.node.path}", left[one.node.id]) for one in wanted if one.node.id in left}
+    )
+    wanted = [one for one in wanted if one.node.id not in left]
+    done: list[Kept] = []
+    moved: list[Replica] = []
+    threads = work.threads({one.replica.service for one in wanted})
+    for one, result in run_parallel(lambda one: _kept(one, work), wanted, threads):
+        if isinstance(result, StorageError):
+            failed[one.key] = result
+            continue
+        done.append(_row(one, one.path))
+        if result:
+            moved.append(replace(one.replica, state="missing", etag=None, entry_id=one.node.id))
+    work.catalogue.update_replicas(moved)
+    versions.add(work.catalogue, done)
+    return failed
+
+
+def keep_one_of(wanted: Sequence[Sequence[Keeping]], work: Work) -> dict[tuple[int, int], StorageError]:
+    """Keep contents, each by the first of several ways that works; return those that no way could keep, as `keep`."""
+    failed: dict[tuple[int, int], StorageError] = {}
+    left = [ways for ways in wanted if ways]
+    while left:
+        errors = keep([ways[0] for ways in left], work)
+        for ways in left:
+            failed.pop(ways[0].key, None)
+        failed |= errors
+        left = [ways[1:] for ways in left if ways[0].key in errors and len(ways) > 1]
     return failed
 
 
 def superseded(node: Node, replicas: Iterable[Replica]) -> list[Keeping]:
-    """Return what keeps the present content of a name, which is about to get another; nothing by rule, or where no good
-    replica is left."""
-    good = next((one for one in replicas if is_good(node, one)), None)
-    return [] if good is None or not node.rules.versions else [Keeping(node, good)]
+    """Return the ways to keep the present content of a name, which is about to get another: from each good replica.
+
+    There are none where the rule is to keep nothing.
+    """
+    return [Keeping(node, one) for one in replicas if is_good(node, one)] if node.rules.versions else []
+
+
+def fetched(kept: Kept, node: Node, work: Work) -> Kept:
+    """Return a kept content that lies in a file; one that only the service itself keeps is copied into one.
+
+    Raises:
+        NotFound: the service does not keep it any longer.
+    """
+    if kept.service_version is None:
+        return kept
+    path = kept_path(replace(node, version=kept.version))
+    facts = (kept.version, kept.size, kept.mtime_ns, kept.sha256)
+    for why in work.catalogue.add_intents([Intent(node.id, kept.service, "keep", path, *facts)]).values():
+        raise PreconditionFailed(f"/{node.path}", why)
+    work.target(kept.service).recall(kept.path, kept.service_version, path)
+    now = replace(kept, path=path, service_version=None)
+    versions.add(work.catalogue, [now])
+    return now
 
 
 def resume(intent: Intent, work: Work) -> None:
@@ -193,9 +244,20 @@ def _intent(one: Keeping) -> Intent:
     return Intent(node.id, one.replica.service, "keep", one.path, node.version, node.size, node.mtime_ns, node.sha256)
 
 
-def _row(node: Node, service: str, path: str, origin: str) -> Kept:
+def _row(one: Keeping, path: str, service_version: str | None = None) -> Kept:
+    node = one.node
     facts = (node.id, node.version, node.size, node.mtime_ns, node.sha256)
-    return Kept(*facts, origin, time.time_ns(), service, path)
+    return Kept(*facts, one.origin, time.time_ns(), one.replica.service, path, service_version)
+
+
+def _recorded(one: Keeping, work: Work) -> Kept | None:
+    """Return a content as its service keeps it by itself; None where it does not."""
+    replica = one.replica
+    if replica.etag is None or not work.keeps_versions(replica.service):
+        return None
+    found = work.open(replica.service).versions(replica.path)
+    version = next((entry.version for entry in found if entry.etag == replica.etag and entry.version), None)
+    return None if version is None else _row(one, replica.path, version)
 
 
 def _kept(one: Keeping, work: Work) -> bool:
@@ -207,16 +269,23 @@ def _kept(one: Keeping, work: Work) -> bool:
     """
     service, source = work.target(one.replica.service), one.replica
     facts = service.capabilities
-    entry = Entry(source.path, size=one.node.size, mtime_ns=one.node.mtime_ns, etag=source.etag)
-    _check(service, source)
+    there = _checked(service, source)
     if facts.server_move and not facts.server_copy:
         service.move_within(source.path, one.path)
         return True
+    entry = Entry(source.path, size=one.node.size, mtime_ns=one.node.mtime_ns, etag=there.etag)
     copy_file(service, entry, service, one.path, expected_sha256=one.node.sha256)
-    _check(service, source)  # a copy on the service's own side takes what is there
+    now = service.stat(source.path)  # a copy on the service's own side takes what is there
+    if (now.size, now.mtime_ns, now.etag) != (there.size, there.mtime_ns, there.etag):
+        raise PreconditionFailed(service.location(source.path))
     return False
 
 
-def _check(service: StorageABC, source: Replica) -> None:
-    if not is_as_seen(source, service.stat(source.path)):
-        raise PreconditionFailed(service.location(source.path))
+def _checked(service: StorageABC, source: Replica) -> Entry:
+    """Return a replica's file as it is, if it has the content that was seen."""
+    there = service.stat(source.path)
+    if not is_as_seen(source, there):
+        same = source.sha256 is not None and not there.is_directory and there.size == source.size
+        if not same or sha256_of(Source(service, there)) != source.sha256:
+            raise PreconditionFailed(service.location(source.path))
+    return there

@@ -14,7 +14,7 @@ from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.clock import Offset, known_offsets, measure_offset, remember_offsets
 from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, StorageError, VaultError
 from cloudmesh.storage.pool import run_parallel
-from cloudmesh.vdir.copies import is_as_seen
+from cloudmesh.vdir.copies import is_as_seen, is_settled
 from cloudmesh.vdir.decide import Kind, Sight
 from cloudmesh.vdir.hashing import Unread, hash_many
 from cloudmesh.vdir.nodes import Node, Replica, State
@@ -54,8 +54,10 @@ class Observed:
 
     @property
     def is_new(self) -> bool:
-        """Whether the catalogue must learn something."""
-        return replace(self.now, checked_ns=self.known.checked_ns) != self.known
+        """Whether it is not what the catalogue has, beside when it was looked at."""
+        known = self.known
+        looks = (known.checked_ns, known.failures, known.verified_ns)
+        return known != replace(self.now, checked_ns=looks[0], failures=looks[1], verified_ns=looks[2])
 
     @property
     def service(self) -> str:
@@ -206,6 +208,8 @@ def _judge(one: Observed, entry: Entry | None, work: Work, *, renamed: bool = Fa
     elif renamed:
         _learn(one, known.version, work)
     elif _was_whole(known) and known.version > 0 and is_as_seen(known, entry):
+        if known.state != "bad" and not is_settled(known, entry, work.open(one.service)):
+            return
         one.kind = "damaged" if known.state == "bad" else "good" if known.version == node.version else "old"
         state: State = "bad" if one.kind == "damaged" else "available" if one.kind == "good" else "stale"
         if known.state != state:

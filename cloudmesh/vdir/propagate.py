@@ -10,19 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, Refused, StorageError
+from cloudmesh.storage.errors import NotFound, PreconditionFailed, Refused, StorageError
 from cloudmesh.storage.paths import Location
-from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.transfer.events import Event
-from cloudmesh.vdir import tombstones, versions
+from cloudmesh.vdir import versions
 from cloudmesh.vdir.claiming import working_on_it
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.conflicts import choose, name_losers
-from cloudmesh.vdir.copies import Copy, is_as_seen
-from cloudmesh.vdir.decide import Contender, Decision, Present, Sight, decide
+from cloudmesh.vdir.copies import Copy
+from cloudmesh.vdir.decide import Decision, Present, Sight, decide
+from cloudmesh.vdir.decided import Decided, with_content
+from cloudmesh.vdir.deletion import delete
 from cloudmesh.vdir.distribute import bring
-from cloudmesh.vdir.kept import Keeping, keep, superseded
+from cloudmesh.vdir.kept import Keeping, keep, keep_one_of
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
 from cloudmesh.vdir.records import SyncReport, is_good
@@ -34,27 +35,6 @@ from cloudmesh.vdir.work import Work, counting_unusable, refuse
 
 Batch = Sequence[tuple[int, str, Mapping[str, Seen]]]
 """Files to decide about: id, path, and how each replica was seen, by service."""
-
-
-@dataclass(slots=True)
-class _File:
-    """One file on its way from what was seen to what is done.
-
-    Attributes:
-        node: the name; from its renewal on with the new content.
-        observed: its replicas.
-        decision: what is to be done.
-        rows: its replicas as the catalogue has them, or is about to.
-        failed: nothing more is done about it in this run.
-        hashed: the hash of its content was not known before.
-    """
-
-    node: Node
-    observed: list[Observed]
-    decision: Decision
-    rows: dict[str, Replica] = field(default_factory=dict)
-    failed: bool = False
-    hashed: bool = False
 
 
 @dataclass(slots=True)
@@ -108,7 +88,7 @@ class Propagation:
 
     # ---- deciding -------------------------------------------------------------------------------------------------
 
-    def _decided(self, batch: Batch) -> list[_File]:
+    def _decided(self, batch: Batch) -> list[Decided]:
         """Read again what the catalogue has, look at what is not certain, and decide."""
         nodes = self.work.catalogue.lookup_many(path for _, path, _ in batch)
         files: list[tuple[Node, Mapping[str, Seen]]] = []
@@ -124,7 +104,7 @@ class Propagation:
         looked = observe(
             [(node, _revived(node, replicas[node.id]), seen) for node, seen in files], self.work, self.away
         )
-        decided: list[_File] = []
+        decided: list[Decided] = []
         for (node, _), observed in zip(files, looked, strict=True):
             file = self._decide(observed[0].node if observed else node, observed)
             file.hashed = file.node.sha256 != node.sha256
@@ -142,8 +122,7 @@ class Propagation:
             if one.state == "copying" and one.path != node.path and one.service not in self.away
         }
 
-    def _decide(self, node: Node, observed: list[Observed]) -> _File:
-        self.report.skipped += sum(one.kind == "good" for one in observed)
+    def _decide(self, node: Node, observed: list[Observed]) -> Decided:
         for one in observed:
             if one.error is not None and one.service not in self.away:
                 self._fail(one.name, one.error, node.size)
@@ -152,7 +131,7 @@ class Propagation:
         if decision.losers or decision.contenders:  # times decide: they have to be comparable
             sights = [sight(one, self.work, self.clocks) for one in observed]
             decision = self._choice(node, sights)
-        file = _File(node, observed, decision, {one.service: one.now for one in observed if one.kind != "changed"})
+        file = Decided(node, observed, decision, {one.service: one.now for one in observed if one.kind != "changed"})
         if decision.what == "ask":
             chosen = choose(node, decision.contenders, self.prompt)
             if isinstance(chosen, StorageError):
@@ -166,6 +145,7 @@ class Propagation:
         elif decision.what == "lost":
             file.failed = True
             self.lost.append(node)
+        self.report.skipped += 0 if file.failed else len(file.holders)
         return file
 
     def _choice(self, node: Node, sights: Sequence[Sight], conflict: str | None = None) -> Decision:
@@ -185,45 +165,45 @@ class Propagation:
 
     # ---- doing ----------------------------------------------------------------------------------------------------
 
-    def _do(self, files: Sequence[_File]) -> None:
+    def _do(self, files: Sequence[Decided]) -> None:
         self._learn(files)
         self._renew([one for one in files if one.decision.what == "renew" and not one.failed])
+        self._keep_outdated(files)
         copies = [copy for one in files if not one.failed for copy in self._copies(one)]
         for copy in copies:
             self.work.observer(Event("planned", copy.name, copy.node.size or 0))
         bring(copies, self.work, self.report)
-        self._delete([one for one in files if one.decision.what == "delete"])
+        for file, error in delete([one for one in files if one.decision.what == "delete"], self.work, self.report):
+            self._give_up(file, error)
 
-    def _learn(self, files: Sequence[_File]) -> None:
+    def _learn(self, files: Sequence[Decided]) -> None:
         """Write down what is new of replicas that hold a content of ours, or that are gone."""
-        known = [one for file in files for one in file.observed if one.is_new and one.kind in ("good", "old")]
+        known = [one for file in files for one in file.observed if one.now != one.known and one.kind in ("good", "old")]
         self.report.renamed += sum(one.is_renamed for one in known)
-        self.report.learned += sum(not one.is_renamed for one in known)
+        self.report.learned += sum(one.is_new and not one.is_renamed for one in known)
         gone = [one for file in files for one in file.observed if one.is_new and one.kind in ("missing", "absent")]
         self.work.catalogue.update_replicas(one.now for one in [*known, *gone])
         for file in files:
             if file.hashed:
                 self._acknowledge(file, file.node, ())
 
-    def _renew(self, files: Sequence[_File]) -> None:
+    def _renew(self, files: Sequence[Decided]) -> None:
         """Give files the contents that won: keep the others, then acknowledge."""
         taken = versions.of(self.work.catalogue.database, [file.node.id for file in files])
-        wanted: dict[int, list[Keeping]] = {}
+        wanted: dict[int, list[list[Keeping]]] = {}
         for file in files:
-            decision = file.decision
-            assert decision.winner is not None  # noqa: S101 - of every renewal
             last = max([file.node.version, *(one.version for one in taken.get(file.node.id, ()))])
-            wanted[file.node.id] = [] if decision.winner.present else superseded(file.node, file.rows.values())
-            for number, loser in enumerate(decision.losers, start=last + 1):
-                found = _with_content(file, loser)
+            wanted[file.node.id] = [file.superseded()]
+            for number, loser in enumerate(file.decision.losers, start=last + 1):
+                found = file.that_hold(loser)
                 for one in found:
                     file.rows[one.service] = replace(one.now, version=number)
                 if self.conflict != "keep-both" and file.node.rules.versions:
-                    node = _content(file.node, found[0], number)
-                    wanted[file.node.id].append(Keeping(node, file.rows[found[0].service], found[0].service))
-        failed = keep([one for each in wanted.values() for one in each], self.work)
+                    node = with_content(file.node, found[0], number)
+                    wanted[file.node.id].append([Keeping(node, file.rows[one.service], one.service) for one in found])
+        failed = keep_one_of([one for each in wanted.values() for one in each], self.work)
         for file in files:
-            errors = [failed[one.key] for one in wanted[file.node.id] if one.key in failed]
+            errors = [failed[one[0].key] for one in wanted[file.node.id] if one and one[0].key in failed]
             if not errors and self.conflict == "keep-both":
                 errors = self._name_losers(file)
             if errors:
@@ -231,21 +211,17 @@ class Propagation:
                 continue
             self._win(file, max([file.node.version, *(one.version for one in taken.get(file.node.id, ()))]))
 
-    def _name_losers(self, file: _File) -> list[StorageError]:
-        losers = [_with_content(file, one)[0] for one in file.decision.losers]
+    def _name_losers(self, file: Decided) -> list[StorageError]:
+        losers = [file.that_hold(one)[0] for one in file.decision.losers]
         services = [one.service for one in file.observed if one.service not in self.away]
         return name_losers(file.node, losers, services, self.work, self.report, self.claims)
 
-    def _win(self, file: _File, last: int) -> None:
+    def _win(self, file: Decided, last: int) -> None:
         """Acknowledge the content that won, where it lies."""
         winner, number = file.decision.winner, last + len(file.decision.losers) + 1
         assert winner is not None  # noqa: S101 - of every renewal
-        if winner.present:
-            node = replace(file.node, version=number)
-            holders = [one for one in file.observed if one.kind == "good"]
-        else:
-            holders = _with_content(file, winner)
-            node = _content(file.node, holders[0], number)
+        holders = file.holders
+        node = replace(file.node, version=number) if winner.present else with_content(file.node, holders[0], number)
         for service, row in file.rows.items():
             if row.state == "available":
                 file.rows[service] = replace(row, state="stale")
@@ -258,7 +234,7 @@ class Propagation:
             self.report.versions += 1
             self.report.conflicts += bool(file.decision.losers)
 
-    def _acknowledge(self, file: _File, node: Node, replicas: Sequence[Replica]) -> bool:
+    def _acknowledge(self, file: Decided, node: Node, replicas: Sequence[Replica]) -> bool:
         try:
             self.work.catalogue.set_content(
                 node.id,
@@ -273,64 +249,31 @@ class Propagation:
             return False
         return True
 
-    def _copies(self, file: _File) -> list[Copy]:
+    def _keep_outdated(self, files: Sequence[Decided]) -> None:
+        """Keep the contents of outdated replicas that were not kept yet; one that cannot be is not overwritten."""
+        old = [(one, keeping) for file in files for one, keeping in file.outdated()]
+        failed = keep([keeping for _, keeping in old], self.work)
+        for one, keeping in old:
+            if keeping.key in failed:
+                one.kind = "obstacle"
+                self._fail(one.name, failed[keeping.key], keeping.node.size)
+
+    def _copies(self, file: Decided) -> list[Copy]:
         """Return the copies that make every replica of a file good, as far as its services can be asked."""
-        if file.decision.what not in ("heal", "renew"):
-            return []
         node = file.node
-        lacking = [
-            one
-            for one in file.observed
-            if one.kind not in ("away", "obstacle") and not is_good(node, file.rows[one.service])
-        ]
-        if not lacking:
+        if not file.lacking:
             return []
         with counting_unusable(node, self.work, self.report):
             readable = [row for row in file.rows.values() if row.service not in self.away]
-            sources = self.work.sources(node, readable)
-            if sources:
-                return [Copy(node, one.service, sources, _replaced(one, file.rows[one.service])) for one in lacking]
-            for one in lacking:
+            if sources := self.work.sources(node, readable):
+                return file.copies(sources)
+            for one in file.lacking:
                 refuse(one.name, node.size, unreadable(node), self.work, self.report)
         return []
 
-    def _delete(self, files: Sequence[_File]) -> None:
-        """Delete the names of which others deleted a replica, after a second look."""
-        sure: list[_File] = []
-        threads = self.work.threads({one.service for file in files for one in file.observed})
-        for file, result in run_parallel(self._is_deleted, files, threads):
-            if isinstance(result, StorageError):
-                self._give_up(file, result)
-            elif result:
-                sure.append(file)
-            else:
-                why = "a replica was gone, and is there again"
-                self._give_up(file, PreconditionFailed(f"/{file.node.path}", why, "run the same command again"))
-        kept = versions.of(self.work.catalogue.database, [file.node.id for file in sure])
-        tombstones.bury(
-            self.work.catalogue,
-            [
-                (file.node, [one.now for one in file.observed if one.kind != "missing"], kept.get(file.node.id, ()))
-                for file in sure
-            ],
-        )
-        self.report.removed += len(sure)
-
-    def _is_deleted(self, file: _File) -> bool:
-        """Ask the services once more: what was missing still is, and a good replica is as it was."""
-        for one in file.observed:
-            if one.kind == "missing":
-                try:
-                    self.work.open(one.service).stat(one.known.path)
-                    return False
-                except (NotFound, NotADirectory):
-                    continue
-        good = [one for one in file.observed if one.kind == "good"]
-        return any(is_as_seen(one.now, self.work.open(one.service).stat(one.now.path)) for one in good)
-
     # ---- telling --------------------------------------------------------------------------------------------------
 
-    def _tell(self, files: Sequence[_File]) -> None:
+    def _tell(self, files: Sequence[Decided]) -> None:
         """Count what would be done."""
         for file in files:
             name, size = f"/{file.node.path}", file.node.size
@@ -343,28 +286,15 @@ class Propagation:
             if file.decision.what == "delete":
                 self.report.removed += 1
                 self.report.would("remove", name, size)
-            if file.decision.what == "renew" and (winner := file.decision.winner) is not None:
+            if file.decision.what == "renew":
                 self.report.versions += 1
                 self.report.conflicts += bool(file.decision.losers)
-                holders = set() if winner.present else set(winner.services)
-                if not winner.present:
-                    size = _with_content(file, winner)[0].now.size
-                lacking = [
-                    one
-                    for one in file.observed
-                    if one.kind not in ("away", "obstacle")
-                    and one.service not in holders
-                    and not (winner.present and one.kind == "good")
-                ]
-            elif file.decision.what == "heal":
-                lacking = [one for one in file.observed if one.kind in ("old", "damaged", "absent", "missing")]
-            else:
-                continue
-            for one in lacking:
+                size = file.holders[0].now.size if file.holders else size
+            for one in file.lacking:
                 self.report.done(size)
                 self.report.would("copy" if one.entry is None else "replace", one.name, size)
 
-    def _give_up(self, file: _File, error: StorageError) -> None:
+    def _give_up(self, file: Decided, error: StorageError) -> None:
         file.failed = True
         self._fail(f"/{file.node.path}", error, file.node.size)
 
@@ -380,20 +310,3 @@ def _revived(node: Node, replicas: Sequence[Replica]) -> tuple[Replica, ...]:
     if any(is_good(node, one) for one in replicas):
         return tuple(one for one in replicas if one.state != "deleting")
     return tuple(replace(one, state="copying") if one.state == "deleting" else one for one in replicas)
-
-
-def _replaced(one: Observed, row: Replica) -> Replica:
-    """Return what a copy takes the place of: a file with wrong bytes is as replaceable as an older version."""
-    return replace(row, state="stale", version=max(row.version, 1)) if one.kind == "damaged" else row
-
-
-def _with_content(file: _File, contender: Contender) -> list[Observed]:
-    return [one for one in file.observed if one.service in contender.services]
-
-
-def _content(node: Node, one: Observed, version: int) -> Node:
-    """Return the name with the content of a changed replica."""
-    entry = one.entry
-    assert entry is not None  # noqa: S101 - it was seen
-    mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
-    return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version)

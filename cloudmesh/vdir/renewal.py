@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cloudmesh.storage.errors import StorageError
+from cloudmesh.storage.errors import NotFound, PreconditionFailed, StorageError
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import versions
 from cloudmesh.vdir.copies import Copy, make
 from cloudmesh.vdir.distribute import begin, give_up
-from cloudmesh.vdir.kept import keep, superseded
+from cloudmesh.vdir.kept import keep_one_of, superseded
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.sources import Source
 from cloudmesh.vdir.work import Work
@@ -56,13 +56,14 @@ def renew(renewals: Sequence[Renewal], work: Work, report: Report) -> list[Copy]
     """Keep the present contents, bring the new ones to one service each, which makes them so, and return the copies to
     the other services. What fails is counted."""
     numbers = next_versions([one.node for one in renewals], work)
-    unkept = keep([one for each in renewals for one in superseded(each.node, each.replicas)], work)
+    unkept = keep_one_of([superseded(one.node, one.replicas) for one in renewals], work)
     plans: list[list[Copy]] = []
     for one in renewals:
         copies = one.copies(numbers[one.node.id])
-        if (one.node.id, one.node.version) in unkept:
-            _fail(copies, unkept[one.node.id, one.node.version], work, report)
-        else:
+        error = unkept.get((one.node.id, one.node.version))
+        if error is not None and not (error.retryable or isinstance(error, (NotFound, PreconditionFailed))):
+            _fail(copies, error, work, report)
+        else:  # what others have changed is gone already, and what is on a service that is away stays there for now
             plans.append(_refreshed(copies, work))
     shared, left_out = begin([copy for copies in plans for copy in copies], work)
     for copies in plans:

@@ -16,12 +16,11 @@ from cloudmesh.storage.errors import NotFound, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir import bulk, schema
+from cloudmesh.vdir import bulk, schema, versions
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica
-from cloudmesh.vdir.versions import Kept
 from cloudmesh.vdir.work import Work
 
 _PAGE = 1000
@@ -33,32 +32,31 @@ _NEXT = text(
     " ORDER BY service, path LIMIT :limit"
 )
 _FORGET = "DELETE FROM tombstone WHERE (service, path) IN (SELECT k.service, k.path FROM {keys})"
-_UNVERSIONED = "DELETE FROM entry WHERE (id, version) IN (SELECT k.id, k.version FROM {keys}) AND NOT is_directory"
+_DELETE = "DELETE FROM entry WHERE (id, version) IN (SELECT k.id, k.version FROM {keys}) AND NOT is_directory"
 
 
-def bury(catalogue: Catalogue, deleted: Sequence[tuple[Node, Sequence[Replica], Sequence[Kept]]]) -> None:
-    """Delete names, and write down which of their files are still there; those that may not be written about stay.
+def bury(catalogue: Catalogue, deleted: Sequence[tuple[Node, Sequence[Replica]]]) -> None:
+    """Delete names that have not got another content meanwhile, and write down which of their files are still there.
+
+    Those that may not be written about stay.
 
     Args:
         catalogue: where.
-        deleted: names, each with its replicas that may still be there, and its kept contents.
+        deleted: names, each with its replicas that may still be there.
     """
     with catalogue.database.write() as connection:
-        ours = catalogue.writable(connection, {node.id for node, _, _ in deleted})
+        ours = catalogue.writable(connection, {node.id for node, _ in deleted})
         deleted = [one for one in deleted if one[0].id in ours]
         now_ns = clock_ns(connection)
         rows: dict[tuple[str, str], tuple[object, ...]] = {}
-        for node, replicas, kept in deleted:
+        for node, replicas in deleted:
             for one in replicas:
                 sha256 = bytes.fromhex(one.sha256) if one.sha256 else None
                 facts = (one.size, one.mtime_ns, one.mtime_precision_ns, one.etag, sha256)
                 rows[one.service, one.path] = (one.service, one.path, node.path, *facts, now_ns)
-            for old in kept:
-                if old.service_version is None:
-                    facts = (old.size, None, None, None, bytes.fromhex(old.sha256) if old.sha256 else None)
-                    rows[old.service, old.path] = (old.service, old.path, node.path, *facts, now_ns)
         bulk.insert(connection, schema.tombstone, list(rows.values()), replace=True)
-        bulk.execute(connection, _UNVERSIONED, ("id", "version"), [(node.id, node.version) for node, _, _ in deleted])
+        versions.bury(connection, [node.id for node, _ in deleted])
+        bulk.execute(connection, _DELETE, ("id", "version"), [(node.id, node.version) for node, _ in deleted])
 
 
 def settle(directory: str, work: Work, report: Report, away: Iterable[str]) -> None:
@@ -77,7 +75,7 @@ def settle(directory: str, work: Work, report: Report, away: Iterable[str]) -> N
         mine = [
             (name, stone)
             for name, stone in batch
-            if (name == directory or paths.is_below(name, directory)) and stone.service not in left
+            if (name in ("", directory) or paths.is_below(name, directory)) and stone.service not in left
         ]
         used = work.catalogue.find_by_location(Location(stone.service, stone.path) for _, stone in mine)
         done: list[tuple[str, str]] = []

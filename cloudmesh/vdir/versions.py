@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from sqlalchemy.engine import Connection
 from sqlalchemy.sql.expression import text
 
-from cloudmesh.storage.database import Database
+from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.vdir import bulk, intents, schema
-from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.lookup import paths_of
+
+if TYPE_CHECKING:
+    from cloudmesh.vdir.catalogue import Catalogue
 
 _PAGE = 1000
 
@@ -92,6 +96,17 @@ def remove(database: Database, kept: Iterable[Kept]) -> None:
     if keys := [(one.entry_id, one.version) for one in kept]:
         with database.write() as connection:
             bulk.execute(connection, _REMOVE, ("entry_id", "version"), keys)
+
+
+def bury(connection: Connection, entries: Collection[int]) -> None:
+    """Leave a tombstone for each kept file of names that are about to be deleted, in the caller's transaction: the next
+    `sync` removes them."""
+    keys = [(key,) for key in entries]
+    rows = [row for row in bulk.select(connection, _OF, ("entry_id",), keys) if row[9] is None]
+    if rows:
+        paths, now_ns = paths_of(connection, {row[0] for row in rows}), clock_ns(connection)
+        stones = [(row[7], row[8], paths.get(row[0], ""), row[2], None, None, None, row[4], now_ns) for row in rows]
+        bulk.insert(connection, schema.tombstone, stones, replace=True)
 
 
 def names(database: Database) -> Iterator[dict[int, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
@@ -55,6 +55,7 @@ class Work:
         self._lock = Lock()
         self._opened: dict[str, StorageABC] = {}
         self._guarded: dict[tuple[str, bool], StorageABC] = {}
+        self._probed: set[str] = set()
 
     def open(self, service: str) -> StorageABC:
         """Return the service called ``service``, to read from it. Raises as `Services.open`."""
@@ -73,6 +74,17 @@ class Work:
                 speed = self._speed if writes is not self.to_disk else None
                 self._guarded[name, writes] = Guarded(limited(self._opened[name], speed))
             return self._guarded[name, writes]
+
+    def keeps_versions(self, service: str) -> bool:
+        """Tell whether a service keeps old contents by itself; it is asked once. Raises as `open`."""
+        opened = self.open(service)
+        with self._lock:
+            is_known = service in self._probed
+            self._probed.add(service)
+        if not is_known and not opened.immediate:
+            with suppress(StorageError):  # what cannot be asked keeps nothing that we know of
+                opened.probe()
+        return opened.capabilities.versions
 
     @cached_property
     def knowledge(self) -> Knowledge:

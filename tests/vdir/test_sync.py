@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.sql.expression import text
 
+from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
+from cloudmesh.storage.clock import Offset, known_offsets, remember_offsets
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import Refused, UsageError
 from cloudmesh.storage.prompt import TerminalPrompt
-from cloudmesh.vdir import Vdir
+from cloudmesh.storage.providers.local import LocalStorage
+from cloudmesh.vdir import Vdir, intents
 from cloudmesh.vdir.catalogue import Catalogue
+from cloudmesh.vdir.intents import Intent
+from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
 from tests.places import configure, local, read_tree, write_tree
 
 FILES = {"a.txt": b"alpha", "b/c.bin": bytes(range(256)) * 40, "b/d e/ü #%?.txt": b"names", "empty": b""}
@@ -197,6 +204,24 @@ def test_a_service_that_was_away_does_not_bring_a_deleted_file_back(
         ]
 
 
+def test_an_old_content_on_a_service_that_was_away_is_kept_when_it_is_back(
+    vdir: Vdir, disks: dict[str, Path], home: Path
+) -> None:
+    everything = [local(name, root) for name, root in disks.items()]
+    configure(home, [ServiceSettings("three", "of no kind"), *everything[:2]])
+    edit(disks["one"], "a.txt", b"of one", age_s=100)
+    edit(disks["two"], "a.txt", b"of two, and newer")
+    with Vdir() as other:
+        report = other.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 1), "what is away keeps nobody from going on"
+    configure(home, everything)
+    with Vdir() as other:
+        assert not other.sync("/data").errors
+        all_hold(disks, FILES | {"a.txt": b"of two, and newer"})
+        assert [(one.version, one.size) for one in other.history("/data/a.txt")] == [(3, 17), (2, 6), (1, 5)]
+        converged(other)
+
+
 def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path]) -> None:
     (disks["two"] / "data/b").rename(disks["two"] / "data/other")
     (disks["three"] / "data/a.txt").rename(disks["three"] / "data/b/z.txt")
@@ -307,6 +332,42 @@ def test_old_contents_are_kept_by_rule(vdir: Vdir, disks: dict[str, Path], tmp_p
     converged(vdir)
 
 
+def test_what_was_kept_goes_with_its_name(vdir: Vdir, disks: dict[str, Path]) -> None:
+    for name in ("a.txt", "b/c.bin", "empty"):
+        edit(disks["one"], name, b"changed")
+    assert not vdir.sync("/data").errors
+    kept = [path for root in disks.values() for path in read_tree(root) if ".cdir-versions" in path]
+    assert len(kept) == 3
+    vdir.delete("/data/a.txt", purge=True)
+    vdir.delete("/data/b", recursive=True)
+    vdir.delete("/data/empty")
+    assert not vdir.sync("/").errors
+    assert not any((root / path).exists() for root in disks.values() for path in kept)
+    assert (disks["one"] / "data/empty").read_bytes() == b"changed", "without purge files stay"
+
+
+def test_an_overwrite_that_died_halfway_is_finished_or_undone(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    """What `put --force` leaves that dies before it is acknowledged: an intent, and maybe the file."""
+    new = b"put over it"
+    with Database() as database:
+        catalogue = Catalogue(database)
+        for name, written in {"a.txt": True, "empty": False}.items():
+            node = catalogue.lookup(f"data/{name}")
+            sha256 = hashlib.sha256(new).hexdigest()
+            catalogue.add_intents([Intent(node.id, "one", "write", node.path, 2, len(new), 7, sha256)])
+            if written:
+                edit(disks["one"], name, new, age_s=1e6)
+        report = vdir.sync("/data")
+        assert (report.files, report.errors) == (2, 0), report.failures
+        all_hold(disks, FILES | {"a.txt": new})
+        assert next(vdir.ls("/data/a.txt")).version == 2
+        assert next(vdir.ls("/data/empty")).version == 1
+        assert not intents.concerned(database)
+    converged(vdir)
+
+
 def test_a_file_that_was_added_without_a_hash_is_compared_by_its_bytes(vdir: Vdir, disks: dict[str, Path]) -> None:
     for name in ("one", "two"):
         write_tree(disks[name], {"found/x": b"same"})
@@ -317,4 +378,170 @@ def test_a_file_that_was_added_without_a_hash_is_compared_by_its_bytes(vdir: Vdi
     edit(disks["one"], "../found/x", b"changed")
     assert vdir.sync("/found").versions == 1
     assert (disks["two"] / "found/x").read_bytes() == b"changed"
+    converged(vdir)
+
+
+def test_a_service_that_keeps_versions_by_itself_is_made_use_of(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS
+) -> None:
+    bucket = seaweedfs.make_bucket(versioned=True)
+    configure(home, [seaweedfs.settings("aws", bucket=bucket), local("one", tmp_path / "one")])
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir, Storage() as storage:
+        vdir.put(str(source), "/data", to=["aws"], recursive=True)
+        vdir.copy("/data/b", to=["one"], recursive=True)
+        (tmp_path / "new").write_bytes(b"changed on S3")
+        for name in ("a.txt", "b/c.bin"):
+            storage.put(str(tmp_path / "new"), f"aws:data/{name}")
+        report = vdir.sync("/data")
+        assert (report.versions, report.errors) == (2, 0), report.failures
+        history = vdir.history("/data/a.txt")
+        assert [(one.version, one.where) for one in history] == [(2, ["aws:data/a.txt"]), (1, ["aws:data/a.txt"])]
+        vdir.restore("/data/a.txt", 1)
+        assert b"".join(vdir.cat("/data/a.txt")) == b"alpha"
+        assert [one.version for one in vdir.history("/data/a.txt")] == [3, 2, 1]
+        vdir.restore("/data/b/c.bin", 1)
+        assert (tmp_path / "one/data/b/c.bin").read_bytes() == FILES["b/c.bin"]
+        converged(vdir)
+
+
+def test_services_of_all_kinds_stay_the_same(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, wsgidav: Wsgidav, openssh: OpenSsh
+) -> None:
+    configure(
+        home,
+        [
+            seaweedfs.settings("aws", bucket=seaweedfs.make_bucket()),
+            wsgidav.settings("dav", root="same"),
+            openssh.settings("lab", root=str(tmp_path / "lab")),
+            local("disk", tmp_path / "disk"),
+        ],
+    )
+    everywhere = ["aws", "dav", "disk", "lab"]
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir, Storage() as storage:
+        vdir.put(str(source), "/data", to=everywhere, recursive=True)
+        assert vdir.sync("/data").skipped == 16  # of what WsgiDAV has just stored it tells no token: it is read once
+        assert not vdir.sync("/data")
+
+        def write(service: str, name: str, content: bytes) -> None:
+            (tmp_path / "new").write_bytes(content)
+            storage.put(str(tmp_path / "new"), f"{service}:data/{name}")
+
+        for number, service in enumerate(everywhere):
+            write(service, "a.txt", b"from %d" % number * 3)
+            report = vdir.sync("/data")
+            assert (report.versions, report.files, report.errors) == (1, 3, 0), report.failures
+            assert [b"".join(vdir.cat(f"{one}:/data/a.txt")) for one in everywhere] == [b"from %d" % number * 3] * 4
+        assert [one.version for one in vdir.history("/data/a.txt")] == [5, 4, 3, 2, 1]
+        assert not vdir.restore("/data/a.txt", 1).errors
+        assert [b"".join(vdir.cat(f"{one}:/data/a.txt")) for one in everywhere] == [b"alpha"] * 4
+        for service, name in zip(everywhere, ("b/c.bin", "empty", "a.txt", "b/d e/ü #%?.txt"), strict=True):
+            storage.delete(f"{service}:data/{name}")
+        assert vdir.sync("/data").files == 4
+        for number, service in enumerate(everywhere):
+            write(service, "b/c.bin", b"contended %d" % number)
+        report = vdir.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 0), report.failures
+        assert len({b"".join(vdir.cat(f"{one}:/data/b/c.bin")) for one in everywhere}) == 1
+        assert len(vdir.history("/data/b/c.bin")) == 4
+        for service in everywhere:
+            storage.move(f"{service}:data/b/c.bin", f"{service}:data/moved {service}")
+        report = vdir.sync("/data")
+        assert (report.renamed, report.files, report.errors) == (4, 0, 0), report.failures
+        converged(vdir)
+        for service in everywhere:
+            assert not [one.name for one in storage.list(f"{service}:", recursive=True) if ".cdir-" in one.name]
+
+
+def test_times_are_compared_as_the_clocks_are_off(home: Path, tmp_path: Path, seaweedfs: SeaweedFS) -> None:
+    configure(home, [seaweedfs.settings("aws", bucket=seaweedfs.make_bucket()), local("one", tmp_path / "one")])
+    source = write_tree(tmp_path / "source", FILES)
+    with Database() as database, Vdir() as vdir, Storage() as storage:
+        vdir.put(str(source), "/data", to=["aws", "one"], recursive=True)
+        edit(tmp_path, "x", b"changed long ago", age_s=10**8)
+        storage.put(str(tmp_path / "data/x"), "aws:data/a.txt")
+        edit(tmp_path / "one", "a.txt", b"changed an hour ago", age_s=3600)
+        for offset_s, stale in ((0, "aws"), (-2 * 10**8, "one"), (2 * 10**8, "aws")):
+            remember_offsets(database, {"aws": Offset(offset_s * 10**9, 10**9)})
+            plan = vdir.sync("/data", dryrun=True)
+            assert [one.name for one in plan.plan] == [f"/data/a.txt on {stale}"]
+        report = vdir.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 0)
+        assert known_offsets(database)["aws"].offset_ns < 60 * 10**9, "measured where contents differ"
+        assert b"".join(vdir.cat("aws:/data/a.txt")) == b"changed an hour ago"
+
+
+def test_sync_with_the_catalogue_in_postgresql(
+    home: Path, tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDIR_DATABASE", database_url)
+    disks = {name: tmp_path / name for name in SERVICES}
+    configure(home, [local(name, root) for name, root in disks.items()])
+    source = write_tree(tmp_path / "source", FILES)
+    with Vdir() as vdir:
+        vdir.put(str(source), "/data", to=list(SERVICES), recursive=True)
+        rule(vdir, "/data", deletes="propagate", versions=2)
+        edit(disks["one"], "a.txt", b"newer", age_s=50)
+        edit(disks["two"], "a.txt", b"newest")
+        (disks["two"] / "data/empty").unlink()
+        (disks["three"] / "data/b/c.bin").rename(disks["three"] / "data/c.bin")
+        report = vdir.sync("/data")
+        assert (report.conflicts, report.removed, report.renamed, report.errors) == (1, 1, 1, 0), report.failures
+        assert (disks["three"] / "data/a.txt").read_bytes() == b"newest"
+        assert [one.version for one in vdir.history("/data/a.txt")] == [3, 2, 1]
+        assert not vdir.restore("/data/a.txt", 2).errors
+        assert (disks["three"] / "data/a.txt").read_bytes() == b"newer"
+        vdir.sync("/data")
+        assert [one.version for one in vdir.history("/data/a.txt")] == [4, 3, 2]
+        converged(vdir)
+        vdir.delete("/data", recursive=True, purge=True)
+        assert [name for root in disks.values() for name in read_tree(root)] == []
+
+
+def test_a_service_that_can_only_move_keeps_by_moving(
+    vdir: Vdir, disks: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LocalStorage.__init__
+
+    def init(self: LocalStorage, *arguments: Any, **more: Any) -> None:
+        plain(self, *arguments, **more)
+        self.capabilities = replace(self.capabilities, server_copy=False)
+
+    monkeypatch.setattr(LocalStorage, "__init__", init)
+    with Vdir() as other:
+        edit(disks["one"], "a.txt", b"older", age_s=100)
+        edit(disks["two"], "a.txt", b"newer")
+        report = other.sync("/data")
+        assert (report.conflicts, report.errors) == (1, 0), report.failures
+        all_hold(disks, FILES | {"a.txt": b"newer"})
+        assert [one.size for one in other.history("/data/a.txt")] == [5, 5, 5]
+        assert not other.restore("/data/a.txt", 1).errors
+        all_hold(disks, FILES)
+        converged(other)
+
+
+def test_one_name_alone(vdir: Vdir, disks: dict[str, Path]) -> None:
+    edit(disks["one"], "a.txt", b"changed")
+    (disks["one"] / "data/empty").unlink()
+    assert vdir.sync("/data/a.txt").files == 2
+    assert not (disks["one"] / "data/empty").exists()
+    assert vdir.sync("/data/empty").files == 1
+    vdir.move("/data/b", "/elsewhere")
+    edit(disks["two"], "b/c.bin", b"changed where it lies")
+    report = vdir.sync("/elsewhere")
+    assert (report.versions, report.files, report.skipped, report.errors) == (1, 2, 4, 0)
+    assert (disks["three"] / "data/b/c.bin").read_bytes() == b"changed where it lies"
+    converged(vdir)
+
+
+def test_what_is_in_the_way_is_told_and_left_alone(vdir: Vdir, disks: dict[str, Path]) -> None:
+    (disks["one"] / "data/a.txt").unlink()
+    (disks["one"] / "data/a.txt").mkdir()
+    report = vdir.sync("/data")
+    assert (report.files, report.errors, report.skipped) == (0, 1, 11)
+    assert "/data/a.txt on one" in report.failures[0].name
+    assert (disks["one"] / "data/a.txt").is_dir()
+    (disks["one"] / "data/a.txt").rmdir()
+    assert vdir.sync("/data").files == 1
     converged(vdir)

@@ -113,6 +113,9 @@ class Layer(StorageABC):
     def sweep(self) -> None:
         self.around("sweep", "", self.inner.sweep)
 
+    def recall(self, path: str, version: str, destination: str) -> Entry:
+        return self.around("recall", path, lambda: self.inner.recall(path, version, destination))
+
     def flush(self) -> None:
         self.around("flush", "", self.inner.flush)
 

@@ -30,6 +30,7 @@ def copy_file(
     target: str,
     *,
     mode: WriteMode = "overwrite",
+    if_match: str | None = None,
     expected_sha256: str | None = None,
     observer: Observer = nobody,
 ) -> Entry:
@@ -41,6 +42,7 @@ def copy_file(
         destination: where to.
         target: path there.
         mode: as `StorageABC.write`.
+        if_match: an ``etag`` that the file to be replaced must still have, where the bytes come through this process.
         expected_sha256: what the bytes must be, lower-case hex, where they are read through this process.
         observer: hears of the bytes moved.
 
@@ -62,11 +64,11 @@ def copy_file(
         return made
     if isinstance(source, Disk):
         sent = _Digests(_reported_by(destination, entry))
-        made = destination.write(target, _of_disk(source, entry, observer, sent), mode=mode)
+        made = destination.write(target, _of_disk(source, entry, observer, sent), mode=mode, if_match=if_match)
         _check_arrived(destination, made, sent)
         return made
     with _Relay(source, entry, observer, expected_sha256, _reported_by(destination, entry)) as relay:
-        made = destination.write(target, relay.content, mode=mode)
+        made = destination.write(target, relay.content, mode=mode, if_match=if_match)
         _check_arrived(destination, made, relay.sent)
         return made
 

@@ -1137,6 +1137,12 @@ def test_versions_newest_first(seaweedfs: SeaweedFS) -> None:
     ]
     with pytest.raises(NotFound):
         storage.versions("b")
+    assert written[1] is not None
+    assert storage.recall("a", written[1], "back/a").size == 2
+    with storage.open_read("back/a") as reader:
+        assert reader.read() == b"xx"
+    with pytest.raises(NotFound):
+        storage.recall("a", "absent", "back/b")
 
 
 def test_conditions_are_asked_of_a_compatible_service(storage: S3Storage, other: S3Storage) -> None:

@@ -21,8 +21,10 @@ def copy(
     condition: Mapping[str, str],
     *,
     replace_with: Mapping[str, str] | None = None,
+    version: str | None = None,
 ) -> tuple[str | None, str | None]:
-    """Copy the file ``entry``; ``replace_with`` are the headers that the copy is created with instead of its own.
+    """Copy the file ``entry``; ``replace_with`` are the headers that the copy is created with instead of its own,
+    ``version`` a kept version that is copied instead of the newest.
 
     Returns:
         the copy's ETag and version.
@@ -33,6 +35,9 @@ def copy(
     http = bucket.connection.http
     subject = bucket.location(entry.path)
     source = quote(f"{bucket.name}/{bucket.key(entry.path)}", safe="/-_.~")
+    query = {} if version is None else {"versionId": version}
+    if version is not None:
+        source += f"?versionId={quote(version, safe='')}"
     key = bucket.key(destination)
     if (entry.size or 0) <= COPY_LIMIT:
         replaced = {"x-amz-metadata-directive": "REPLACE", **replace_with} if replace_with is not None else {}
@@ -41,7 +46,7 @@ def copy(
         if b"<Error>" in answer.body:  # Amazon may begin the answer, with status 200, before it knows
             raise faults.from_code(faults.code_in(answer.body), subject)
         return multipart.field(answer.body, "ETag"), answer.headers.get("x-amz-version-id")
-    known = http.request(subject, "HEAD", bucket.key(entry.path)).headers
+    known = http.request(subject, "HEAD", bucket.key(entry.path), query=query).headers
     created_with = metadata.copied(known) if replace_with is None else replace_with
     target = multipart.Object(http, subject, key, created_with, condition)
     return multipart.copy(

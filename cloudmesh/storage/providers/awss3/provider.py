@@ -242,6 +242,17 @@ class S3Storage(StorageABC):
         self._check_file(path)
         return versions.versions(self._bucket, path)
 
+    def recall(self, path: str, version: str, destination: str) -> Entry:
+        self._check_file(path)
+        self._check_new(destination)
+        entry = next((one for one in versions.versions(self._bucket, path) if one.version == version), None)
+        if entry is None:
+            raise NotFound(self.location(path), "there is no such version")
+        etag, new_version = copying.copy(self._bucket, entry, destination, {}, version=version)
+        etag = metadata.quoted(etag)
+        hashes = self._bucket.hashes(etag)
+        return entry._replace(path=destination, etag=etag, hashes=hashes, version=new_version, changed_ns=None)
+
     def probe(self) -> None:
         """List one key, then find out what the service's own behaviour and the bucket's state make possible."""
         bucket = self._bucket

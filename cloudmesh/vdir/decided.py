@@ -1,0 +1,99 @@
+"""One file on its way from what was decided about it to what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from cloudmesh.vdir.copies import Copy
+from cloudmesh.vdir.decide import Contender, Decision
+from cloudmesh.vdir.kept import Keeping, superseded
+from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.observe import Observed
+from cloudmesh.vdir.sources import Source
+
+
+@dataclass(slots=True)
+class Decided:
+    """A file, what was seen of it, and what is to be done.
+
+    Attributes:
+        node: the name; from its renewal on with the new content.
+        observed: its replicas.
+        decision: what is to be done.
+        rows: its replicas as the catalogue has them, or is about to.
+        failed: nothing more is done about it in this run.
+        hashed: the hash of its content was not known before.
+    """
+
+    node: Node
+    observed: list[Observed]
+    decision: Decision
+    rows: dict[str, Replica] = field(default_factory=dict)
+    failed: bool = False
+    hashed: bool = False
+
+    @property
+    def lacking(self) -> list[Observed]:
+        """The replicas that the content has to be brought to, as far as their services can be asked."""
+        if self.decision.what == "heal":
+            return [one for one in self.observed if one.kind in ("old", "damaged", "absent", "missing")]
+        if self.decision.what != "renew":
+            return []
+        holders = {one.service for one in self.holders}
+        return [one for one in self.observed if one.kind not in ("away", "obstacle") and one.service not in holders]
+
+    @property
+    def holders(self) -> list[Observed]:
+        """The replicas that have the content that the name has, or shall have; none where it shall go."""
+        winner = self.decision.winner
+        if winner is not None and not winner.present:
+            return self.that_hold(winner)
+        return [] if self.decision.what == "delete" else [one for one in self.observed if one.kind == "good"]
+
+    def that_hold(self, content: Contender) -> list[Observed]:
+        """Return the changed replicas with a content."""
+        return [one for one in self.observed if one.service in content.services]
+
+    def superseded(self) -> list[Keeping]:
+        """Return what may keep the present content, before the one that won takes its place: good replicas, else what a
+        service keeps by itself that was overwritten there. A replica on a service that is away is kept when it is back.
+        """
+        if self.decision.winner is not None and self.decision.winner.present:
+            return []
+        good = superseded(self.node, [one.now for one in self.observed if one.kind == "good"])
+        changed = superseded(self.node, [one.known for one in self.observed if one.kind == "changed"])
+        return good or [replace(one, required=False) for one in changed]
+
+    def outdated(self) -> list[tuple[Observed, Keeping]]:
+        """Return the replicas with older contents that are going to be overwritten, and what keeps these: their service
+        was away when the content was superseded."""
+        if self.failed or not self.node.rules.versions:
+            return []
+        return [
+            (one, Keeping(_as_it_was(self.node, one.now), one.now))
+            for one in self.lacking
+            if one.kind == "old" and one.now.version < self.node.version and one.now.sha256 != self.node.sha256
+        ]
+
+    def copies(self, sources: Sequence[Source]) -> list[Copy]:
+        """Return the copies that make all replicas good."""
+        return [Copy(self.node, one.service, sources, self._replaced(one)) for one in self.lacking]
+
+    def _replaced(self, one: Observed) -> Replica:
+        """Return what a copy takes the place of: a file with wrong bytes is as replaceable as an older version."""
+        row = self.rows[one.service]
+        return replace(row, state="stale", version=max(row.version, 1)) if one.kind == "damaged" else row
+
+
+def with_content(node: Node, one: Observed, version: int) -> Node:
+    """Return a name with the content of a changed replica."""
+    entry = one.entry
+    assert entry is not None  # noqa: S101 - it was seen
+    mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
+    return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version)
+
+
+def _as_it_was(node: Node, old: Replica) -> Node:
+    """Return a name with the content that an outdated replica holds."""
+    return replace(node, size=old.size, mtime_ns=old.mtime_ns, sha256=old.sha256, version=old.version)
