@@ -86,6 +86,10 @@ conformance: install-test
 	$(call say,conformance suite: its table goes to docs/conformance.md)
 	@$(BIN)/python -m pytest -n $(WORKERS) tests/storage/conformance --conformance-table docs/conformance.md
 
+crash-table: install-test
+	$(call say,crash matrix: its table goes to docs/reliability.md)
+	@$(BIN)/python -m pytest -n $(WORKERS) tests/vdir/test_crash.py --crash-table
+
 manual: install
 	@$(BIN)/python deploy/manual.py
 

@@ -34,11 +34,11 @@ _RENEWALS = 4
 """Times that a lease is renewed while it would last."""
 
 _HOLDERS = (
-    "SELECT c.entry_id, l.holder FROM {keys} JOIN claim AS c ON c.entry_id = k.entry_id"
-    " JOIN lease AS l ON l.id = c.lease_id WHERE c.lease_id <> :mine"
+    "SELECT c.entry_id, l.holder FROM {keys} CROSS JOIN claim AS c CROSS JOIN lease AS l"
+    " WHERE c.entry_id = k.entry_id AND l.id = c.lease_id AND c.lease_id <> :mine"
 )
-_MINE = "SELECT c.entry_id FROM {keys} JOIN claim AS c ON c.entry_id = k.entry_id WHERE c.lease_id = :mine"
-_ALIVE = "SELECT e.id, 0 FROM {keys} JOIN entry AS e ON e.id = k.entry_id"
+_MINE = "SELECT c.entry_id FROM {keys} CROSS JOIN claim AS c WHERE c.entry_id = k.entry_id AND c.lease_id = :mine"
+_ALIVE = "SELECT e.id, 0 FROM {keys} CROSS JOIN entry AS e WHERE e.id = k.entry_id"
 _RELEASE = "DELETE FROM claim WHERE lease_id = :mine AND entry_id IN (SELECT k.entry_id FROM {keys})"
 
 

@@ -16,7 +16,7 @@ Kind = Literal["write", "keep"]
 
 _OF = (
     "SELECT i.entry_id, i.service, i.kind, i.path, i.version, i.size, i.mtime_ns, i.sha256"
-    " FROM {keys} JOIN intent AS i ON i.entry_id = k.entry_id ORDER BY i.entry_id, i.kind, i.service"
+    " FROM {keys} CROSS JOIN intent AS i WHERE i.entry_id = k.entry_id ORDER BY i.entry_id, i.kind, i.service"
 )
 _DONE = "DELETE FROM intent WHERE kind = :kind AND (entry_id, service) IN (SELECT k.entry_id, k.service FROM {keys})"
 

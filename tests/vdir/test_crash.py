@@ -211,7 +211,8 @@ def test_a_command_that_was_killed_leaves_nothing_on_a_server(
             continue  # of many pieces of a file the first and the last
         places, paths = begin()
         done_in_a_process(act, paths, report, number)
-        rows[Row(f"{command} on {server}", name, begun(places))] = None
+        # what lies about just then is a matter of the server's pace
+        rows[Row(f"{command} on {server}", name, "")] = None
         again(act)
         again(sync)
         assert seen(places) == wanted, f"killed after step {number}: {name}"
