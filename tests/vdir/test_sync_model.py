@@ -218,6 +218,7 @@ class Machine(RuleBasedStateMachine):
         """
         before = self.everything()
         ours = self.registered()
+        self.refusal = None
         unseen = {path: self.held(path) for path in self.names}
         report: Report | None = None
         if step is None:
@@ -367,10 +368,8 @@ class Machine(RuleBasedStateMachine):
     def sync(self) -> None:
         before = {path: self.expected(path) for path in self.names}
         report = self.attempt(lambda vdir: vdir.sync("/"), None)
-        if report is None:  # what failed alone is the command's own error
-            wrong = str(self.refusal)
-        else:
-            wrong = " ".join(f"{one.name}: {one.error}" for one in report.failures)
+        failures = () if report is None else report.failures
+        wrong = " ".join(f"{one.name}: {one.error}" for one in failures) or str(self.refusal)  # one alone is raised
         self.settle()
         for path in self.names:
             if f"/{path}" not in wrong:
