@@ -218,6 +218,7 @@ class Machine(RuleBasedStateMachine):
         """
         before = self.everything()
         ours = self.registered()
+        doomed = {*self.query("SELECT service, path FROM tombstone")}
         self.refusal = None
         unseen = {path: self.held(path) for path in self.names}
         report: Report | None = None
@@ -228,7 +229,7 @@ class Machine(RuleBasedStateMachine):
                 self.refusal = error
         elif not self.killed(verb, step):
             self.query("UPDATE lease SET expires_ns = 0")
-        doomed = {*self.query("SELECT service, path FROM tombstone")}
+        doomed |= {*self.query("SELECT service, path FROM tombstone")}
         after = self.everything()
         ours |= self.registered()  # a file that was renamed has been found to be ours
         for place, content in before.items():
@@ -469,7 +470,7 @@ def test_nothing_is_lost_and_replicas_converge(home: Path, tmp_path: Path) -> No
     run_state_machine_as_test(
         type("BoundMachine", (Machine,), bound),
         settings=settings(
-            max_examples=examples or 30,
+            max_examples=examples or 25,
             stateful_step_count=20,
             deadline=None,
             derandomize=not examples,
