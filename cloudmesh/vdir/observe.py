@@ -37,6 +37,7 @@ class Observed:
         now: what the catalogue shall know.
         sha256: of the bytes, where they were read.
         error: why it could not be seen.
+        elsewhere: a file of its service with its content, where it was not listed itself: it may have been renamed.
     """
 
     node: Node
@@ -46,6 +47,7 @@ class Observed:
     now: Replica
     sha256: str | None = None
     error: StorageError | None = None
+    elsewhere: Entry | None = None
 
     @property
     def is_renamed(self) -> bool:
@@ -175,7 +177,10 @@ def _cheaply(node: Node, known: Replica, seen: Seen | None, work: Work, away: Ma
     if known.service in away:
         _fail(one, away[known.service])
     elif seen is not None and seen.mark == mark(known):  # else the catalogue has learned of it since
-        _judge(one, seen.entry, work, renamed=seen.renamed)
+        if seen.renamed:  # not believed before the service was asked: the listing may be older than the replica
+            one.elsewhere = seen.entry
+        else:
+            _judge(one, seen.entry, work)
     return one
 
 
@@ -190,7 +195,7 @@ def _look_again(unseen: Sequence[Observed], work: Work) -> None:
         if isinstance(result, StorageError):
             _fail(one, result)
         else:
-            _judge(one, result, work)
+            _judge(one, result or one.elsewhere, work, renamed=result is None and one.elsewhere is not None)
 
 
 def _judge(one: Observed, entry: Entry | None, work: Work, *, renamed: bool = False) -> None:

@@ -77,6 +77,14 @@ def edited_differently(one: Path, two: Path) -> None:
     changed(two, "a", b"theirs, newer", 100)
 
 
+def damaged(one: Path, two: Path) -> None:
+    """Other bytes than were written, under the same time: as a disk does it."""
+    place = two / "t/a"
+    before = place.stat()
+    place.write_bytes(b"?" * before.st_size)
+    os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
 def renamed(one: Path, two: Path) -> None:
     (two / "t/a").rename(two / "t/z")
 
@@ -128,12 +136,9 @@ SCENARIOS: dict[str, tuple[Act, Edit, Act]] = {
     "sync: keep both": (BOTH, edited_differently, lambda vdir: vdir.sync("/", conflict="keep-both")),
     "sync: rename": (BOTH, renamed, sync),
     "sync: deletion goes everywhere": (PROPAGATE, deleted, sync),
-    "sync: service that was away": (
-        AWAY,
-        nothing,
-        sync,
-    ),
+    "sync: service that was away": (AWAY, nothing, sync),
     "sync: old versions expire": (in_turn(RENEWED, rule(versions=0)), nothing, sync),
+    "verify --repair": (BOTH, damaged, lambda vdir: vdir.verify("/t", deep=True, repair=True)),
     "restore": (RENEWED, nothing, lambda vdir: vdir.restore("/t/a", 1)),
 }
 """By command: what is there before, what others do then, and the command."""
@@ -145,7 +150,7 @@ class State:
 
     Attributes:
         files: of each service, from behind, those that listings show.
-        kept: contents that are kept, each with the name and the number of services.
+        kept: contents that are kept and that no name has, each with the name that had it.
         names: with their contents as they are read, their services and health.
         left: temporary files, kept files that no row tells of, and rows of work that is under way.
     """
@@ -181,7 +186,9 @@ def seen(places: Places) -> State:
             for one in vdir.ls("/", recursive=True)
             if one.kind == "file"
         }
-    return State(files, known, names, left)
+    # whether a content that a name has is kept once more depends on where a run was killed, and is all the same
+    current = {content for content, _, _ in names.values()}
+    return State(files, {(name, content) for name, content in known if content not in current}, names, left)
 
 
 def again(act: Act) -> None:

@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy.sql.expression import text
 
 from cloudmesh.storage import Storage
-from cloudmesh.storage.abc import ServiceSettings
+from cloudmesh.storage.abc import Entry, ServiceSettings
 from cloudmesh.storage.clock import Offset, known_offsets, remember_offsets
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import Refused, UsageError
@@ -237,6 +237,24 @@ def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path])
     edit(disks["one"], "a.txt", b"newer")
     assert not vdir.sync("/data").errors
     assert (disks["three"] / "data/b/z.txt").read_bytes() == b"newer"
+    converged(vdir)
+
+
+def test_a_listing_that_is_older_than_a_replica_tells_of_no_rename(
+    vdir: Vdir, disks: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where somebody puts files while a sync lists: it may have come by before they were there."""
+    shutil.copy2(disks["two"] / "data/a.txt", disks["two"] / "data/mine.txt")
+    plain = LocalStorage.scan
+
+    def late(self: LocalStorage, path: str = "", **more: Any) -> Iterator[Entry]:
+        return (one for one in plain(self, path, **more) if (self.name, one.name) != ("two", "a.txt"))
+
+    monkeypatch.setattr(LocalStorage, "scan", late)
+    report = vdir.sync("/data")
+    assert (report.renamed, report.files, report.errors) == (0, 0, 0)
+    assert {one.path for one in vdir.status("/data/a.txt").replicas} == {"data/a.txt"}
+    monkeypatch.undo()
     converged(vdir)
 
 
