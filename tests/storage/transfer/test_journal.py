@@ -215,7 +215,7 @@ def test_a_journal_that_another_process_holds_for_long_is_done_without(
     run(*sides)
     holder = sqlite3.connect(journal_of(home), isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    journal = Journal("one:", "two:")
+    journal = Journal(*(side.identity("") for side in sides))
     journal._connection.execute("PRAGMA busy_timeout = 50")
     journal.add(b"key", "a", "b")
     journal.write()
