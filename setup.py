@@ -56,7 +56,12 @@ setup(
     python_requires=">=3.11",
     # There is no cloudmesh/__init__.py: the name is shared with cloudmesh-common and others.
     packages=find_namespace_packages(include=["cloudmesh.*"]),
-    package_data={"cloudmesh.storage": ["py.typed"], "cloudmesh.vdir": ["py.typed"], "cloudmesh.cdir": ["py.typed"]},
+    package_data={
+        "cloudmesh.storage": ["py.typed"],
+        "cloudmesh.storage.places": ["*.csv"],
+        "cloudmesh.vdir": ["py.typed"],
+        "cloudmesh.cdir": ["py.typed"],
+    },
     install_requires=[
         "cloudmesh-common>=5.0.64",
         "cloudmesh-cmd5>=5.0.20",
@@ -104,5 +109,6 @@ setup(
             "sftp = cloudmesh.storage.providers.sftp:SftpStorage",
         ],
         "cloudmesh.storage.name_guards": ["vdir = cloudmesh.vdir.names:refuse_directory_name"],
+        "cloudmesh.storage.removal_guards": ["vdir = cloudmesh.vdir.last_copy:refuse_last_copies"],
     },
 )

@@ -25,9 +25,16 @@ from types import MappingProxyType, TracebackType
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import AuthenticationFailed, InvalidName, NotFound, StorageError, Unsupported
+from cloudmesh.storage.errors import (
+    AuthenticationFailed,
+    InvalidName,
+    NotFound,
+    SourceChanged,
+    StorageError,
+    Unsupported,
+)
 from cloudmesh.storage.local_files import write_pieces
-from cloudmesh.storage.paths import TEMPORARY_PREFIX
+from cloudmesh.storage.paths import MEASURING, TEMPORARY_PREFIX
 from cloudmesh.storage.pool import run_parallel
 
 CHUNK = 1024 * 1024
@@ -108,6 +115,9 @@ class Content:
         path: the local file that holds exactly these bytes, for providers that take them from there.
         moved: hears of the bytes that are taken from ``path``, as they are sent; ``open`` tells it by itself.
         replayable: whether ``open`` may be called again after a failed attempt.
+        check: sees whether ``path`` still is the file that was meant, and raises SourceChanged where not. A provider
+            that reads ``path`` itself calls it after the last byte and before the new file is visible; ``open`` gives
+            its last piece only after it has seen to that itself.
     """
 
     open: Callable[[], Iterable[bytes]]
@@ -116,6 +126,7 @@ class Content:
     path: Path | None = None
     moved: Moved = nobody_counts
     replayable: bool = True
+    check: Callable[[], None] | None = None
 
     @classmethod
     def of_bytes(cls, data: bytes, mtime_ns: int | None = None) -> Content:
@@ -131,12 +142,22 @@ class Content:
         """
         status = path.stat()
 
+        def check() -> None:
+            now = path.stat()
+            if (now.st_ino, now.st_size, now.st_mtime_ns) != (status.st_ino, status.st_size, status.st_mtime_ns):
+                raise SourceChanged(str(path))
+
         def pieces() -> Iterator[bytes]:
             with path.open("rb", buffering=0) as file:
-                while piece := file.read(CHUNK):
+                piece = file.read(CHUNK)
+                while piece:
+                    following = file.read(CHUNK)
+                    if not following:
+                        check()
                     yield piece
+                    piece = following
 
-        return cls(open=pieces, size=status.st_size, mtime_ns=status.st_mtime_ns, path=path)
+        return cls(open=pieces, size=status.st_size, mtime_ns=status.st_mtime_ns, path=path, check=check)
 
     @classmethod
     def of_stream(cls, pieces: Iterable[bytes], size: int | None = None, mtime_ns: int | None = None) -> Content:
@@ -594,7 +615,10 @@ class StorageABC(ABC):
         return str(paths.Location(self.name, path))
 
     def identity(self, path: str) -> str:
-        """Return ``path`` so that it means the same place whoever says it, from wherever on this computer."""
+        """Return ``path`` so that it means the same place whoever says it, by whatever service on this computer.
+
+        It asks nobody, and holds no secret. The same place may have several, where it has several addresses.
+        """
         return self.location(path)
 
     @property
@@ -623,5 +647,7 @@ class StorageABC(ABC):
             raise InvalidName(self.location(path), f"a name is longer than {name_max} bytes")
         if facts.forbidden and (bad := facts.forbidden.intersection(path)):
             raise InvalidName(self.location(path), f"the service cannot hold the character {min(bad)!r} in a name")
-        if TEMPORARY_PREFIX in path and any(name.startswith(TEMPORARY_PREFIX) for name in path.split("/")):
+        if TEMPORARY_PREFIX in path and any(
+            name.startswith(TEMPORARY_PREFIX) for name in path.removeprefix(MEASURING).split("/")
+        ):
             raise InvalidName(self.location(path), f"names that begin with {TEMPORARY_PREFIX} are kept for our own use")

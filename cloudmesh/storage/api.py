@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.binding import Count, Duration, destructive, tells_when_empty
+from cloudmesh.storage.binding import Count, Duration, Size, destructive, tells_when_empty
 from cloudmesh.storage.disk import Disk, split_file
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -43,6 +43,7 @@ from cloudmesh.storage.records import (
     FileInfo,
     Job,
     JobEnd,
+    Measured,
     Room,
     TreeLine,
     VersionInfo,
@@ -502,6 +503,28 @@ class Storage:
             room = side.service.usage()
             total, used, free = room.total, room.used, room.free
         return Room(side.service.name, side.path, files, taken, total, used, free)
+
+    def measure(self, service: str | None = None, *, size: Size = 1 << 20) -> builtins.list[Measured]:
+        """Measure how fast a service, or each of them, is and what its clock says; remember it, and use it again.
+
+        Temporary files are written, read and removed. What is measured decides from where files are read, and how times
+        of different services compare. A service that was out of use because it failed is used again if it works.
+
+        Args:
+            service: by its name; all that are configured where None.
+            size: bytes of the file that is written and read.
+
+        Raises:
+            ConfigError: there is no such service.
+        """
+        from cloudmesh.storage.measuring import measure
+        from cloudmesh.storage.registry import kinds
+
+        configuration = self._services.configuration
+        if service is not None:
+            return measure([configuration.service(service).name], self._services, self._database, size)
+        names = [one.name for one in configuration.services() if one.kind in kinds()]
+        return measure(names, self._services, self._database, size)
 
     # ---- groups --------------------------------------------------------------------------------------------------
 

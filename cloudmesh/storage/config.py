@@ -1,7 +1,9 @@
 """The services of ``cloudmesh.yaml``, section ``cloudmesh.storage``, in the shape that cloudmesh has always used.
 
 Each service has ``cm`` (kind, label, active …), ``default`` (``directory`` is the root on the service; ``parallel``,
-``connect_timeout`` and ``read_timeout`` limit its connections) and ``credentials``. Empty values and ``TBD`` count as
+``connect_timeout`` and ``read_timeout`` limit its connections, ``place`` is where it is, ``price`` what it charges) and
+``credentials``. ``cloudmesh.default`` holds the service that is used by default (``storage``), and where this computer
+is (``place``): coordinates ``LATITUDE,LONGITUDE`` or the name of a cloud's region. Empty values and ``TBD`` count as
 not set. Secrets belong into the vault; found in the file they still work, with a warning.
 """
 
@@ -110,6 +112,21 @@ class Configuration:
             raise ConfigError(name, service.problem, f"cms storage config edit {name}")
         return self.complete(service, self.values(name), registry.provider_class(service.kind, name), self._secrets)
 
+    def outline(self, name: str) -> ServiceSettings:
+        """Return what the file alone tells of a service: enough to know its place and prices, not to open it.
+
+        Raises:
+            ConfigError: there is no such service.
+        """
+        service, values = self.service(name), self.values(name)
+        credentials = {key: value for key, value in values["credentials"].items() if is_set(value)}
+        options = {key: value for key, value in values["default"].items() if is_set(value)}
+        return ServiceSettings(name, service.kind, service.root, credentials, options)
+
+    def place(self) -> str | None:
+        """Return where this computer is, as the user wrote it: ``CDIR_PLACE``, else ``cloudmesh.default.place``."""
+        return os.environ.get("CDIR_PLACE") or self._default("place")
+
     def complete(
         self,
         service: Service,
@@ -163,8 +180,7 @@ class Configuration:
         variable = self._variable("storage")
         if variable:
             return variable
-        default = _mapping(_mapping(self._data().get("cloudmesh")).get("default")).get("storage")
-        return str(default) if is_set(default) else LOCAL
+        return self._default("storage") or LOCAL
 
     def edit(self, change: Callable[[Any], None], *, keep_previous: bool = True) -> None:
         """Change the section ``cloudmesh.storage`` in place; see `yaml_file.edit`.
@@ -204,6 +220,10 @@ class Configuration:
         if self._read is None or self._read[0] != signature:
             self._read = (signature, yaml_file.read(self.path))
         return self._read[1]
+
+    def _default(self, key: str) -> str | None:
+        value = _mapping(_mapping(self._data().get("cloudmesh")).get("default")).get(key)
+        return str(value) if is_set(value) else None
 
     def _section(self) -> Mapping[str, Any]:
         return _mapping(_mapping(self._data().get("cloudmesh")).get("storage"))

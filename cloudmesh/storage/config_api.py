@@ -15,6 +15,7 @@ from cloudmesh.storage.binding import destructive
 from cloudmesh.storage.config import CONNECTION, LOCAL, Configuration, Service, is_set, number_of
 from cloudmesh.storage.errors import AlreadyExists, ConfigError, Refused, StorageError, UsageError, VaultError
 from cloudmesh.storage.local_files import translated
+from cloudmesh.storage.places import parse_place
 from cloudmesh.storage.presets import preset as find_preset
 from cloudmesh.storage.prompt import Prompt, TerminalPrompt
 from cloudmesh.storage.secrecy import HIDDEN, is_secret, without_secrets
@@ -220,7 +221,7 @@ class ConfigApi:
         unset: Iterable[str] = (),
         secret: Iterable[str] = (),
     ) -> ServiceRow:
-        """Change keys of a service; without any, asks for each.
+        """Change keys of a service; without any, asks for each. Then it is in use again, if it was not.
 
         Args:
             name: the service.
@@ -254,11 +255,14 @@ class ConfigApi:
                 yaml_file.child(section[name], part).pop(key, None)
 
         self._save(name, secrets, alter if given or removed else None)
+        _put_back_in_use([name])
         return self._row(name)
 
     @destructive
     def remove(self, name: str, dryrun: bool = False) -> ServiceRow:
         """Forget a service and its secrets; its files stay where they are.
+
+        Where the virtual directory has files there, the other services are asked, right then, whether they have them.
 
         Args:
             name: the service.
@@ -266,12 +270,13 @@ class ConfigApi:
 
         Raises:
             ConfigError: there is no such service.
-            Refused: it is the built-in one.
+            Refused: it is the built-in one, or has the last good replica of a name of the virtual directory.
             VaultError: its secrets cannot be taken out; nothing is changed.
         """
         row = self._row(name)
         if not self._defined(name):
             raise Refused(name, "this service is built in; it is not in the configuration")
+        registry.refuse_loss(name)
         vault = self._configuration.vault
         before = dict(vault.secrets(name)) if vault.exists() else {}
         if dryrun:
@@ -289,6 +294,8 @@ class ConfigApi:
     def test(self, name: str = "") -> Sequence[Tested]:
         """Make one cheap request with its credentials to a service, or to each that has a provider.
 
+        Those that answer are used again where they were out of use because they had failed.
+
         Args:
             name: the service; all where empty.
 
@@ -297,7 +304,9 @@ class ConfigApi:
         """
         kinds = registry.kinds()
         services = [self._configuration.service(name)] if name else self._configuration.services()
-        return [self._tested(service) for service in services if name or service.kind in kinds]
+        tested = [self._tested(service) for service in services if name or service.kind in kinds]
+        _put_back_in_use(one.name for one in tested if not one.failed)
+        return tested
 
     def seal(self, name: str = "", dryrun: bool = False) -> Sequence[Sealed]:
         """Move the secrets that stand in the configuration in plain text into the vault, out of its backup too.
@@ -483,6 +492,16 @@ class ConfigApi:
         return Tested(service.name, service.kind, round(time.monotonic() - begin, 3), problem)
 
 
+def _put_back_in_use(names: Iterable[str]) -> None:
+    """Forget the failures of services that work, or are to be tried anew."""
+    from cloudmesh.storage.database import Database
+    from cloudmesh.storage.health import Health
+
+    if Database.exists():
+        with Database() as database:
+            Health(database).reset(names)
+
+
 def _probe(storage: StorageABC) -> None:
     try:
         storage.probe()
@@ -519,6 +538,8 @@ def _apply(values: Values, given: Mapping[str, str], provider: type[StorageABC] 
             )
         if part == "default" and key in CONNECTION:
             number_of(name, key, value)
+        if part == "default" and key == "place":
+            parse_place(value, "--set=place")
         values[part][key] = _typed(value)
 
 
@@ -534,10 +555,10 @@ def _place(full: str, provider: type[StorageABC] | None, name: str, *, known: bo
     if provider is None or full not in provider.keys:
         if full in ("kind", "label", "heading", "host", "active"):
             return "cm", full
-        if full == "directory" or full in CONNECTION:
+        if full in ("directory", "place") or full in CONNECTION:
             return "default", full
         if provider is not None and not known and full not in provider.secrets:
-            names = ", ".join(sorted({"directory", *provider.keys, *CONNECTION}))
+            names = ", ".join(sorted({"directory", "place", *provider.keys, *CONNECTION}))
             raise UsageError(full, f"kind {provider.kind!r} has no such key", f"keys: {names}")
     return "credentials", full
 

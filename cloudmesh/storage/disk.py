@@ -35,10 +35,6 @@ class Disk(LocalStorage):
         """Return ``path`` as the user would type it: below the directory as it was typed."""
         return os.path.join(self._typed, path) if path else self._typed or "."
 
-    def identity(self, path: str) -> str:
-        """Return the absolute path."""
-        return str(self.path_of(path))
-
     def path_of(self, path: str) -> Path:
         """Return the real place of ``path``."""
         return Path(self._inside(path))

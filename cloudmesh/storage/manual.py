@@ -28,6 +28,7 @@ STORAGE = Command(
     storage [--storage=SERVICE] versions SOURCE
     storage [--storage=SERVICE] usage [DIRECTORY]
     storage [--storage=SERVICE] check SOURCE DESTINATION [--deep]
+    storage measure [SERVICE] [--size=SIZE]
     storage run [NAME]
     storage monitor [NAME] [--interval=DURATION]
     storage clean [--older=DURATION] [--dryrun]
@@ -66,6 +67,10 @@ STORAGE = Command(
   also take up a job that was paused or cancelled, or has failed. What was done is not done again. `storage clean`
   forgets jobs that have ended.
 
+  `storage measure` writes, reads and removes temporary files. What it finds decides from where the virtual directory
+  reads a file, and how the times of different services compare; a service that was out of use because it had failed is
+  used again if it works.
+
   Options:
     --storage=SERVICE    the service that a path without one is on
     --parallel=N         files under way at once
@@ -82,6 +87,7 @@ STORAGE = Command(
     --expires=DURATION   how long the URL is good, such as 30m, 12h or 7d
     --method=METHOD      GET to read the file, PUT to write it
     --deep               read and compare every byte
+    --size=SIZE          bytes of the file that is written and read to measure, such as 1M or 64M
     --kind=KIND          local, awss3, webdav or sftp
     --preset=PRESET      a well-known S3 service, such as wasabi, r2, b2, minio or digitalocean
     --set=ASSIGNMENT     KEY=VALUE; may be repeated

@@ -13,6 +13,9 @@ from cloudmesh.storage.errors import InvalidName
 TEMPORARY_PREFIX = ".cdir-tmp-"
 """Begins the base name of everything of ours that lies beside a user's files for a moment."""
 
+MEASURING = f"{TEMPORARY_PREFIX}measure-"
+"""Begins the name of a file that is written to measure a service: the only temporary one that is written by name."""
+
 VERSIONS = ".cdir-versions"
 """The directory at a service's root in which contents are kept that a name has no longer."""
 

@@ -138,6 +138,39 @@ class Room:
     free_bytes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a service was measured to be; None where it could not be measured.
+
+    Attributes:
+        service, kind: the service.
+        latency_s: seconds that a small request takes.
+        read_per_s_bytes, write_per_s_bytes: content that one stream moves in a second.
+        clock_ahead_s: seconds by which its clock is ahead of this computer's; None too where it tells no times.
+        clock_error_s: seconds by which that may be wrong.
+        problem: why it could not be measured; empty where it was.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = (
+        *("service", "kind", "latency_s", "read_per_s_bytes", "write_per_s_bytes"),
+        *("clock_ahead_s", "clock_error_s", "problem"),
+    )
+
+    service: str
+    kind: str
+    latency_s: float | None = None
+    read_per_s_bytes: int | None = None
+    write_per_s_bytes: int | None = None
+    clock_ahead_s: float | None = None
+    clock_error_s: float | None = None
+    problem: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it could not be measured; then the command ends with 1."""
+        return bool(self.problem)
+
+
 JobState = Literal["waiting", "running", "paused", "cancelled", "done", "failed", "interrupted"]
 
 

@@ -57,3 +57,18 @@ def refuse_taken(name: str) -> None:
 
     for point in entry_points(group="cloudmesh.storage.name_guards"):
         point.load()(name)
+
+
+def refuse_loss(name: str) -> None:
+    """Ask the floors above whether a service may be forgotten: the virtual directory may have its last copies there.
+
+    They register a function in the entry point group ``cloudmesh.storage.removal_guards``.
+
+    Raises:
+        Refused: something would be lost.
+        StorageError: that cannot be known.
+    """
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group="cloudmesh.storage.removal_guards"):
+        point.load()(name)

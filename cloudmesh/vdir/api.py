@@ -14,7 +14,7 @@ before it (``aws:/run7/model.bin``) means the replica there; a name alone means 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
@@ -41,17 +41,21 @@ from cloudmesh.vdir import cwd
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import Files, Node, Replica, only
-from cloudmesh.vdir.options import PUT_ALL, PutOptions
+from cloudmesh.vdir.options import PUT_ALL, PutOptions, SampleText
 from cloudmesh.vdir.records import (
     Choice,
     Imported,
     NameInfo,
     Status,
+    Verified,
     name_info,
 )
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
+    from cloudmesh.storage.abc import Reader
+    from cloudmesh.storage.health import Health
     from cloudmesh.storage.transfer.filters import Filter
+    from cloudmesh.vdir.rules_api import RulesApi
     from cloudmesh.vdir.work import Work
 
 
@@ -65,7 +69,8 @@ class Vdir:
         database: where the catalogue is; the user's own where None.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "open"})
+    usage_groups: ClassVar[Mapping[str, str]] = {"rules": "cloudmesh.vdir.rules_api:RulesApi"}
 
     def __init__(
         self,
@@ -263,11 +268,11 @@ class Vdir:
         Args:
             source: a path on this computer.
             dir_or_name: as DIR_AND_NAME of `add`.
-            to: services; the default service where None.
+            to: services; where None those that the rules want (`rules`), else the default service.
             recursive: SOURCE is a directory; what is in it goes into DIR_OR_NAME.
             force: replace foreign files that are in the way on a service, and give names that have other content this
                 one as their new version.
-            dryrun: only count.
+            dryrun: only count, and estimate what it costs to copy and to keep.
             options: which files of a directory, how fast, how much. Bytes are counted for each service.
 
         Returns:
@@ -277,13 +282,15 @@ class Vdir:
             NotFound: SOURCE is not there.
             IsADirectory: it is a directory and ``recursive`` is not given.
             AlreadyExists: a name has other content, or a foreign file is in the way.
+            Refused: a rule forbids it.
             ConfigError: there is no such service, or it cannot be opened; nothing was changed.
         """
         from cloudmesh.storage.disk import Disk, split_file
         from cloudmesh.storage.transfer.filters import Filter
+        from cloudmesh.vdir.placing import Placing
         from cloudmesh.vdir.upload import Upload, local_tree, upload
 
-        services = self._targets(to, dryrun=dryrun)
+        services = self._targets(to, dryrun=dryrun) if to else None
         disk, name = split_file(source)
         entry = disk.stat(name)
         target = self._path(dir_or_name)
@@ -299,7 +306,7 @@ class Vdir:
             path = paths.join(target, name) if self._is_directory(target, dir_or_name) else target
             refuse_service_name(path, self._services.names())
             files = iter([Upload(disk, entry, path)])
-        upload(files, services, work, report, force=force, dryrun=dryrun)
+        upload(files, Placing(work, services, dryrun=dryrun), work, report, force=force, dryrun=dryrun)
         return report.ended()
 
     def get(
@@ -361,16 +368,36 @@ class Vdir:
         return report.ended()
 
     def cat(self, name: str) -> Iterator[bytes]:
-        """Yield a file's bytes, from its best replica or the next where that does not answer.
+        """Yield a file's bytes, from its best replica, or from the next where that fails, also in the middle.
 
         Raises:
             NotFound: there is no such name, or no replica is good.
             IsADirectory: it is a directory.
+            ChecksumMismatch: the bytes are not those of this version; the last piece was not given.
         """
-        from cloudmesh.vdir.sources import read_first
+        with self.open(name) as reader:
+            yield from reader
+
+    def open(self, name: str, start: int = 0, length: int | None = None) -> Reader:
+        """Open a file for reading, all of it or a range; close the reader.
+
+        Args:
+            name: virtual path; ``SERVICE:/path`` reads the replica on that service.
+            start: first byte; a negative value counts from the end.
+            length: bytes at most; None = to the end.
+
+        Returns:
+            a reader; its entry tells the content's size, time and SHA-256. Its bytes are as those of `cat`, but those
+            of a range cannot be compared with a hash.
+
+        Raises:
+            NotFound, IsADirectory: as `cat`.
+            StorageError: no replica gives the first bytes.
+        """
+        from cloudmesh.vdir.reading import open_name
 
         node, replicas = self._file(name)
-        yield from read_first(node, self._work().sources(node, replicas))
+        return open_name(node, self._work().sources(node, replicas), self._catalogue, start, length)
 
     def copy(
         self,
@@ -389,12 +416,13 @@ class Vdir:
             to: services.
             recursive: it is a directory.
             force: replace foreign files that are in the way.
-            dryrun: only count.
+            dryrun: only count, and estimate what it costs to copy and to keep.
             options: which files of a directory, how fast, how much. Bytes are counted for each service.
 
         Raises:
             NotFound, IsADirectory, ConfigError: as `put`.
             AlreadyExists: a foreign file is in the way.
+            Refused: a rule forbids it.
         """
         from cloudmesh.storage.transfer.filters import Filter
         from cloudmesh.vdir.duplicate import duplicate
@@ -454,11 +482,61 @@ class Vdir:
             NotFound: there is no such name.
         """
         from cloudmesh.vdir.heal import heal
+        from cloudmesh.vdir.mending import mend
 
         report = Report("heal", dryrun=dryrun)
         node = self._catalogue.lookup(self._path(dir_or_name))
-        heal(self._files(node), self._work(dryrun=dryrun), report, force=force, dryrun=dryrun)
+        work = self._work(dryrun=dryrun)
+        heal(self._files(node), work, report, force=force, dryrun=dryrun)
+        mend(lambda: self._files(node), work, report, dryrun=dryrun)
         return report.ended()
+
+    def verify(
+        self,
+        dir_or_name: str = "",
+        *,
+        deep: bool = False,
+        repair: bool = False,
+        sample: SampleText | None = None,
+        bwlimit: str | None = None,
+        transactions: float | None = None,
+    ) -> Verified:
+        """Look at every replica of a file, or of all below a directory, and tell what is not good.
+
+        Without ``deep`` presence and size are compared, from listings, and only what is suspicious is read. A run that
+        was ended before its time goes on when it is asked for again.
+
+        Args:
+            dir_or_name: a file or directory; the current directory where empty.
+            deep: read all bytes of every replica and compare their SHA-256; it is learnt where it was not known.
+            repair: make good again what is bad, missing or out of date, from a good replica. What was changed on a
+                service is left to `sync`.
+            sample: look only at so many files; others every day.
+            bwlimit: bytes a second, also by time of day: ``10M`` or ``08:00,1M 19:00,off``.
+            transactions: requests a second to each service.
+
+        Raises:
+            NotFound: there is no such name.
+        """
+        from cloudmesh.vdir.sampling import chosen
+        from cloudmesh.vdir.verification import Run
+        from cloudmesh.vdir.verify import verify
+
+        node = self._catalogue.lookup(self._path(dir_or_name))
+        work = self._work(Selection(bwlimit=bwlimit, transactions=transactions), to_disk=True)
+        run = Run(self._database, node, deep=deep, sample="" if sample is None else str(sample))
+        files = self._files(node)
+        if sample is not None:
+            takes = chosen(sample, lambda: (one for one, _ in self._files(node)), run.started_ns)
+            files = ((one, replicas) for one, replicas in files if takes(one))
+        return verify(files, work, run, f"/{node.path}", deep=deep, repair=repair)
+
+    @cached_property
+    def rules(self) -> RulesApi:
+        """The rules of directories, as ``vdir rules`` shows and sets them."""
+        from cloudmesh.vdir.rules_api import RulesApi
+
+        return RulesApi(self._work, self._path)
 
     # ---- what there is and why -----------------------------------------------------------------------------------
 
@@ -478,7 +556,7 @@ class Vdir:
         node = self._catalogue.lookup(path)
         wrong = problems(self._files(node), self._work()) if check else []
         if node.is_directory:
-            return directory_status(path, self._catalogue.totals(path), wrong)
+            return directory_status(path, self._catalogue.totals(path), wrong, self._work())
         return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work())
 
     def why(self, name: str) -> list[Choice]:
@@ -491,16 +569,25 @@ class Vdir:
 
         return choices(*self._file(name), self._work())
 
-    def prefer(self, dir_or_name: str, services: Names | None = None) -> NameInfo:
-        """Set from which services to read a file, or everything below a directory, best first; none takes it back.
+    def prefer(self, dir_or_name: str, services: Names | None = None, *, rank: Names | None = None) -> NameInfo:
+        """Set what decides from where to read a file, or everything below a directory; nothing given takes both back.
+
+        Args:
+            dir_or_name: a file or directory.
+            services: the best first; as they were where only ``rank`` is given.
+            rank: which of ``set``, ``speed``, ``location`` and ``cost`` decide, the first one first; as it was where
+                only ``services`` are given. Without any it is this order.
 
         Raises:
             NotFound: there is no such name.
             ConfigError: there is no such service.
+            UsageError: there is no such ranker, or one is named twice.
         """
+        from cloudmesh.vdir.placement import checked_rankers
+
         path = self._path(dir_or_name)
         chosen = self._named_services(services) if services else None
-        self._catalogue.prefer(path, chosen)
+        self._catalogue.prefer(path, chosen, checked_rankers(rank) if rank else None)
         return self._info(self._catalogue.lookup(path))
 
     def url(self, name: str, *, expires: Duration = 3600.0) -> str:
@@ -576,13 +663,15 @@ class Vdir:
             return import_lines(self._catalogue, lines, file, dryrun=dryrun)
 
     def close(self) -> None:
-        """Remember the measured speeds, and close the connections."""
+        """Remember how fast the services were and which failed, and close the connections."""
         services = self.__dict__.get("_services")
         database = self.__dict__.get("_database")
         if services is not None and database is not None and (opened := services.opened()):
             from cloudmesh.storage import speed
 
             speed.remember(database, opened)
+        if "_health" in self.__dict__:
+            self._health.remember()
         if services is not None and self._shared_services is None:
             services.close()
         if database is not None and self._shared_database is None:
@@ -607,6 +696,12 @@ class Vdir:
         return self._shared_database or Database()
 
     @cached_property
+    def _health(self) -> Health:
+        from cloudmesh.storage.health import Health
+
+        return Health(self._database)
+
+    @cached_property
     def _catalogue(self) -> Catalogue:
         return Catalogue(self._database)
 
@@ -615,7 +710,7 @@ class Vdir:
         from cloudmesh.vdir.work import Work
 
         observer = nobody if dryrun else self._observer
-        return Work(self._catalogue, self._services, self._parallel, observer, options, to_disk)
+        return Work(self._catalogue, self._services, self._parallel, observer, self._health, options, to_disk)
 
     def _info(self, node: Node) -> NameInfo:
         return name_info(node, () if node.is_directory else self._catalogue.replicas_of([node])[node.id])

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import translate as regex_of_glob
 from typing import Any
 
@@ -117,6 +118,11 @@ class Catalogue:
         """
         with self.database.read() as connection:
             return lookup(connection, path)[-1]
+
+    def way(self, path: str) -> list[Node]:
+        """Return the entries on the way to ``path``, from the root on, as far as there are any."""
+        with self.database.read() as connection:
+            return chain(connection, path)
 
     def lookup_many(self, files: Iterable[str]) -> dict[str, Node]:
         """Return what is at those of ``files`` (virtual paths) that there are, in one query a level and 5,000 paths."""
@@ -348,16 +354,36 @@ class Catalogue:
             )
         self._empty_trash()
 
-    def prefer(self, path: str, services: Sequence[str] | None) -> None:
-        """Set from which services to read what is at and below ``path``, best first; None or nothing takes it back.
+    def prefer(self, path: str, services: Sequence[str] | None = None, rankers: Sequence[str] | None = None) -> None:
+        """Set what decides from where to read what is at and below ``path``; where nothing is given, take it back.
+
+        Args:
+            path: a file or directory.
+            services: the best first; empty or None leaves them as they are.
+            rankers: the names of the rankers, the first one first; likewise.
+
+        Raises:
+            NotFound, NotADirectory: as `lookup`.
+        """
+        with self.database.write() as connection:
+            given = {"preferred": services, "rankers": rankers}
+            changes = {name: json.dumps(list(value)) for name, value in given.items() if value}
+            connection.execute(
+                schema.entry.update()
+                .where(schema.entry.c.id == lookup(connection, path)[-1].id)
+                .values(changes or dict.fromkeys(given))
+            )
+
+    def set_rules(self, path: str, rules: Mapping[str, Any] | None) -> None:
+        """Set the rules of what is at and below ``path``, as `Node.own_rules` has them; None or nothing takes all back.
 
         Raises:
             NotFound, NotADirectory: as `lookup`.
         """
         with self.database.write() as connection:
             connection.execute(
-                text("UPDATE entry SET preferred = :preferred WHERE id = :id"),
-                {"preferred": json.dumps(list(services)) if services else None, "id": lookup(connection, path)[-1].id},
+                text("UPDATE entry SET rules = :rules WHERE id = :id"),
+                {"rules": json.dumps(rules, sort_keys=True) if rules else None, "id": lookup(connection, path)[-1].id},
             )
 
     # ---- changing contents and replicas ---------------------------------------------------------------------------
@@ -454,6 +480,22 @@ class Catalogue:
             keys = [(replica.entry_id, replica.service) for replica in batch]
             with self.database.write() as connection:
                 bulk.execute(connection, statement, ("entry_id", "service"), keys)
+
+    def record_reading(self, replica: Replica, *, right: bool) -> None:
+        """Count a reading of a replica that failed or gave wrong bytes; one that was right takes the count back.
+
+        One that was replaced by another version meanwhile is left alone.
+        """
+        changes = "failures = 0, verified_ns = :now" if right else "failures = failures + 1"
+        with self.database.write() as connection:
+            connection.execute(
+                text(
+                    f"UPDATE replica SET {changes}"  # noqa: S608
+                    " WHERE entry_id = :id AND service = :service AND version = :version"
+                ),
+                {"id": replica.entry_id, "service": replica.service, "version": replica.version}
+                | ({"now": time.time_ns()} if right else {}),
+            )
 
     # ---- inside ---------------------------------------------------------------------------------------------------
 

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
-from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import AlreadyExists, NotFound, SourceChanged, StorageError
+from cloudmesh.storage.errors import AlreadyExists, NotFound
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
@@ -58,8 +56,8 @@ class Copy:
 
     @property
     def replaces(self) -> bool:
-        """Whether a file is there, as far as we know: it is readable until it is replaced, and its row stays."""
-        return self.known is not None and self.known.state in ("available", "stale")
+        """Whether a file is there, as far as we know: it stays until it is replaced, and so does its row."""
+        return self.known is not None and self.known.state in ("available", "stale", "bad")
 
     def replica(self, state: State, version: int | None = None) -> Replica:
         """Return the replica that this copy is before it is made, or when it failed."""
@@ -104,7 +102,7 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
 
     def write(source: Source) -> Entry | None:
         try:
-            made = copy_file(
+            return copy_file(
                 source.service,
                 source.entry,
                 service,
@@ -115,12 +113,6 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
             )
         except AlreadyExists:
             return None
-        if _has_changed(source):
-            if mode == "create":  # what was sent is neither the old content nor the new
-                with suppress(StorageError):
-                    service.remove(copy.path)
-            raise SourceChanged(source.service.location(source.entry.path))
-        return made
 
     made = use_first(copy.node, copy.sources, write)
     if made is not None:
@@ -158,16 +150,6 @@ def is_as_seen(replica: Replica, there: Entry) -> bool:
     if replica.mtime_ns is None or there.mtime_ns is None:
         return False
     return abs(replica.mtime_ns - there.mtime_ns) < max(replica.mtime_precision_ns or 1, 1)
-
-
-def _has_changed(source: Source) -> bool:
-    """Tell whether a local file was changed, or removed, since it was hashed."""
-    if not isinstance(source.service, Disk):
-        return False
-    try:
-        return source.service.stat(source.entry.path).etag != source.entry.etag
-    except NotFound:
-        return True
 
 
 def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import SMALL, Entry, WriteMode
+from cloudmesh.storage.abc import SMALL, Content, Entry, WriteMode, counted
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import AlreadyExists, ChecksumMismatch, NotFound, PreconditionFailed, StorageError
 from cloudmesh.storage.pool import run_parallel
@@ -18,7 +18,9 @@ from cloudmesh.storage.transfer.report import Report
 from cloudmesh.storage.transfer.small import SmallCopy, copy_small
 from cloudmesh.vdir.distribute import batches, one_ahead
 from cloudmesh.vdir.nodes import Node, only
+from cloudmesh.vdir.reading import Stream, read_again, record_failure, record_success, trusted_first
 from cloudmesh.vdir.sources import Source, sha256_of, unreadable, use_first
+from cloudmesh.vdir.stalls import Watched, can_stall
 from cloudmesh.vdir.work import Allowance, Work, counting_unusable, refuse, skip
 
 
@@ -126,11 +128,11 @@ def _fetch_many(files: Sequence[Download], disk: Disk, work: Work, mode: WriteMo
     singly = [file for file in files if file.node.size is None or file.node.size > SMALL]
     while small:
         again: list[Download] = []
-        by_source: dict[int, list[Download]] = {}
+        by_source: dict[tuple[int, bool], list[Download]] = {}
         for file in small:
-            by_source.setdefault(id(file.sources[0].service), []).append(file)
+            by_source.setdefault((id(file.sources[0].service), len(file.sources) > 1), []).append(file)
         for group in by_source.values():
-            yield from _fetch_small(group, disk, mode, singly, again)
+            yield from _fetch_small(group, disk, work, mode, singly, again)
         small = again
     read_from = {file.sources[0].service.name for file in singly}
     threads = work.threads(read_from, sum(file.node.size or 0 for file in singly) / max(1, len(singly)))
@@ -138,9 +140,9 @@ def _fetch_many(files: Sequence[Download], disk: Disk, work: Work, mode: WriteMo
 
 
 def _fetch_small(
-    files: Sequence[Download], disk: Disk, mode: WriteMode, singly: list[Download], again: list[Download]
+    files: Sequence[Download], disk: Disk, work: Work, mode: WriteMode, singly: list[Download], again: list[Download]
 ) -> Iterator[Fetched]:
-    """Fetch small files from one service.
+    """Fetch small files from one service, either each with another source behind it or none.
 
     Those that it has otherwise than they were seen are added to ``singly``; those that it does not give, but another
     one may, to ``again``.
@@ -151,34 +153,60 @@ def _fetch_small(
         file: Download = copy.context
         if isinstance(error, (ChecksumMismatch, PreconditionFailed)):
             singly.append(file)
-        elif len(file.sources) > 1:
+            return
+        record_failure(work.catalogue, file.sources[0], error)
+        if len(file.sources) > 1:
             again.append(replace(file, sources=file.sources[1:]))
         else:
             lost.append((file, error))
 
+    service = files[0].sources[0].service
+    if len(files[0].sources) > 1 and can_stall(service):
+        service = Watched(service)
     copies = (SmallCopy(file.sources[0].entry, ((0, file.target),), mode, file.node.sha256, file) for file in files)
-    for copy, _, result in copy_small(copies, files[0].sources[0].service, [disk], unread):
+    for copy, _, result in copy_small(copies, service, [disk], unread):
         file = copy.context
+        if isinstance(result, Entry) and file.node.sha256 is not None:
+            record_success(work.catalogue, file.sources[0])
         yield file, _in_the_way(disk, file) if isinstance(result, AlreadyExists) else result
     yield from lost
 
 
 def _fetch(disk: Disk, file: Download, work: Work, mode: WriteMode) -> Entry:
-    """Download from the first source that gives the right bytes; the last failure is raised where none does."""
+    """Download from the first source that gives the right bytes; the last failure is raised where none does.
+
+    Natively where nothing else is left to go on with, or nothing is waited for; else as a stream, which the next source
+    goes on with where one breaks or stalls.
+    """
     work.observer(Event("started", file.name, file.node.size or 0))
 
-    def fetched(source: Source) -> Entry:
+    node, sources = file.node, trusted_first(file.sources)
+
+    moved = told_to(work.observer, file.name)
+
+    def natively(source: Source) -> Entry:
         return disk.fetch(
-            source.service,
-            source.entry,
-            file.target,
-            mode=mode,
-            expected_sha256=file.node.sha256,
-            moved=told_to(work.observer, file.name),
+            source.service, source.entry, file.target, mode=mode, expected_sha256=node.sha256, moved=moved
         )
 
+    def streaming(stream: Stream) -> Entry:
+        return disk.write(file.target, Content.of_stream(counted(stream, moved), node.size, node.mtime_ns), mode=mode)
+
     try:
-        return use_first(file.node, file.sources, fetched)
+        if len(sources) == 1 or sources[0].service.immediate:
+            try:
+                made = use_first(node, sources[:1], natively)
+                if node.sha256 is not None:
+                    record_success(work.catalogue, sources[0])
+                return made
+            except AlreadyExists:
+                raise
+            except StorageError as error:
+                record_failure(work.catalogue, sources[0], error)
+                if len(sources) == 1:
+                    raise
+                sources = sources[1:]
+        return read_again(node, sources, work.catalogue, streaming)
     except AlreadyExists:
         raise _in_the_way(disk, file) from None
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from cloudmesh.storage.abc import Content, Entry, Loaded, OnError, ReadRequest, StorageABC, WriteMode, WriteRequest
 from cloudmesh.storage.errors import StorageError
+from cloudmesh.storage.health import Health, Outage
 from cloudmesh.storage.layers.base import Layer, end
 from cloudmesh.storage.transfer.breaker import Breaker
 
@@ -25,11 +26,15 @@ class Guarded(Layer):
 
     Args:
         inner: the service.
+        health: hears what calls come to, for the commands that follow.
+        outage: the service is out of use because of what earlier commands found, and is asked nothing at all.
     """
 
-    def __init__(self, inner: StorageABC) -> None:
+    def __init__(self, inner: StorageABC, health: Health, outage: Outage | None = None) -> None:
         super().__init__(inner)
         self._breaker = Breaker()
+        self._health = health
+        self._outage = outage
 
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
         """Make one call, if the service still works."""
@@ -37,10 +42,14 @@ class Guarded(Layer):
         try:
             result = call()
         except StorageError as error:
-            self._breaker.failed(error)
+            self._failed(error)
             raise
-        self._breaker.succeeded()
+        self._succeeded()
         return result
+
+    def failed(self, error: StorageError) -> None:
+        """Count a failure that the caller met: one of a stream that was opened, which passes here unseen."""
+        self._failed(error)
 
     def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         """See `StorageABC.scan`."""
@@ -48,8 +57,9 @@ class Guarded(Layer):
         try:
             yield from self.inner.scan(path, recursive=recursive, on_error=on_error)
         except StorageError as error:
-            self._breaker.failed(error)
+            self._failed(error)
             raise
+        self._succeeded()
 
     def write(
         self, path: str, content: Content, *, mode: WriteMode = "overwrite", if_match: str | None = None
@@ -70,9 +80,9 @@ class Guarded(Layer):
             made = self.inner.write(path, replace(content, open=pieces), mode=mode, if_match=if_match)
         except StorageError as error:
             if error is not of_source:
-                self._breaker.failed(error)
+                self._failed(error)
             raise
-        self._breaker.succeeded()
+        self._succeeded()
         return made
 
     def read_many(self, requests: Iterable[ReadRequest | None]) -> Iterator[tuple[ReadRequest, Loaded | StorageError]]:
@@ -96,7 +106,7 @@ class Guarded(Layer):
 
         def passed() -> Iterator[Request | None]:
             for request in remaining:
-                if request is not None and self._breaker.tripped is not None:
+                if request is not None and self._is_given_up:
                     refused.append(request)
                     return
                 yield request
@@ -105,9 +115,9 @@ class Guarded(Layer):
         try:
             for step in steps:
                 if isinstance(step[1], StorageError):
-                    self._breaker.failed(step[1])
+                    self._failed(step[1])
                 else:
-                    self._breaker.succeeded()
+                    self._succeeded()
                 yield step
         finally:
             end(steps)
@@ -115,11 +125,25 @@ class Guarded(Layer):
             if request is not None:
                 yield request, self._refusal(request.path)
 
+    @property
+    def _is_given_up(self) -> bool:
+        return self._outage is not None or self._breaker.tripped is not None
+
+    def _failed(self, error: StorageError) -> None:
+        self._breaker.failed(error)
+        self._health.failed(self.name, error)
+
+    def _succeeded(self) -> None:
+        self._breaker.succeeded()
+        self._health.succeeded(self.name)
+
     def _check(self, path: str) -> None:
-        if self._breaker.tripped is not None:
+        if self._is_given_up:
             raise self._refusal(path)
 
     def _refusal(self, path: str) -> StorageError:
+        if self._outage is not None:
+            return self._outage.refusal(self.location(path))
         tripped = self._breaker.tripped
         assert tripped is not None  # noqa: S101 - asked only then
         return type(tripped)(self.location(path), f"not tried, as the service fails: {tripped.why}")

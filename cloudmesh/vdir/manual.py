@@ -23,8 +23,13 @@ VDIR = Command(
     vdir [--parallel=N] delete [DIR_OR_NAME] [--recursive] [--purge] [--dryrun] [--yes]
     vdir [--parallel=N] status [DIR_OR_NAME] [--check]
     vdir [--parallel=N] heal [DIR_OR_NAME] [--force] [--dryrun]
+    vdir [--parallel=N] verify [DIR_OR_NAME] [--deep] [--repair] [--sample=SHARE] [--bwlimit=SPEED] [--transactions=NUMBER]
     vdir why NAME
-    vdir prefer DIR_OR_NAME [SERVICES]
+    vdir prefer DIR_OR_NAME [SERVICES] [--rank=RANKERS]
+    vdir rules show [DIR]
+    vdir rules set DIR [--copies=N] [--on=SERVICES] [--not-on=SERVICES] [--locations=N] [--max-monthly-cost=USD] [--deletes=WHAT] [--versions=N] [--versions-age=DURATION]
+    vdir rules remove DIR [RULES]
+    vdir rules check [DIR]
     vdir url NAME [--expires=DURATION]
     vdir export FILE [DIR]
     vdir import FILE [--dryrun]
@@ -41,18 +46,43 @@ VDIR = Command(
     delete  removes names; with --purge the files on the services too
     status  tells how replicas stand; with --check it asks the services first
     heal    asks the services, and makes every replica good again from those that are
+    verify  looks at every replica, with --deep at all of its bytes; --repair makes those that are wrong good again;
+            what was ended before its time goes on when it is asked for again
     why     tells which replica is read, and what decides
+    prefer  sets what decides, for a name or all below a directory; without SERVICES and --rank it takes both back
+    rules   say where replicas have to be, for a directory and all below it: put without --to follows them, put and copy
+            refuse what they forbid, heal copies what is lacking and takes away what is too much
+
+  Of the replicas that are good, one is read whose service is in use and allowed by the rules, where there is one. Among
+  those the rankers decide, one after the other: set (the order of SERVICES), speed (as measured while working, and by
+  storage measure), location (kilometres from here) and cost (US dollars). Where this computer is, CDIR_PLACE or
+  cloudmesh.default.place tells: LATITUDE,LONGITUDE or a region of AWS, Azure, Google or Oracle; where a service is, its
+  default.place does, or its region. A service that fails again and again is out of use for a minute, then longer, up to
+  an hour: it is not written to, and read only where nothing else is left, until it works or storage measure tried it.
 
   Options:
-    --to=SERVICES        where to, such as aws,lab-nas
+    --to=SERVICES        where to, such as aws,lab-nas; put without it goes where the rules want, or to the default service
     --from=SERVICES      where from, such as aws,lab-nas
     --recursive          a directory with all that is in it
     --parents            make missing parents; an existing directory is fine
     --force              replace files that are in the way, and names that have other content
     --links=LINKS        symbolic links of this computer: inside (those that stay in the tree), follow or skip
+    --rank=RANKERS       what decides from where to read, such as cost,speed; else set,speed,location,cost
     --purge              remove the real files too
     --check              ask the services
+    --deep               read all bytes and compare their SHA-256
+    --repair             write bad, missing and old replicas anew, from good ones
+    --sample=SHARE       look only at a share of the files such as 10%, or at a number of them; others every day
     --parallel=N         files under way at once
+    --copies=N           at least so many replicas
+    --on=SERVICES        a replica on each of these
+    --not-on=SERVICES    no replica on any of these
+    --locations=N        replicas in at least so many places of the world, 2 for at-least-two-locations; a service's place
+                         is its setting default.place
+    --max-monthly-cost=USD  what keeping all replicas below may cost a month
+    --deletes=WHAT       what a file that others removed on a service means: heal or propagate
+    --versions=N         so many old contents of a name are kept
+    --versions-age=DURATION  for so long, such as 30d
     --expires=DURATION   how long the URL is good, such as 30m, 12h or 7d
     --dryrun             change nothing, only count
     --yes                do not ask
@@ -83,8 +113,11 @@ VDIR = Command(
     cms vdir add aws:archive/*.csv /archive/
     cms vdir ls /run7
     cms vdir status /run7 --check
+    cms vdir verify /run7 --deep --sample=10%
     cms vdir why /run7/model.bin
     cms vdir prefer /run7 lab-nas,aws
+    cms vdir prefer /archive --rank=cost,speed
+    cms vdir rules set /run7 --copies=2 --not-on=box
     cms vdir get /run7 here --recursive
     cms vdir drop /run7 --from=aws --recursive
 """,  # noqa: E501 - a usage is one line

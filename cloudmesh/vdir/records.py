@@ -70,9 +70,11 @@ def name_info(node: Node, replicas: Sequence[Replica], below: str = "") -> NameI
 
 @dataclass(frozen=True, slots=True)
 class ReplicaInfo:
-    """One copy of a file."""
+    """One copy of a file; ``outage`` tells until when its service is out of use, and why, where it is."""
 
-    columns: ClassVar[tuple[str, ...]] = ("service", "state", "preferred", "size", "modified_ns", "checked_ns", "path")
+    columns: ClassVar[tuple[str, ...]] = (
+        *("service", "state", "preferred", "size", "modified_ns", "checked_ns", "path", "outage"),
+    )
 
     service: str
     path: str
@@ -84,16 +86,18 @@ class ReplicaInfo:
     etag: str | None
     sha256: str | None
     checked_ns: int | None
+    outage: str
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:
-    """Replicas of one service in one state."""
+    """Replicas of one service in one state; ``outage`` as of `ReplicaInfo`."""
 
     service: str
     state: str
     files: int
     bytes: int
+    outage: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,108 @@ class Status:
         return bool(self.problems)
 
 
+@dataclass(slots=True)
+class ServiceVerified:
+    """What a verification found on one service, in replicas.
+
+    Attributes:
+        service: its name.
+        checked: looked at.
+        good: right.
+        repaired: that were not, and are now.
+        suspicious: that could not be read, less often than makes them bad; or whose right content is not known.
+        bad: with wrong bytes, or that could not be read again and again.
+        missing: not there, also at a second look.
+        stale: with an older content, changed by others, or whose making or removal was not finished.
+        unavailable: not looked at, because the service could not be asked.
+    """
+
+    service: str
+    checked: int = 0
+    good: int = 0
+    repaired: int = 0
+    suspicious: int = 0
+    bad: int = 0
+    missing: int = 0
+    stale: int = 0
+    unavailable: int = 0
+
+
+@dataclass(slots=True)
+class Verified:
+    """What a verification found.
+
+    Attributes:
+        name: whole virtual path of what was verified.
+        deep: whether the bytes of all replicas were read.
+        files: looked at.
+        bytes: read.
+        earlier: replicas that a verification which was ended before its time had found good already.
+        seconds: wall time.
+        services: counts by service.
+        problems: what is not good, after all repairs.
+    """
+
+    name: str
+    deep: bool
+    files: int = 0
+    bytes: int = 0
+    earlier: int = 0
+    seconds: float = 0.0
+    services: list[ServiceVerified] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a table shows."""
+        telling = [name for name in ("bytes", "earlier") if getattr(self, name)]
+        return ("name", "deep", "files", *telling, "seconds", "services", *(["problems"] if self.problems else []))
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is not good."""
+        return bool(self.problems)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleInfo:
+    """A rule that holds for a directory.
+
+    Attributes:
+        rule: its name.
+        value: what it says, as it is typed.
+        set_on: the directory where it was set; empty where it is the default.
+    """
+
+    rule: str
+    value: str
+    set_on: str
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A file or directory that is not as a rule wants it.
+
+    Attributes:
+        name: whole virtual path.
+        service: that is concerned, where it is one.
+        rule: its name.
+        detail: what is wrong, in words.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("name", "service", "rule", "detail")
+
+    name: str
+    service: str
+    rule: str
+    detail: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether the command's exit code is 1."""
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """One candidate for reading a file, with each ranker's figure (lower is better) and why it stands where it does.
@@ -155,17 +261,54 @@ class Choice:
         rank: 1 is the preferred one; None cannot be used.
         service: where the replica is.
         state: of the replica.
-        set: place in the order set by `vdir prefer`.
-        seconds: that reading it is expected to take, by measurement.
+        place_in_set: its place in the order of services set by `vdir prefer`; None where it is not among them.
+        seconds: that reading it is expected to take, by measurement; None where its speed was never measured.
+        kilometres: from here to the service, on a great circle; None where one of the places is not known.
+        dollars: that reading it is estimated to cost; None where the prices are not known.
+        rankers: what decides, in this order.
         reason: in words.
     """
+
+    columns: ClassVar[tuple[str, ...]] = ("rank", "service", "state", "set", "speed", "location", "cost", "reason")
 
     rank: int | None
     service: str
     state: str
-    set: float
-    seconds: float
+    place_in_set: int | None
+    seconds: float | None
+    kilometres: float | None
+    dollars: float | None
+    rankers: list[str]
     reason: str
+
+    @property
+    def set(self) -> str:
+        """The figure of the ranker of this name, for a person."""
+        return figure("set", self.place_in_set)
+
+    @property
+    def speed(self) -> str:
+        """As `set`."""
+        return figure("speed", self.seconds)
+
+    @property
+    def location(self) -> str:
+        """As `set`."""
+        return figure("location", self.kilometres)
+
+    @property
+    def cost(self) -> str:
+        """As `set`."""
+        return figure("cost", self.dollars)
+
+
+def figure(ranker: str, value: float | None) -> str:
+    """Return a ranker's figure for a person, with its unit; a dash where it is unknown."""
+    if value is None:
+        return "-"
+    if ranker == "cost":  # one request costs far less than a cent
+        return "$" + f"{value:.9f}".rstrip("0").rstrip(".")
+    return {"set": f"{value:.0f}", "speed": f"{value:.3g} s", "location": f"{value:.0f} km"}[ranker]
 
 
 @dataclass(frozen=True, slots=True)

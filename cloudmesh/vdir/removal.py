@@ -90,16 +90,19 @@ def _checked(one: _Drop, work: Work) -> _Drop:
         return replace(one, replica=replace(one.replica, state="missing"))
     if now.state == "stale" and now.version == 0:
         raise Refused(one.name, "it was changed on the service since we last saw it", "cms vdir status --check")
-    keepers = [keeper for keeper in one.keepers if _is_there(one.node, keeper, work)]
+    place = service.identity(one.replica.path)
+    keepers = [keeper for keeper in one.keepers if _is_there(one.node, keeper, place, work)]
     if not keepers:
         raise _last(one)
     return replace(one, keepers=keepers)
 
 
-def _is_there(node: Node, keeper: Replica, work: Work) -> bool:
-    """Ask the service whether it has this replica as we know it."""
+def _is_there(node: Node, keeper: Replica, place: str, work: Work) -> bool:
+    """Ask the service whether it has this replica as we know it, and not at ``place``: two services may be one."""
     try:
         service = work.open(keeper.service)
+        if service.identity(keeper.path) == place:
+            return False
         return judged(service, node, keeper, service.stat(keeper.path)).state == "available"
     except StorageError:
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -56,3 +56,6 @@ class Rules:
 DEFAULT = Rules()
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 """No rules set."""
+
+NAMES: Mapping[str, str] = MappingProxyType({one.name: one.name.replace("_", "-") for one in fields(Rules)})
+"""The rules by attribute, each with its name as it is typed."""

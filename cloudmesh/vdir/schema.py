@@ -152,9 +152,13 @@ verification = Table(
     metadata,
     Column("entry_id", Count, ForeignKey("entry.id", ondelete="CASCADE"), primary_key=True, autoincrement=False),
     Column("deep", Boolean, primary_key=True),
+    Column("sample", Text, primary_key=True),
     Column("started_ns", Count, nullable=False),
 )
-"""Verifications that have begun and not ended: replicas verified since then are not read again."""
+"""Verifications that have begun and not ended: replicas verified since then are not read again.
+
+``sample`` is how much of the directory is looked at, as it was typed; empty for all of it.
+"""
 
 
 def indexed(path: str) -> str:

@@ -53,6 +53,11 @@ class Found:
     error: str = ""
 
     @property
+    def name(self) -> str:
+        """The replica as a person names it."""
+        return f"/{self.node.path} on {self.known.service}"
+
+    @property
     def changed(self) -> bool:
         """Whether the catalogue must learn something."""
         return (self.now.state, self.now.version, self.now.etag) != (
@@ -215,7 +220,8 @@ def judged(service: StorageABC, node: Node, replica: Replica, entry: Entry) -> R
 
     It is ``available`` (or ``stale``, where it holds an older version) while it is the file that we saw last, ``stale``
     with version 0 where it was changed by others. A replica that was never finished (``copying``, ``missing``) is the
-    right content only where a strong hash or the size and the modification time say so.
+    right content only where a strong hash or the size and the modification time say so. A ``bad`` one whose bytes were
+    read and are wrong stays so while nobody changes it, whatever the service says of it.
 
     Raises:
         StorageError: the file had to be read, and could not be.
@@ -223,6 +229,8 @@ def judged(service: StorageABC, node: Node, replica: Replica, entry: Entry) -> R
     if _is_unchanged(replica, entry):
         return _seen(node, replica)
     seen = replace(replica, checked_ns=time.time_ns())
+    if replica.state == "bad" and is_as_seen(replica, entry):
+        return seen
     if entry.is_directory or not _same_facts(service, node, replica, entry):
         return replace(seen, state="stale", version=0)
     return replace(

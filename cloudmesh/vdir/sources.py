@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from cloudmesh.storage.abc import Entry, Reader, StorageABC
+from cloudmesh.storage.abc import Entry, StorageABC
 from cloudmesh.storage.digest import digest
-from cloudmesh.storage.errors import ChecksumMismatch, NotFound, PreconditionFailed, StorageError
+from cloudmesh.storage.errors import NotFound, PreconditionFailed, StorageError
 from cloudmesh.vdir.nodes import Node, Replica
 
 T = TypeVar("T")
@@ -17,17 +16,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where content can be read: a file of a service, or of this computer, while its ``etag`` is still the same."""
+    """Where content can be read: a file of a service, or of this computer, while its ``etag`` is still the same.
+
+    Attributes:
+        service: that has it.
+        entry: the file.
+        replica: that it is in the catalogue; None for a file of this computer or one that is not registered.
+    """
 
     service: StorageABC
     entry: Entry
+    replica: Replica | None = None
 
 
 def source_of(service: StorageABC, node: Node, replica: Replica) -> Source:
     """Return a replica as a source: its ``etag`` must still hold, and its copies get the content's time."""
-    return Source(
-        service, Entry(replica.path, size=node.size, mtime_ns=node.mtime_ns, etag=replica.etag, hashes=replica.hashes)
-    )
+    entry = Entry(replica.path, size=node.size, mtime_ns=node.mtime_ns, etag=replica.etag, hashes=replica.hashes)
+    return Source(service, entry, replica)
 
 
 def use_first(node: Node, sources: Iterable[Source], use: Callable[[Source], T]) -> T:
@@ -44,22 +49,21 @@ def use_first(node: Node, sources: Iterable[Source], use: Callable[[Source], T])
             try:
                 return use(source)
             except PreconditionFailed:
-                return use(_recognised(node, source))
+                return use(recognised(node, source))
         except StorageError as error:
             failure = error
     raise failure
 
 
-def _recognised(node: Node, source: Source) -> Source:
+def recognised(node: Node, source: Source) -> Source:
     """Return the source as it is now, if it has the name's content.
 
     Raises:
         PreconditionFailed: it has not, or that cannot be known.
     """
     there = source.service.stat(source.entry.path)
-    now = Source(
-        source.service, Entry(there.path, size=there.size, mtime_ns=node.mtime_ns, etag=there.etag, hashes=there.hashes)
-    )
+    entry = Entry(there.path, size=there.size, mtime_ns=node.mtime_ns, etag=there.etag, hashes=there.hashes)
+    now = replace(source, entry=entry)
     if node.sha256 is None or there.size not in (None, node.size) or sha256_of(now) != node.sha256:
         raise PreconditionFailed(source.service.location(source.entry.path))
     return now
@@ -68,26 +72,6 @@ def _recognised(node: Node, source: Source) -> Source:
 def sha256_of(source: Source) -> str:
     """Read a source and return its SHA-256, lower-case hex. Raises as `StorageABC.open_read`."""
     return digest(source.service, source.entry.path, if_match=source.entry.etag)
-
-
-def read_first(node: Node, sources: Iterable[Source]) -> Iterator[bytes]:
-    """Yield a file's bytes from the first source that answers.
-
-    Raises:
-        ChecksumMismatch: when all bytes were given, and were not those of this version.
-    """
-
-    def opened(source: Source) -> tuple[Source, Reader]:
-        return source, source.service.open_read(source.entry.path, if_match=source.entry.etag)
-
-    source, reader = use_first(node, sources, opened)
-    state = hashlib.sha256()
-    with reader:
-        for piece in reader:
-            state.update(piece)
-            yield piece
-    if node.sha256 is not None and state.hexdigest() != node.sha256:
-        raise ChecksumMismatch(source.service.location(source.entry.path), "its bytes are not those of this version")
 
 
 def unreadable(node: Node) -> NotFound:

@@ -22,9 +22,12 @@ def problems(files: Files, work: Work) -> list[Problem]:
     return found
 
 
-def directory_status(path: str, totals: Totals, wrong: list[Problem]) -> Status:
+def directory_status(path: str, totals: Totals, wrong: list[Problem], work: Work) -> Status:
     """Return how everything below a directory stands."""
-    services = [ServiceStatus(one.service, one.state, one.files, one.bytes) for one in totals.services]
+    services = [
+        ServiceStatus(one.service, one.state, one.files, one.bytes, _outage(one.service, work))
+        for one in totals.services
+    ]
     return Status(f"/{path}", "directory", totals.files, totals.bytes, services=services, problems=wrong)
 
 
@@ -42,6 +45,7 @@ def file_status(node: Node, replicas: tuple[Replica, ...], wrong: list[Problem],
             etag=one.replica.etag,
             sha256=one.replica.sha256,
             checked_ns=one.replica.checked_ns,
+            outage=_outage(one.replica.service, work),
         )
         for index, one in enumerate(candidates(node, replicas, work.knowledge))
     ]
@@ -65,9 +69,17 @@ def choices(node: Node, replicas: tuple[Replica, ...], work: Work) -> list[Choic
             rank=None if one.excluded else index + 1,
             service=one.replica.service,
             state=one.replica.state,
-            set=one.figures["set"],
-            seconds=one.figures["seconds"],
+            place_in_set=None if (place := one.figures["set"]) is None else int(place),
+            seconds=one.figures["speed"] if one.measured else None,
+            kilometres=one.figures["location"],
+            dollars=one.figures["cost"],
+            rankers=[*one.rankers],
             reason=reason(ranked, index),
         )
         for index, one in enumerate(ranked)
     ]
+
+
+def _outage(service: str, work: Work) -> str:
+    found = work.knowledge.outages.get(service)
+    return "" if found is None else str(found)

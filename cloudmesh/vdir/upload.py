@@ -15,6 +15,7 @@ from cloudmesh.storage.errors import (
     IsADirectory,
     NotADirectory,
     NotFound,
+    Refused,
     StorageError,
 )
 from cloudmesh.storage.pool import run_parallel
@@ -26,6 +27,8 @@ from cloudmesh.vdir.distribute import batches, begin, bring, give_up, one_ahead
 from cloudmesh.vdir.lookup import check_path
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
+from cloudmesh.vdir.placing import Placing
+from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import Source, sha256_of
 from cloudmesh.vdir.work import Allowance, Work, refuse
@@ -90,18 +93,25 @@ def local_tree(
 
 
 def upload(
-    files: Iterable[Upload], to: Sequence[str], work: Work, report: Report, *, force: bool, dryrun: bool
+    files: Iterable[Upload],
+    placing: Placing,
+    work: Work,
+    report: Report,
+    *,
+    force: bool,
+    dryrun: bool,
 ) -> None:
     """Store files below each service's root at their virtual paths, and register them; count copies into ``report``.
 
     A name that has the same content already only gets the replicas that it lacks. Other content is refused, unless
-    ``force`` makes it the name's new version, on the services of ``to`` and on all that hold the old one.
+    ``force`` makes it the name's new version, on the services of ``placing`` and on all that hold the old one.
     """
+    bill = Bill(work)
     allowance = Allowance(work.options, report)
 
     def planned() -> Iterator[_Batch]:
         for files_of_batch in batches(files, lambda file: file.entry.size or 0):
-            batch = _Batch(files_of_batch, to, work, report, force)
+            batch = _Batch(files_of_batch, placing, work, report, force)
             batch.plan(allowance, dryrun=dryrun)
             yield batch
             if allowance.exhausted:
@@ -109,7 +119,12 @@ def upload(
         work.observer(Event("planned_all"))
 
     for batch in one_ahead(planned()):
-        batch.run(dryrun=dryrun)
+        if dryrun:
+            batch.price(bill)
+        else:
+            batch.run()
+    if dryrun:
+        bill.write(report)
 
 
 def _name(file: Upload, service: str) -> str:
@@ -123,9 +138,10 @@ class _Batch:
     All are of one `Disk`. Each is planned as its copies, one on each service that it goes to.
     """
 
-    def __init__(self, files: Sequence[Upload], to: Sequence[str], work: Work, report: Report, force: bool) -> None:
+    def __init__(self, files: Sequence[Upload], placing: Placing, work: Work, report: Report, force: bool) -> None:
         self._files = files
-        self._to = to
+        self._placing = placing
+        self._to: dict[str, list[str]] = {}
         self._work = work
         self._report = report
         self._force = force
@@ -139,8 +155,11 @@ class _Batch:
     def plan(self, allowance: Allowance, *, dryrun: bool) -> None:
         """Find out what is to be done, as far as ``allowance`` goes; nothing is changed."""
         self._look_up(self._files)
+        self._place()
         unsettled: list[Upload] = []
         for file in self._files:
+            if file.path not in self._to:
+                continue
             if self._is_settled(file):
                 self._skip(file)
             else:
@@ -151,7 +170,7 @@ class _Batch:
             if file.path not in self._hashes and not dryrun:
                 continue
             if file.path not in self._nodes:
-                group, services = self._fresh, list(self._to)
+                group, services = self._fresh, list(self._to[file.path])
             else:
                 try:
                     group, services = self._sorted(file)
@@ -164,19 +183,21 @@ class _Batch:
             if not allowance.takes(len(services) * (file.entry.size or 0)):
                 return
             group.append(file)
-            self._tell("planned", file, {*services, *self._to})
-            self._tell("skipped", file, [one for one in self._to if one not in services])
+            self._tell("planned", file, {*services, *self._to[file.path]})
+            self._tell("skipped", file, [one for one in self._to[file.path] if one not in services])
 
-    def run(self, *, dryrun: bool) -> None:
+    def price(self, bill: Bill) -> None:
+        """Count what was planned, and what it costs."""
+        plans = [(file, self._to[file.path]) for file in self._fresh]
+        plans += [(file, self._services_lacking(file)) for file in self._lacking]
+        plans += [(file, self._services(file)) for file in self._other]
+        for file, services in plans:
+            for service in services:
+                self._report.done(file.entry.size)
+                bill.add(file.disk, service, file.entry.size or 0)
+
+    def run(self) -> None:
         """Do what was planned."""
-        if dryrun:
-            for file in self._fresh:
-                self._count(file, len(self._to))
-            for file in self._lacking:
-                self._count(file, len(self._services_lacking(file)))
-            for file in self._other:
-                self._count(file, len(self._services(file)))
-            return
         self._register()
         copies = [
             self._copy(file, self._nodes[file.path], service)
@@ -191,6 +212,17 @@ class _Batch:
         nodes = self._work.catalogue.lookup_many(file.path for file in files)
         self._nodes |= nodes
         self._replicas |= self._work.catalogue.replicas_of(list(nodes.values()))
+
+    def _place(self) -> None:
+        """Choose each file's services; what a rule forbids is counted as failed."""
+        self._placing.look_up(file.path for file in self._files)
+        for file in self._files:
+            node = self._nodes.get(file.path)
+            holders = [] if node is None else [one.service for one in self._replicas[node.id]]
+            try:
+                self._to[file.path] = self._placing.services(file.path, node, file.entry.size, holders)
+            except Refused as error:
+                refuse(f"/{file.path}", file.entry.size, error, self._work, self._report)
 
     def _register(self) -> None:
         """Make the new names. Another process may have been faster, then they are sorted like any that there were."""
@@ -208,12 +240,12 @@ class _Batch:
                 group, services = self._sorted(file)
             except StorageError as failure:
                 self._report.fail(f"/{file.path}", failure)
-                self._tell("failed", file, self._to, str(failure))
+                self._tell("failed", file, self._to[file.path], str(failure))
                 continue
             if services:
                 group.append(file)
-            self._tell("planned", file, [one for one in services if one not in self._to])
-            self._tell("skipped", file, [one for one in self._to if one not in services])
+            self._tell("planned", file, [one for one in services if one not in self._to[file.path]])
+            self._tell("skipped", file, [one for one in self._to[file.path] if one not in services])
 
     def _hash(self, files: Sequence[Upload]) -> None:
         """Hash files; those that cannot be read are counted as failed."""
@@ -230,8 +262,8 @@ class _Batch:
     def _hashed(self, file: Upload, result: str | StorageError) -> None:
         if isinstance(result, StorageError):
             self._report.fail(file.name, result)
-            self._tell("planned", file, self._to)
-            self._tell("failed", file, self._to, str(result))
+            self._tell("planned", file, self._to[file.path])
+            self._tell("failed", file, self._to[file.path], str(result))
         else:
             self._hashes[file.path] = result
 
@@ -252,13 +284,13 @@ class _Batch:
 
     def _refuse(self, file: Upload, error: StorageError) -> None:
         self._report.fail(f"/{file.path}", error)
-        self._tell("planned", file, self._to)
-        self._tell("failed", file, self._to, str(error))
+        self._tell("planned", file, self._to[file.path])
+        self._tell("failed", file, self._to[file.path], str(error))
 
     def _skip(self, file: Upload) -> None:
         self._report.skipped += 1
-        self._tell("planned", file, self._to)
-        self._tell("skipped", file, self._to)
+        self._tell("planned", file, self._to[file.path])
+        self._tell("skipped", file, self._to[file.path])
 
     def _tell(self, kind: EventKind, file: Upload, services: Iterable[str], error: str = "") -> None:
         """Tell what became of a file's copies on some services."""
@@ -285,16 +317,12 @@ class _Batch:
     def _services_lacking(self, file: Upload) -> list[str]:
         node = self._nodes[file.path]
         good = {one.service for one in self._replicas[node.id] if is_good(node, one)}
-        return [service for service in self._to if service not in good]
+        return [service for service in self._to[file.path] if service not in good]
 
     def _services(self, file: Upload) -> list[str]:
         """Return all services that a new version goes to."""
         known = [one.service for one in self._replicas[self._nodes[file.path].id]]
-        return list(dict.fromkeys([*self._to, *known]))
-
-    def _count(self, file: Upload, copies: int) -> None:
-        for _ in range(copies):
-            self._report.done(file.entry.size)
+        return list(dict.fromkeys([*self._to[file.path], *known]))
 
     def _copy(self, file: Upload, node: Node, service: str) -> Copy:
         known = next((one for one in self._replicas[node.id] if one.service == service), None)

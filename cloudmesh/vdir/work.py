@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ from threading import Lock
 
 from cloudmesh.storage.abc import StorageABC
 from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, Refused, StorageError, VaultError
+from cloudmesh.storage.health import Health
 from cloudmesh.storage.layers import TokenBucket, limited
 from cloudmesh.storage.pool import threads_for
 from cloudmesh.storage.rate import Schedule
@@ -20,7 +21,9 @@ from cloudmesh.storage.transfer.options import ALL_FILES, Selection
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.guard import Guarded
+from cloudmesh.vdir.knowledge import gather
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
+from cloudmesh.vdir.offers import Offer, offers_of
 from cloudmesh.vdir.placement import Knowledge, usable
 from cloudmesh.vdir.sources import Source, source_of
 
@@ -30,13 +33,15 @@ class Work:
     """The catalogue and the services, and how to work with them, for one command.
 
     A service that fails too often in a row is given up, for reading and for writing apart: one that is full can still
-    be read.
+    be read. One that is out of use since an earlier command is not written to at all; it is read from where nothing
+    else has the file.
 
     Attributes:
         catalogue: the names.
         services: opens services.
         parallel: files under way at once; the default where None.
         observer: hears of the progress.
+        health: knows which services are out of use, and hears how calls end.
         options: how fast.
         to_disk: whether files go to this computer: bytes are then counted where they are read, else where they are
             written.
@@ -46,6 +51,7 @@ class Work:
     services: Services
     parallel: int | None
     observer: Observer
+    health: Health
     options: Selection = ALL_FILES
     to_disk: bool = False
 
@@ -66,19 +72,24 @@ class Work:
 
     def _guard(self, name: str, *, writes: bool) -> StorageABC:
         service = self.services.open(name)
+        outage = self.knowledge.outages.get(name) if writes else None
         with self._lock:
             if (name, writes) not in self._guarded:
                 if name not in self._opened:
                     self._opened[name] = limited(service, None, self.options.transactions)
                 speed = self._speed if writes is not self.to_disk else None
-                self._guarded[name, writes] = Guarded(limited(self._opened[name], speed))
+                self._guarded[name, writes] = Guarded(limited(self._opened[name], speed), self.health, outage)
             return self._guarded[name, writes]
 
     @cached_property
     def knowledge(self) -> Knowledge:
         """What decides between replicas, as known when it is first asked."""
-        kinds = {service.name: service.kind for service in self.services.configuration.services()}
-        return Knowledge(kinds, measured(self.catalogue.database, "read"))
+        return gather(self.services.configuration, self.catalogue.database, self.health)
+
+    @cached_property
+    def offers(self) -> Mapping[str, Offer]:
+        """What the configured services offer for keeping replicas, by name, as known when it is first asked."""
+        return offers_of(self.services.configuration, measured(self.catalogue.database, "write"))
 
     def threads(self, services: Iterable[str], mean_bytes: float = 0) -> int:
         """Return how many files to have under way at once, on these services and this computer's disk."""

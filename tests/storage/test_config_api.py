@@ -20,7 +20,18 @@ import pytest
 
 from cloudmesh.storage.config import Configuration
 from cloudmesh.storage.config_api import ConfigApi
-from cloudmesh.storage.errors import AlreadyExists, ConfigError, NotFound, Refused, StorageError, UsageError, VaultError
+from cloudmesh.storage.database import Database
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    ConfigError,
+    NotFound,
+    Refused,
+    StorageError,
+    Unavailable,
+    UsageError,
+    VaultError,
+)
+from cloudmesh.storage.health import LIMIT, Health
 from cloudmesh.storage.output import Output, write
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.vault import Vault
@@ -421,3 +432,19 @@ def test_kind_without_secrets_works_while_the_vault_cannot_be_opened(home: Path)
     with pytest.raises(VaultError):
         Configuration().settings("aws")
     assert api().list()
+
+
+def test_the_place_of_a_service_is_checked_and_editing_it_puts_it_back_in_use(home: Path) -> None:
+    config = api()
+    config.add("box", "local", set=["directory=/tmp/box"], no_test=True)
+    with Database() as database:
+        health = Health(database)
+        for _ in range(LIMIT):
+            health.failed("box", Unavailable("box:"))
+        assert health.outages().keys() == {"box"}
+        with pytest.raises(ConfigError, match="'atlantis' is no place"):
+            config.edit("box", set=["place=atlantis"])
+        assert health.outages().keys() == {"box"}
+        config.edit("box", set=["place=39.17,-86.52"])
+        assert health.outages() == {}
+    assert Configuration().outline("box").options["place"] == "39.17,-86.52"

@@ -12,7 +12,7 @@ from cloudmesh.storage.abc import ServiceSettings, StorageABC
 from cloudmesh.storage.errors import ConfigError
 from cloudmesh.storage.registry import provider_class
 from cloudmesh.storage.services import Services
-from cloudmesh.storage.transfer.prices import UNKNOWN, Price, estimate, price_of
+from cloudmesh.storage.transfer.prices import UNKNOWN, Price, estimate, monthly, price_of
 from tests.places import configure
 
 GB = 10**9
@@ -42,6 +42,16 @@ def test_upload_and_download(disk: StorageABC) -> None:
     assert estimate(amazon, disk, 3000, 10 * GB, 500) == Decimal("0.0012") + Decimal("0.9")
     assert estimate(disk, disk, 3000, 10 * GB, 500) == 0
     assert estimate(amazon, s3("https://s3.eu-central-1.wasabisys.com"), 3000, 10 * GB, 9) == Decimal("0.9012")
+
+
+def test_keeping(disk: StorageABC) -> None:
+    assert monthly(price_of(disk.settings), 10 * GB) == 0
+    assert monthly(price_of(s3().settings), 10 * GB) == Decimal("0.23")
+    assert monthly(price_of(s3(region="sa-east-1").settings), 10 * GB) == Decimal("0.405")
+    assert monthly(price_of(s3(price={"store": 1}).settings), 10 * GB) == 10
+    assert monthly(price_of(s3(region="il-central-1").settings), 10 * GB) is None
+    assert monthly(price_of(s3("https://s3.eu-central-1.wasabisys.com").settings), 10 * GB) is None
+    assert monthly(UNKNOWN, 0) == 0
 
 
 def test_copy_within_a_service_costs_requests_alone() -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import SMALL, ServiceSettings, StorageABC
-from cloudmesh.storage.errors import StorageError, UsageError
+from cloudmesh.storage.errors import SourceChanged, StorageError, UsageError
 from cloudmesh.storage.layers import Meter, Retry, RetryPolicy, find_layer
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import Event
@@ -246,7 +247,11 @@ def test_a_dead_service_is_given_up_while_the_others_go_on_and_is_healed(
         assert read_tree(tmp_path / "one/data") == files
         assert {one.health for one in vdir.ls("/data")} == {"degraded"}
         proxy.heal()
-        assert vdir.heal("/data").files == 300, "the next command tries the service again"
+        report = vdir.heal("/data")
+        assert (report.files, report.errors) == (0, 300), "the service is out of use for a while"
+        assert "cms storage measure dav tries it now" in report.failures[0].error
+        assert not Storage(services=impatient).measure("dav")[0].problem
+        assert vdir.heal("/data").files == 300
         assert not vdir.status("/data", check=True).problems
         proxy.refuse()
         vdir.prefer("/", ["dav"])
@@ -315,8 +320,9 @@ def test_a_service_that_stalls_does_not_keep_the_others_from_their_files(
         assert read_tree(tmp_path / "one/data") == SMALL_FILES | LARGE
         assert (report.files, report.errors) == (42, 42)
     proxy.heal()
-    configure(home, [stalling, local("one", tmp_path / "one")])  # half a second is little for a busy machine
-    with Vdir() as vdir:
+    configure(home, [stalling, local("one", tmp_path / "one")])  # half a second is not enough on a busy computer
+    with Storage() as storage, Vdir() as vdir:
+        assert not storage.measure("dav")[0].problem
         assert vdir.heal("/data").errors == 0
         assert not vdir.status("/data", check=True).problems
 
@@ -366,6 +372,30 @@ def test_a_source_that_changes_after_it_was_hashed_is_not_stored(
     with Vdir() as vdir:
         assert vdir.put(str(source), "/data", to=["one", "two"], recursive=True).files == 2
         assert (disks["two"] / "data" / name).read_bytes() == changed
+
+
+def test_a_source_that_changes_while_it_is_sent_leaves_the_only_replica_as_it_was(
+    disks: dict[str, Path], source: Path
+) -> None:
+    """Also where the service takes the file natively: what was there is neither torn nor lost."""
+
+    def change(event: Event) -> None:
+        if event.kind == "started" and event.name == "/large on one":
+            with (source / "large").open("r+b") as file:
+                file.seek(SMALL)
+                file.write(b"torn")
+
+    with Vdir() as vdir:
+        vdir.put(str(source / "large"), "/large", to=["one"])
+    (source / "large").write_bytes(LARGE["large"][::-1])
+    with Vdir(observer=change) as vdir:
+        with pytest.raises(SourceChanged):
+            vdir.put(str(source / "large"), "/large", to=["one"], force=True)
+        assert (disks["one"] / "large").read_bytes() == LARGE["large"] == b"".join(vdir.cat("/large"))
+        assert not vdir.status("/large", check=True).problems
+    with Vdir() as vdir:
+        assert vdir.put(str(source / "large"), "/large", to=["one"], force=True).files == 1
+        assert (disks["one"] / "large").read_bytes() == (source / "large").read_bytes()
 
 
 def test_foreign_files_small_and_large_are_adopted_only_with_the_right_content(

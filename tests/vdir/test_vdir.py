@@ -681,7 +681,12 @@ def test_the_preferred_replica_is_chosen_and_explained(vdir: Vdir, source: Path,
     vdir.prefer("/d", ["two", "three"])
     ranked = vdir.why("/d/a.txt")
     assert [(one.rank, one.service) for one in ranked] == [(1, "two"), (2, "three"), (3, "one")]
-    assert "set 0 against 1 of three" in ranked[0].reason
+    assert ranked[0].reason == "set: 1 against 2 of three"
+    assert [(one.set, one.speed, one.location, one.cost) for one in ranked] == [
+        ("1", "0 s", "-", "$0"),
+        ("2", "0 s", "-", "$0"),
+        ("-", "0 s", "-", "$0"),
+    ]
     vdir.prefer("/d/a.txt", ["three"])
     assert vdir.why("/d/a.txt")[0].service == "three"
     vdir.prefer("/d/a.txt")

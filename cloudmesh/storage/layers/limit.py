@@ -165,8 +165,13 @@ class Limit(Layer):
             self._bytes: TokenBucket | None = bytes_per_second
         else:
             self._bytes = TokenBucket(bytes_per_second, clock=clock, sleep=sleep) if bytes_per_second else None
-        if self._requests is not None or self._bytes is not None:
+        if self.delays:
             self.immediate = False
+
+    @property
+    def delays(self) -> bool:
+        """Whether calls and bytes may have to wait here, for as long as the rates say."""
+        return self._requests is not None or self._bytes is not None
 
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
         release = self._enter()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from cloudmesh.storage.abc import Content, Entry, Moved, Reader, StorageABC, WriteMode, counted
 from cloudmesh.storage.digest import COMPUTABLE, strongest
 from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import ChecksumMismatch, StorageError, internal_error
+from cloudmesh.storage.errors import ChecksumMismatch, NotFound, SourceChanged, StorageError, internal_error
 from cloudmesh.storage.transfer.ahead import Handover
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
 from cloudmesh.storage.transfer.threads import Threads
@@ -175,15 +175,24 @@ def _check_arrived(destination: StorageABC, made: Entry, sent: _Digests) -> None
 
 
 def _of_disk(source: Disk, entry: Entry, observer: Observer, sent: _Digests) -> Content:
-    """The content of a local file; refused by its reader or by its size if it changes meanwhile."""
-    moved = told_to(observer, source.location(entry.path))
+    """The content of a local file; refused, before it is visible anywhere, if it is not the file ``entry`` any more."""
+    name = source.location(entry.path)
+    moved = told_to(observer, name)
+
+    def check() -> None:
+        try:
+            unchanged = entry.etag is None or source.stat(entry.path).etag == entry.etag
+        except NotFound:
+            unchanged = False
+        if not unchanged:
+            raise SourceChanged(name)
 
     def pieces() -> Iterator[bytes]:
         with source.open_read(entry.path, if_match=entry.etag) as reader:
             yield from counted(sent.of(reader), moved)
 
     path = source.path_of(entry.path)
-    return Content(open=pieces, size=entry.size, mtime_ns=entry.mtime_ns, path=path, moved=moved)
+    return Content(open=pieces, size=entry.size, mtime_ns=entry.mtime_ns, path=path, moved=moved, check=check)
 
 
 class _Digests:
@@ -263,6 +272,12 @@ class _Relay:
         self._reader = None
         name = self._source.location(self._entry.path)
         with reader:
-            yield from counted(self.sent.of(reader), told_to(self._observer, name))
+            last = b""  # kept back until the hash is known: a service that has all bytes may publish them
+            for piece in counted(self.sent.of(reader), told_to(self._observer, name)):
+                if last:
+                    yield last
+                last = piece
         if any(self.sent.found[algorithm] != digest for algorithm, digest in self._expected.items()):
             raise ChecksumMismatch(name, "its bytes are not those that they should be")
+        if last:
+            yield last

@@ -1,11 +1,11 @@
 """What services are estimated to charge for a transfer, in US dollars.
 
 The figures are list prices, read in stored copies of the pages on the dates given (docs/decisions/0079). What was not
-found is None: unknown, and so is then an estimate that needs it. Free allowances, volume discounts, taxes, storage
-itself and minimum storage times are not counted. Whoever pays other prices writes them into ``cloudmesh.yaml``, below
+found is None: unknown, and so is then an estimate that needs it. Free allowances, volume discounts, taxes, minimum
+charges and minimum storage times are not counted. Whoever pays other prices writes them into ``cloudmesh.yaml``, below
 the service's ``default``::
 
-    price: {write: 0.005, read: 0.0004, copy: 0.005, delete: 0, out: 0.09, in: 0}
+    price: {write: 0.005, read: 0.0004, copy: 0.005, delete: 0, out: 0.09, in: 0, store: 0.023}
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Price:
     Attributes:
         write, read, copy, delete: for 1,000 requests; ``copy`` is a copy on the service's own side.
         out, into: for 10^9 bytes that leave the service, or come to it, over the internet.
+        store: for keeping 10^9 bytes for a month.
     """
 
     write: Decimal | None = None
@@ -38,9 +39,10 @@ class Price:
     delete: Decimal | None = None
     out: Decimal | None = None
     into: Decimal | None = None
+    store: Decimal | None = None
 
 
-NOTHING = Price(_FREE, _FREE, _FREE, _FREE, _FREE, _FREE)
+NOTHING = Price(_FREE, _FREE, _FREE, _FREE, _FREE, _FREE, _FREE)
 UNKNOWN = Price()
 
 # Bytes out, first paid tier: https://aws.amazon.com/s3/pricing/ shows its figures by script only; these stand in three
@@ -63,18 +65,48 @@ _AMAZON_OUT = {
 # S3 Standard, US East (N. Virginia): many published uses of the price list agree, 2025-10 to 2026. For other regions no
 # figures were found, so they are unknown.
 _AMAZON_REQUESTS = {"us-east-1": Price(write=Decimal("0.005"), read=Decimal("0.0004"), copy=Decimal("0.005"))}
+# S3 Standard, first 50 TB a month, for a GB of 2^30 bytes, so that estimates are 7 % too high: Amazon's price list as a
+# published table of 2026-07-01 has it; tables of 2026-08-02 and of others agree but for ca-central-1 and eu-west-2.
+_AMAZON_STORE = {
+    "us-east-1": "0.023",
+    "us-east-2": "0.023",
+    "us-west-2": "0.023",
+    "ca-central-1": "0.025",
+    "eu-west-1": "0.023",
+    "eu-west-2": "0.024",
+    "eu-central-1": "0.0245",
+    "ap-south-1": "0.025",
+    "ap-northeast-1": "0.025",
+    "ap-southeast-1": "0.025",
+    "ap-southeast-2": "0.025",
+    "sa-east-1": "0.0405",
+}
 
 _BY_HOST: Mapping[str, Price] = {
-    # https://wasabi.com/pricing/pricing-faqs, read 2026-11-24: no charges for egress or API requests
-    ".wasabisys.com": NOTHING,
+    # https://wasabi.com/pricing/pricing-faqs, read 2026-11-24: no charges for egress or API requests; the stored copy's
+    # price of storage is that of 2019, too old to be taken for today's
+    ".wasabisys.com": replace(NOTHING, store=None),
     # https://www.backblaze.com/cloud-storage/transaction-pricing and
     # https://help.backblaze.com/hc/en-us/articles/217667478-Understanding-B2-Pricing-Structure, read 2026-11-24
+    # storage: https://leanopstech.com/blog/backblaze-b2-pricing-2026/, as of April 2026
     ".backblazeb2.com": Price(
-        write=_FREE, read=Decimal("0.0004"), copy=Decimal("0.004"), delete=_FREE, out=Decimal("0.01"), into=_FREE
+        write=_FREE,
+        read=Decimal("0.0004"),
+        copy=Decimal("0.004"),
+        delete=_FREE,
+        out=Decimal("0.01"),
+        into=_FREE,
+        store=Decimal("0.006"),
     ),
     # https://developers.cloudflare.com/r2/pricing/, read 2026-11-24: standard storage
     ".r2.cloudflarestorage.com": Price(
-        write=Decimal("0.0045"), read=Decimal("0.00036"), copy=Decimal("0.0045"), delete=_FREE, out=_FREE, into=_FREE
+        write=Decimal("0.0045"),
+        read=Decimal("0.00036"),
+        copy=Decimal("0.0045"),
+        delete=_FREE,
+        out=_FREE,
+        into=_FREE,
+        store=Decimal("0.015"),
     ),
     # https://www.digitalocean.com/pricing/spaces-object-storage could not be read; a comparison of 2021 has 0.01 for a
     # GB out beyond the allowance and nothing for bytes in, too old to be taken for today's price
@@ -92,7 +124,7 @@ def price_of(settings: ServiceSettings) -> Price:
     known = _listed(settings)
     if given is None:
         return known
-    names = {"in": "into", **{name: name for name in ("write", "read", "copy", "delete", "out")}}
+    names = {"in": "into", **{name: name for name in ("write", "read", "copy", "delete", "out", "store")}}
     if not isinstance(given, Mapping) or not given.keys() <= names.keys():
         raise ConfigError(settings.name, "its price is not understood", f"it may hold {', '.join(sorted(names))}")
     return replace(known, **{names[key]: _amount(settings.name, key, value) for key, value in given.items()})
@@ -131,6 +163,11 @@ def estimate(source: StorageABC, destination: StorageABC, files: int, bytes: int
     return sum(known, _FREE) if len(known) == len(total) else None
 
 
+def monthly(price: Price, bytes: int) -> Decimal | None:
+    """Return what keeping so many bytes is estimated to cost a month, in US dollars; None where that is not known."""
+    return _cost(price.store, bytes, _GB)
+
+
 def _cost(price: Decimal | None, number: int, unit: int) -> Decimal | None:
     if not number:
         return _FREE
@@ -146,8 +183,10 @@ def _listed(settings: ServiceSettings) -> Price:
     if not host:
         region = str(settings.credentials.get("region") or "")
         requests = _AMAZON_REQUESTS.get(region, UNKNOWN)
-        out = _AMAZON_OUT.get(region)
-        return replace(requests, delete=_FREE, into=_FREE, out=None if out is None else Decimal(out))
+        out, store = (
+            None if one is None else Decimal(one) for one in (_AMAZON_OUT.get(region), _AMAZON_STORE.get(region))
+        )
+        return replace(requests, delete=_FREE, into=_FREE, out=out, store=store)
     if _is_own(host):
         return NOTHING
     return next((price for ending, price in _BY_HOST.items() if host.endswith(ending)), UNKNOWN)

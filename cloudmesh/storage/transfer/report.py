@@ -45,6 +45,8 @@ class Report:
         seconds: wall time.
         dryrun: nothing was changed; the counts are what would be done.
         cost_usd: what the services are estimated to charge for it, of a dry run; None where that is not known.
+        monthly_usd: what they are estimated to charge a month for keeping what a dry run of the virtual directory would
+            copy; None where that is not known.
         stopped: it was ended before its time; the same command goes on.
         plan: what a dry run would do, file by file, up to `PLAN_SHOWN`.
         failures: what could not be done, and why.
@@ -59,6 +61,7 @@ class Report:
     seconds: float = 0.0
     dryrun: bool = False
     cost_usd: Decimal | None = None
+    monthly_usd: Decimal | None = None
     stopped: bool = False
     plan: list[Planned] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -71,8 +74,10 @@ class Report:
         """What a table shows."""
         names = ("skipped", "removed", "errors", "dryrun", "stopped", "plan", "failures")
         telling = [name for name in names if getattr(self, name)]
-        if self.cost_usd is not None:
-            telling.insert(telling.index("dryrun") + 1, "cost_usd")
+        costs = [name for name in ("cost_usd", "monthly_usd") if getattr(self, name) is not None]
+        if costs:
+            place = telling.index("dryrun") + 1
+            telling[place:place] = costs
         return ("action", "files", "bytes", "seconds", *telling)
 
     @property

@@ -16,7 +16,7 @@ import pytest
 from cloudmesh.storage.abc import Capabilities, Content, StorageABC
 from cloudmesh.storage.errors import NotFound, StorageError, Unsupported
 from tests.storage.conformance.conftest import Service
-from tests.storage.conformance.targets import Outside, Target, child, listed, patient, put
+from tests.storage.conformance.targets import Outside, Target, child, listed, make_provider, patient, put
 
 _SECOND = 1_000_000_000
 NOT_DECLARED = {"network", "http", "versioned_buckets"}
@@ -259,3 +259,13 @@ def test_nothing_of_ours_is_left(storage: StorageABC, outside: Outside, place: s
     put(storage, child(place, "d", "g"))
     assert outside.names(place) == ["d", "f"]
     assert outside.names(child(place, "d")) == ["g"]
+
+
+def test_identity_is_the_place_whatever_the_service_is_called(service: Service) -> None:
+    first, second = make_provider(service.settings("first")), make_provider(service.settings("second", root="d"))
+    try:
+        assert first.identity("d/f g") == second.identity("f g")
+        assert first.identity("f g") != second.identity("f g")
+    finally:
+        first.close()
+        second.close()

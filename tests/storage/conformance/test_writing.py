@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cloudmesh.storage.abc import CHUNK, Content, StorageABC
+from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import (
     AlreadyExists,
     IsADirectory,
@@ -19,6 +21,7 @@ from cloudmesh.storage.errors import (
     PreconditionFailed,
     SourceChanged,
 )
+from cloudmesh.storage.transfer.copying import copy_file
 from tests.storage.conformance.targets import Outside, child, listed, patient, plant, put, settles
 
 MIB = 1024 * 1024
@@ -267,6 +270,41 @@ def test_local_file_changes_before_it_is_sent(storage: StorageABC, place: str, t
         storage.write(child(place, "f"), content)
     with pytest.raises(NotFound):
         storage.stat(child(place, "f"))
+
+
+@pytest.mark.parametrize("size", [1000, 3 * MIB, 20 * MIB])
+@pytest.mark.parametrize("moment", ["before", "meanwhile"])
+@pytest.mark.parametrize("exists", [True, False], ids=["over", "new"])
+def test_local_file_that_changes_is_stored_in_no_part(
+    storage: StorageABC, outside: Outside, place: str, tmp_path: Path, size: int, moment: str, exists: bool
+) -> None:
+    """Its size stays the same. It is refused before it is visible: over the last good copy that is what counts."""
+    path, source = child(place, "f"), tmp_path / "source"
+    if exists:
+        put(storage, path, b"old")
+    source.write_bytes(bytes(size))
+    disk = Disk(str(tmp_path))
+    entry = disk.stat("source")
+
+    def change() -> None:
+        source.write_bytes(bytes(size - 1) + b"x")
+        os.utime(source, ns=(1, 1))
+
+    def pieces() -> Iterator[bytes]:
+        with disk.open_read("source", if_match=entry.etag) as reader:
+            change()
+            yield from reader
+
+    if moment == "before":
+        change()
+        with pytest.raises((SourceChanged, PreconditionFailed)):
+            copy_file(disk, entry, storage, path)
+    else:
+        with pytest.raises(SourceChanged):
+            storage.write(path, Content(open=pieces, size=size))
+    settles(lambda: outside.names(place), ["f"] if exists else [])
+    if exists:
+        assert bytes_of(storage, path) == b"old"
 
 
 @pytest.mark.lacks("flat")

@@ -79,8 +79,9 @@ def upgrade() -> None:
         "verification",
         sa.Column("entry_id", _count, autoincrement=False, nullable=False),
         sa.Column("deep", sa.Boolean, nullable=False),
+        sa.Column("sample", _text, nullable=False),
         sa.Column("started_ns", _count, nullable=False),
-        sa.PrimaryKeyConstraint("entry_id", "deep", name="pk_verification"),
+        sa.PrimaryKeyConstraint("entry_id", "deep", "sample", name="pk_verification"),
         sa.ForeignKeyConstraint(["entry_id"], ["entry.id"], name="fk_verification_entry_id", ondelete="CASCADE"),
     )
     op.create_table(

@@ -1,4 +1,4 @@
-"""Files out of the bucket onto the local disk: in ranges, several under way at once in one thread.
+"""Files out of the bucket onto the local disk: in ranges, several under way at once, each in a thread.
 
 What comes is written where it belongs at once, so no more than a socket's buffer is in memory for each range. Every
 range is asked of one version of the file, by its ETag, and refused where the answer is of another.
@@ -7,18 +7,21 @@ range is asked of one version of the file, by its ETag, and refused where the an
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudmesh.storage import local_files
 from cloudmesh.storage.abc import Entry, Moved
 from cloudmesh.storage.errors import NotFound, Unavailable
+from cloudmesh.storage.providers.awss3 import multipart
 from cloudmesh.storage.providers.awss3.bucket import Bucket
 from cloudmesh.storage.providers.awss3.multipart import MIB
 
 if TYPE_CHECKING:
-    from cloudmesh.storage.http_multi import Answer, Transfer
+    from cloudmesh.storage.http_multi import Answer
 
 RANGE = 32 * MIB
 """Bytes of one range. A file that is not larger comes in one piece."""
@@ -39,7 +42,7 @@ def download(bucket: Bucket, path: str, size: int, etag: str | None, destination
         size: of the version ``etag``.
         etag: the version; None where the service gives none: then it comes in one piece.
         destination: emptied first.
-        moved: hears of the bytes as they come.
+        moved: hears of the bytes as they come, from several threads.
 
     Returns:
         the file, as the answers describe it.
@@ -66,40 +69,65 @@ class _Get:
         self._etag = etag
         self._file = file
         self._moved = moved
+        self._failed = False
 
     def all(self, step: int) -> Entry:
         """Get the file in ranges of ``step`` bytes."""
-        http = self._bucket.connection.http
-        subject = self._bucket.location(self._path)
+        self._failed = False
+        if self._size <= step:
+            return self._range(0, self._size, partial=False)
         entry = Entry(self._path)
-        for transfer, result in http.run(self._transfers(step), RANGES_AT_ONCE):
-            answer = http.answered(subject, result)
-            self._check(answer, partial=self._size > step)
-            if transfer.context.missing:
-                raise Unavailable(subject, "other bytes came than were asked for")
-            entry = self._bucket.entry(self._path, answer.headers, size=self._size)
+        pending: deque[Future[Entry]] = deque()
+        with multipart.all_ended(pending):
+            try:
+                for begin in range(0, self._size, step):
+                    if len(pending) == RANGES_AT_ONCE:
+                        entry = pending.popleft().result()
+                    end = min(begin + step, self._size)
+                    pending.append(self._bucket.pool.submit(self._range, begin, end, partial=True))
+                while pending:
+                    entry = pending.popleft().result()
+            except BaseException:
+                self._failed = True
+                raise
         return entry
 
-    def _transfers(self, step: int) -> Iterator[Transfer]:
-        bucket = self._bucket
-        for begin in range(0, self._size, step) if self._size else (0,):
-            headers = {} if self._etag is None else {"If-Match": self._etag}
-            if self._size > step:
-                headers["Range"] = f"bytes={begin}-{min(begin + step, self._size) - 1}"
-            with bucket.translated(self._path):
-                transfer = bucket.connection.http.transfer("GET", bucket.key(self._path), headers=headers)
-            transfer.context = target = _Target(self._file, begin, min(begin + step, self._size), self._moved)
-            transfer.sink = self._sink(target, partial=self._size > step)
-            yield transfer
+    def _range(self, begin: int, end: int, *, partial: bool) -> Entry:
+        """Get the bytes from ``begin`` to before ``end``."""
+        bucket, http = self._bucket, self._bucket.connection.http
+        subject = bucket.location(self._path)
+        headers = {} if self._etag is None else {"If-Match": self._etag}
+        if partial:
+            headers["Range"] = f"bytes={begin}-{end - 1}"
+        with bucket.translated(self._path):
+            transfer = http.transfer("GET", bucket.key(self._path), headers=headers)
+        position = begin
 
-    def _sink(self, target: _Target, *, partial: bool) -> Callable[[Answer], Callable[[bytes], object] | None]:
+        def write(piece: bytes) -> None:
+            nonlocal position
+            if self._failed:
+                raise Unavailable(subject, "another range has failed")
+            self._moved(len(piece))
+            if position + len(piece) > end:
+                raise Unavailable(subject, "more bytes came than were asked for")
+            view = memoryview(piece)
+            while view:
+                count = os.pwrite(self._file, view, position)
+                position += count
+                view = view[count:]
+
         def sink(head: Answer) -> Callable[[bytes], object] | None:
             if not 200 <= head.status < 300:
                 return None
             self._check(head, partial=partial)
-            return target.write
+            return write
 
-        return sink
+        transfer.sink = sink
+        answer = http.answered(subject, http.exchange(transfer))
+        self._check(answer, partial=partial)
+        if position < end:
+            raise Unavailable(subject, "fewer bytes came than were asked for")
+        return bucket.entry(self._path, answer.headers, size=self._size)
 
     def _check(self, answer: Answer, *, partial: bool) -> None:
         """Refuse an answer that does not give these bytes of this version."""
@@ -110,23 +138,3 @@ class _Get:
         if partial and answer.status != _PARTIAL:
             raise _NoRanges
         bucket.match(bucket.entry(self._path, answer.headers), self._etag)
-
-
-class _Target:
-    """The place in a local file where a range goes."""
-
-    def __init__(self, file: int, begin: int, end: int, moved: Moved) -> None:
-        self._file = file
-        self._position = begin
-        self._moved = moved
-        self.missing = end - begin
-
-    def write(self, piece: bytes) -> None:
-        """Write what comes next, but nothing of more than was asked for."""
-        self._moved(len(piece))
-        view = memoryview(piece)[: max(0, self.missing)]
-        self.missing -= len(piece)
-        while view:
-            count = os.pwrite(self._file, view, self._position)
-            self._position += count
-            view = view[count:]

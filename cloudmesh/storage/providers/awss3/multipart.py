@@ -253,7 +253,7 @@ def send(
     with _upload(target, unfinished, source, moved) as upload:
         pending: deque[Future[str]] = deque()
         done: list[str] = []
-        with _all_ended(pending):
+        with all_ended(pending):
             for number, (size, part) in enumerate(parts, 1):
                 while len(pending) >= in_flight(size):
                     done.append(pending.popleft().result())
@@ -269,7 +269,7 @@ def in_flight(part: int) -> int:
 
 
 @contextmanager
-def _all_ended(futures: Iterable[Future[Any]]) -> Iterator[None]:
+def all_ended(futures: Iterable[Future[Any]]) -> Iterator[None]:
     """Leave only when no request runs any more: a part that arrives after the abort would stay, and be paid for."""
     try:
         yield
@@ -322,6 +322,6 @@ def copy(
             return part_etag
 
         futures = [executor.submit(copy_part, start) for start in range(0, size, step)]
-        with _all_ended(futures):
+        with all_ended(futures):
             parts = [future.result() for future in futures]
         return upload.complete(parts)

@@ -153,6 +153,10 @@ class S3Storage(StorageABC):
             size, if_match = entry.size or 0, entry.etag
         return downloading.download(self._bucket, path, size, if_match, destination, moved)
 
+    def identity(self, path: str) -> str:
+        bucket = self._bucket
+        return f"{bucket.connection.endpoint or 'https://s3.amazonaws.com'}/{bucket.name}/{bucket.key(path)}"
+
     # ---- writing ----------------------------------------------------------------------------------------------------
 
     def write(

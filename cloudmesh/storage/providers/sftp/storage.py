@@ -89,6 +89,7 @@ class SftpStorage(StorageABC):
         directory = read_root(settings.root)
         login = read_login(settings)
         self._root = Root(self.name, directory)
+        self._target = login.target
         self._pool = Pool(self.name, lambda: Session(login), settings.parallel, settings.timeouts.read)
         self._writer = Writer(self._pool, self._root)
         self._limits = Capabilities(
@@ -100,6 +101,11 @@ class SftpStorage(StorageABC):
             path_max_bytes=4095 - len(directory) - 1 - len(TEMPORARY_PREFIX) - 32,
         )
         self._facts: Capabilities | None = None
+
+    def identity(self, path: str) -> str:
+        name = self._root.remote(path).decode("utf-8", "surrogateescape")
+        user = "" if name.startswith("/") else f"{self._target.username}@"  # below that user's own directory
+        return f"sftp://{user}{self._target.host}:{self._target.port or ''}/{name}"
 
     # ---- what the service is --------------------------------------------------------------------------------------
 

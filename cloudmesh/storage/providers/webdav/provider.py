@@ -118,6 +118,9 @@ class WebdavStorage(StorageABC):
     def name_limits(self) -> Capabilities:
         return _NAMES
 
+    def identity(self, path: str) -> str:
+        return self._service.addresses.of(path)
+
     def _facts_of(self, server: Server) -> Capabilities:
         nextcloud = server.family == "nextcloud"
         in_property = self._mtimes.in_property

@@ -1,0 +1,52 @@
+"""Making replicas be where the rules want them, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.copies import Copy
+from cloudmesh.vdir.distribute import BATCH, distribute
+from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.nodes import Files, Node, Replica
+from cloudmesh.vdir.removal import drop
+from cloudmesh.vdir.wanted import missing_services, surplus_services
+from cloudmesh.vdir.work import Work, counting_unusable
+
+
+def mend(files: Callable[[], Files], work: Work, report: Report, *, dryrun: bool) -> None:
+    """Copy files to the services that the rules want, and then take away replicas that they forbid.
+
+    A replica is taken away only where enough good ones are elsewhere, and one of those answers right then.
+
+    Args:
+        files: gives them, with their replicas as they are at that moment.
+        work: the catalogue and the services.
+        report: counts copies and removals.
+        dryrun: only count.
+    """
+    copies = lacking(files(), work, report)
+    if dryrun:
+        for copy in copies:
+            report.done(copy.node.size)
+    else:
+        distribute(copies, work, report)
+    for batch in chunks(files(), BATCH):
+        surplus: dict[tuple[str, ...], list[tuple[Node, tuple[Replica, ...]]]] = {}
+        for node, replicas in batch:
+            unwanted = surplus_services(node, replicas, work.offers) if node.rules.not_on else []
+            if unwanted:
+                surplus.setdefault(tuple(unwanted), []).append((node, replicas))
+        for services, concerned in surplus.items():
+            drop(concerned, services, work, report, dryrun=dryrun)
+
+
+def lacking(files: Files, work: Work, report: Report) -> Iterator[Copy]:
+    """Yield the copies that the rules want, of files that can be read; others are told by who looked at them."""
+    for node, replicas in files:
+        wanted = [] if node.is_directory else missing_services(node, replicas, work.offers)
+        if not wanted:
+            continue
+        with counting_unusable(node, work, report):
+            if sources := work.sources(node, replicas):
+                yield from (Copy(node, service, sources) for service in wanted)

@@ -1,0 +1,99 @@
+"""The last good replica of a name is not taken away: not by a drop, not by forgetting its service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cloudmesh.storage.config_api import ConfigApi
+from cloudmesh.storage.errors import Refused
+from cloudmesh.vdir import Vdir
+from deploy.servers import Wsgidav
+from tests.faults import FaultProxy
+from tests.places import configure, local, read_tree, write_tree
+
+FILES = {f"d{i % 2}/f{i}": b"%d" % i for i in range(8)}
+
+
+@pytest.fixture
+def disks(home: Path, tmp_path: Path) -> dict[str, Path]:
+    roots = {name: tmp_path / name for name in ("one", "two", "three")}
+    configure(home, [local(name, root) for name, root in roots.items()])
+    return roots
+
+
+def put(tmp_path: Path, *to: str) -> None:
+    with Vdir() as vdir:
+        vdir.put(str(write_tree(tmp_path / "source", FILES)), "/data", to=list(to), recursive=True)
+
+
+def services() -> set[str]:
+    return {row.name for row in ConfigApi().list()}
+
+
+def test_a_service_with_last_copies_is_not_forgotten(disks: dict[str, Path], tmp_path: Path) -> None:
+    put(tmp_path, "one")
+    for dryrun in (True, False):
+        with pytest.raises(Refused, match=r"/data/d0/f0, .* and 3 more .*vdir copy"):
+            ConfigApi().remove("one", dryrun=dryrun)
+    assert "one" in services()
+    with Vdir() as vdir:
+        vdir.copy("/data", to=["two"], recursive=True)
+    ConfigApi().remove("one")
+    assert "one" not in services()
+    assert read_tree(disks["one"] / "data") == FILES, "its files stay"
+    with Vdir() as vdir:
+        assert b"".join(vdir.cat("/data/d0/f0")) == b"0"
+
+
+def test_the_other_services_are_asked_right_then(disks: dict[str, Path], tmp_path: Path) -> None:
+    put(tmp_path, "one", "two", "three")
+    (disks["two"] / "data/d0/f2").unlink()
+    (disks["two"] / "data/d1/f1").write_bytes(b"!")
+    (disks["two"] / "data/d0/f4").unlink()
+    (disks["three"] / "data/d0/f2").unlink()
+    (disks["three"] / "data/d1/f1").unlink()
+    with pytest.raises(Refused, match="/data/d0/f2, /data/d1/f1 ") as refusal:
+        ConfigApi().remove("one")
+    assert "f4" not in str(refusal.value)
+    (disks["three"] / "data/d0/f2").write_bytes(b"2")  # the same bytes, at another time
+    (disks["three"] / "data/d1/f1").write_bytes(b"1")
+    ConfigApi().remove("one")
+
+
+def test_what_cannot_be_asked_is_no_copy(
+    home: Path, tmp_path: Path, wsgidav: Wsgidav, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    proxy = fault_proxy(wsgidav.port)
+    configure(home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root="last", port=proxy.port)])
+    (tmp_path / "f").write_bytes(b"f")
+    with Vdir() as vdir:
+        vdir.put(str(tmp_path / "f"), "/f", to=["one", "dav"])
+    wrong = wsgidav.settings("dav", root="last", port=proxy.port, password="wrong")
+    configure(home, [local("one", tmp_path / "one"), wrong])
+    with pytest.raises(Refused, match="/f"):
+        ConfigApi().remove("one")
+    configure(home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root="last", port=proxy.port)])
+    ConfigApi().remove("one")
+
+
+def test_a_service_of_which_the_catalogue_knows_nothing_is_forgotten(disks: dict[str, Path], tmp_path: Path) -> None:
+    put(tmp_path, "one")
+    ConfigApi().remove("three")
+    assert services() >= {"one", "two"}
+
+
+def test_two_services_that_are_one_place_are_one_copy(home: Path, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "one", FILES)
+    configure(home, [local("one", root), local("below", root / "d0"), local("two", tmp_path / "two")])
+    with Vdir() as vdir:
+        vdir.add("one:d0/f0", "/f")
+        vdir.add("below:f0", "/f")
+        with pytest.raises(Refused, match="last good replica"):
+            vdir.drop("/f", from_=["one"])
+        assert (root / "d0/f0").read_bytes() == b"0"
+        vdir.copy("/f", to=["two"])
+        vdir.drop("/f", from_=["one"])
+        assert b"".join(vdir.cat("/f")) == b"0"
