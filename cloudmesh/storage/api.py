@@ -38,6 +38,15 @@ from cloudmesh.storage.errors import (
     Unsupported,
     UsageError,
 )
+from cloudmesh.storage.meaning import (
+    PathHere,
+    Place,
+    PlaceOrPathHere,
+    ServiceName,
+    at_the_terminal,
+    long,
+    reading,
+)
 from cloudmesh.storage.records import (
     Difference,
     FileInfo,
@@ -93,7 +102,7 @@ class Storage:
 
     def __init__(
         self,
-        storage: str | None = None,
+        storage: ServiceName | None = None,
         parallel: Count | None = None,
         observer: Observer | None = None,
         services: Services | None = None,
@@ -106,7 +115,7 @@ class Storage:
 
     # ---- files ---------------------------------------------------------------------------------------------------
 
-    def create_dir(self, directory: str) -> FileInfo:
+    def create_dir(self, directory: Place) -> FileInfo:
         """Make a directory and its missing parents; nothing happens where it exists.
 
         Raises:
@@ -116,7 +125,8 @@ class Storage:
         side.service.make_dir(side.path)
         return file_info(side.service.name, Entry(side.path, is_directory=True))
 
-    def list(self, source: str = "", *, recursive: bool = False, dir_only: bool = False) -> Iterator[FileInfo]:
+    @reading
+    def list(self, source: Place = "", *, recursive: bool = False, dir_only: bool = False) -> Iterator[FileInfo]:
         """Yield what is in a directory, or the file itself, in byte order of the names.
 
         Args:
@@ -136,7 +146,8 @@ class Storage:
             if not dir_only:
                 yield file_info(side.service.name, side.service.stat(side.path), paths.parent(side.path))
 
-    def stat(self, source: str) -> FileInfo:
+    @reading
+    def stat(self, source: Place) -> FileInfo:
         """Return all that the service tells of one file or directory.
 
         Raises:
@@ -145,7 +156,8 @@ class Storage:
         side = self._side(source)
         return file_info(side.service.name, side.service.stat(side.path))
 
-    def cat(self, source: str) -> Iterator[bytes]:
+    @reading
+    def cat(self, source: Place) -> Iterator[bytes]:
         """Yield a file's bytes.
 
         Raises:
@@ -155,7 +167,8 @@ class Storage:
         with side.service.open_read(side.path) as reader:
             yield from reader
 
-    def tree(self, directory: str = "") -> Iterator[TreeLine]:
+    @reading
+    def tree(self, directory: Place = "") -> Iterator[TreeLine]:
         """Yield everything below a directory, one line each, indented.
 
         Raises:
@@ -165,7 +178,8 @@ class Storage:
         for entry in _scanned(side, recursive=True):
             yield tree_line(entry.path, side.path, entry.is_directory, entry.size)
 
-    def search(self, directory: str, filename: str, *, recursive: bool = False) -> Iterator[FileInfo]:
+    @reading
+    def search(self, directory: Place, filename: str, *, recursive: bool = False) -> Iterator[FileInfo]:
         """Yield the files and directories whose name fits.
 
         Args:
@@ -181,8 +195,9 @@ class Storage:
             if entry.name == filename or fnmatchcase(entry.name, filename):
                 yield file_info(side.service.name, entry, side.path)
 
+    @long
     @destructive
-    def delete(self, source: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+    def delete(self, source: Place, *, recursive: bool = False, dryrun: bool = False) -> Report:
         """Remove a file, or with ``recursive`` a directory and all that is in it; the service's root itself stays.
 
         Raises:
@@ -194,10 +209,11 @@ class Storage:
 
     # ---- transfers -----------------------------------------------------------------------------------------------
 
+    @long
     def put(
         self,
-        source: str,
-        destination: str,
+        source: PathHere,
+        destination: Place,
         *,
         recursive: bool = False,
         dryrun: bool = False,
@@ -221,10 +237,11 @@ class Storage:
         sides = self._local(_given("SOURCE", source)), self._side(_given("DESTINATION", destination))
         return self._transfer("put", *sides, recursive, dryrun, options)
 
+    @long
     def get(
         self,
-        source: str,
-        destination: str,
+        source: Place,
+        destination: PathHere,
         *,
         recursive: bool = False,
         dryrun: bool = False,
@@ -234,10 +251,11 @@ class Storage:
         sides = self._side(_given("SOURCE", source)), self._local(_given("DESTINATION", destination))
         return self._transfer("get", *sides, recursive, dryrun, options)
 
+    @long
     def copy(
         self,
-        source: str,
-        destination: str,
+        source: Place,
+        destination: Place,
         *,
         recursive: bool = False,
         dryrun: bool = False,
@@ -247,9 +265,10 @@ class Storage:
         sides = self._side(_given("SOURCE", source)), self._side(_given("DESTINATION", destination))
         return self._transfer("copy", *sides, recursive, dryrun, options)
 
+    @long
     @destructive
     def move(
-        self, source: str, destination: str, *, recursive: bool = False, force: bool = False, dryrun: bool = False
+        self, source: Place, destination: Place, *, recursive: bool = False, force: bool = False, dryrun: bool = False
     ) -> Report:
         """Move a file or a directory, within a service or to another; the source is removed last.
 
@@ -282,10 +301,11 @@ class Storage:
             remove_emptied(origin.service, origin.path, report)
         return report.ended()
 
+    @long
     def sync(
         self,
-        source: str,
-        destination: str,
+        source: PlaceOrPathHere,
+        destination: PlaceOrPathHere,
         *,
         name: str | None = None,
         async_: bool = False,
@@ -372,6 +392,7 @@ class Storage:
             ).run()
         return running.report
 
+    @reading
     @tells_when_empty("there are no syncs that are jobs")
     def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
         """Yield the syncs, the newest first; with ``name`` that one.
@@ -384,6 +405,7 @@ class Storage:
             return
         yield from (job for job in self.jobs.list() if job.kind == "sync")
 
+    @at_the_terminal("it does the work in the foreground; jobs resume does it in the background")
     @tells_when_empty("no job was interrupted")
     def run(self, name: str | None = None) -> Iterator[JobEnd]:
         """Do jobs that were interrupted, one after the other, in this process; yield how each ended.
@@ -412,6 +434,7 @@ class Storage:
             job = self.jobs.show(one)
             yield JobEnd(one, job.state, job.files_done, job.bytes_done, job.errors, job.message)
 
+    @at_the_terminal("it draws on the terminal")
     def monitor(self, name: str | None = None, *, interval: Duration = 1.0) -> Iterator[bytes]:
         """Show jobs until all have ended: a table on a terminal, else a line whenever something has changed.
 
@@ -442,7 +465,8 @@ class Storage:
         """
         yield from self.jobs.clean(older, dryrun=dryrun)
 
-    def check(self, source: str, destination: str, *, deep: bool = False) -> Iterator[Difference]:
+    @reading
+    def check(self, source: Place, destination: Place, *, deep: bool = False) -> Iterator[Difference]:
         """Yield where two directories, or two files, differ; nothing where they are the same.
 
         Args:
@@ -458,7 +482,7 @@ class Storage:
 
     # ---- about a service -----------------------------------------------------------------------------------------
 
-    def url(self, source: str, *, expires: Duration = 3600.0, method: Literal["GET", "PUT"] = "GET") -> str:
+    def url(self, source: Place, *, expires: Duration = 3600.0, method: Literal["GET", "PUT"] = "GET") -> str:
         """Return a URL that gives anyone this one file, without credentials.
 
         Args:
@@ -475,7 +499,8 @@ class Storage:
             raise IsADirectory(str(side), hint="a URL is for one file")
         return side.service.presign(side.path, expires=int(expires), method=method)
 
-    def versions(self, source: str) -> Iterator[VersionInfo]:
+    @reading
+    def versions(self, source: Place) -> Iterator[VersionInfo]:
         """Return the versions that the service keeps of a file, the newest first.
 
         Raises:
@@ -486,7 +511,8 @@ class Storage:
         for entry in side.service.versions(side.path):
             yield VersionInfo(entry.version, entry.size, entry.changed_ns, entry.etag)
 
-    def usage(self, directory: str = "") -> Room:
+    @reading
+    def usage(self, directory: Place = "") -> Room:
         """Return how much the files of a directory take, and how much room the service has, in bytes.
 
         Raises:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from cloudmesh.storage.errors import UsageError
+from cloudmesh.storage.meaning import Concerns
 from cloudmesh.storage.usage import CMS_OPTIONS, COMMON_OPTIONS, Match, Operation, Option, Usage, Value
 
 MACHINERY = frozenset({*(option.partition("=")[0] for option in COMMON_OPTIONS), "--yes"})
@@ -118,6 +119,9 @@ Duration = Annotated[float, Reads(parse_duration, "a duration such as 30s, 15m, 
 
 Names = Annotated[list[str], Reads(parse_names, "names separated by commas, such as aws,box")]
 """A list typed as ``aws,box``."""
+
+ServiceNames = Annotated[Names, Concerns.SERVICES]
+"""Names of services."""
 
 Count = Annotated[int, Reads(lambda text: _at_least_one(text), "a whole number of at least 1")]
 """A whole number of at least 1, such as of parallel connections."""

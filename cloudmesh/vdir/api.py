@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.binding import Count, Duration, Names, destructive
+from cloudmesh.storage.binding import Count, Duration, Names, ServiceNames, destructive
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import (
     ConfigError,
@@ -32,6 +32,7 @@ from cloudmesh.storage.errors import (
     Unsupported,
     UsageError,
 )
+from cloudmesh.storage.meaning import PathHere, Place, VirtualPath, at_the_terminal, long, reading
 from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import Observer, nobody
@@ -86,7 +87,7 @@ class Vdir:
 
     # ---- names ---------------------------------------------------------------------------------------------------
 
-    def mkdir(self, dir: str, *, parents: bool = False) -> NameInfo:
+    def mkdir(self, dir: VirtualPath, *, parents: bool = False) -> NameInfo:
         """Make a virtual directory.
 
         Args:
@@ -102,7 +103,8 @@ class Vdir:
         refuse_service_name(path, self._services.names())
         return name_info(self._catalogue.make_dir(path, parents=parents, exist_ok=parents), ())
 
-    def cd(self, dir: str = "/") -> str:
+    @at_the_terminal("the current directory is that of a shell")
+    def cd(self, dir: VirtualPath = "/") -> str:
         """Make a virtual directory the current one, for all shells, and return its path; the root where none is given.
 
         Raises:
@@ -115,11 +117,13 @@ class Vdir:
         cwd.change(path)
         return f"/{path}"
 
+    @at_the_terminal("the current directory is that of a shell")
     def pwd(self) -> str:
         """Return the current virtual directory."""
         return f"/{cwd.current()}"
 
-    def ls(self, dir: str = "", *, recursive: bool = False) -> Iterator[NameInfo]:
+    @reading
+    def ls(self, dir: VirtualPath = "", *, recursive: bool = False) -> Iterator[NameInfo]:
         """Yield what is in a virtual directory, or the one file, in byte order of the names.
 
         Raises:
@@ -134,7 +138,8 @@ class Vdir:
         for each, replicas in self._catalogue.with_replicas(nodes):
             yield name_info(each, replicas, path)
 
-    def tree(self, dir: str = "") -> Iterator[TreeLine]:
+    @reading
+    def tree(self, dir: VirtualPath = "") -> Iterator[TreeLine]:
         """Yield everything below a virtual directory, one line each, indented.
 
         Raises:
@@ -144,7 +149,8 @@ class Vdir:
         for node in self._catalogue.walk(path):
             yield tree_line(node.path, path, node.is_directory, node.size)
 
-    def search(self, pattern: str, dir: str = "") -> Iterator[NameInfo]:
+    @reading
+    def search(self, pattern: str, dir: VirtualPath = "") -> Iterator[NameInfo]:
         """Yield the names below a virtual directory that fit a pattern with ``*``, ``?`` and ``[…]``; case matters.
 
         Raises:
@@ -155,7 +161,7 @@ class Vdir:
         for node, replicas in self._catalogue.with_replicas(found):
             yield name_info(node, replicas, path)
 
-    def move(self, source: str, destination: str) -> NameInfo:
+    def move(self, source: VirtualPath, destination: VirtualPath) -> NameInfo:
         """Give a file or directory another name, or, if DESTINATION is a directory, move it into it; no byte moves.
 
         Replicas stay where they are on their services.
@@ -172,9 +178,10 @@ class Vdir:
         refuse_service_name(new, self._services.names())
         return self._info(self._catalogue.move(old, new))
 
+    @long
     @destructive
     def delete(
-        self, dir_or_name: str = "", *, recursive: bool = False, purge: bool = False, dryrun: bool = False
+        self, dir_or_name: VirtualPath = "", *, recursive: bool = False, purge: bool = False, dryrun: bool = False
     ) -> Report:
         """Remove a name, or with ``recursive`` a directory of names; files on services stay, unless ``purge`` is given.
 
@@ -211,10 +218,11 @@ class Vdir:
 
     # ---- content -------------------------------------------------------------------------------------------------
 
+    @long
     def add(
         self,
-        fileendpoint: str | None = None,
-        dir_and_name: str = "",
+        fileendpoint: Place | None = None,
+        dir_and_name: VirtualPath = "",
         *,
         recursive: bool = False,
         dryrun: bool = False,
@@ -249,12 +257,13 @@ class Vdir:
             adopt(Place(one, target, into, recursive), work, report, dryrun=dryrun)
         return report.ended()
 
+    @long
     def put(
         self,
-        source: str,
-        dir_or_name: str = "",
+        source: PathHere,
+        dir_or_name: VirtualPath = "",
         *,
-        to: Names | None = None,
+        to: ServiceNames | None = None,
         recursive: bool = False,
         force: bool = False,
         dryrun: bool = False,
@@ -309,10 +318,11 @@ class Vdir:
         upload(files, Placing(work, services, dryrun=dryrun), work, report, force=force, dryrun=dryrun)
         return report.ended()
 
+    @long
     def get(
         self,
-        name: str,
-        destination: str,
+        name: VirtualPath,
+        destination: PathHere,
         *,
         recursive: bool = False,
         force: bool = False,
@@ -367,7 +377,8 @@ class Vdir:
         download(files, disk, work, report, force=force, dryrun=dryrun)
         return report.ended()
 
-    def cat(self, name: str) -> Iterator[bytes]:
+    @reading
+    def cat(self, name: VirtualPath) -> Iterator[bytes]:
         """Yield a file's bytes, from its best replica, or from the next where that fails, also in the middle.
 
         Raises:
@@ -378,7 +389,7 @@ class Vdir:
         with self.open(name) as reader:
             yield from reader
 
-    def open(self, name: str, start: int = 0, length: int | None = None) -> Reader:
+    def open(self, name: VirtualPath, start: int = 0, length: int | None = None) -> Reader:
         """Open a file for reading, all of it or a range; close the reader.
 
         Args:
@@ -399,11 +410,12 @@ class Vdir:
         node, replicas = self._file(name)
         return open_name(node, self._work().sources(node, replicas), self._catalogue, start, length)
 
+    @long
     def copy(
         self,
-        dir_or_name: str,
+        dir_or_name: VirtualPath,
         *,
-        to: Names,
+        to: ServiceNames,
         recursive: bool = False,
         force: bool = False,
         dryrun: bool = False,
@@ -435,8 +447,11 @@ class Vdir:
         duplicate(files, services, work, report, force=force, dryrun=dryrun)
         return report.ended()
 
+    @long
     @destructive
-    def drop(self, dir_or_name: str, *, from_: Names, recursive: bool = False, dryrun: bool = False) -> Report:
+    def drop(
+        self, dir_or_name: VirtualPath, *, from_: ServiceNames, recursive: bool = False, dryrun: bool = False
+    ) -> Report:
         """Take replicas away from services, with their files; never the last good one of a file.
 
         Another service is asked, right then, whether it has the content.
@@ -470,7 +485,8 @@ class Vdir:
         drop(files, services, self._work(dryrun=dryrun), report, dryrun=dryrun)
         return report.ended()
 
-    def heal(self, dir_or_name: str = "", *, force: bool = False, dryrun: bool = False) -> Report:
+    @long
+    def heal(self, dir_or_name: VirtualPath = "", *, force: bool = False, dryrun: bool = False) -> Report:
         """Ask the services, and make every registered replica good again from those that are.
 
         Args:
@@ -491,9 +507,10 @@ class Vdir:
         mend(lambda: self._files(node), work, report, dryrun=dryrun)
         return report.ended()
 
+    @long
     def verify(
         self,
-        dir_or_name: str = "",
+        dir_or_name: VirtualPath = "",
         *,
         deep: bool = False,
         repair: bool = False,
@@ -540,7 +557,8 @@ class Vdir:
 
     # ---- what there is and why -----------------------------------------------------------------------------------
 
-    def status(self, dir_or_name: str = "", *, check: bool = False) -> Status:
+    @reading
+    def status(self, dir_or_name: VirtualPath = "", *, check: bool = False) -> Status:
         """Return how a file's replicas, or all below a directory, stand.
 
         Args:
@@ -559,7 +577,8 @@ class Vdir:
             return directory_status(path, self._catalogue.totals(path), wrong, self._work())
         return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work())
 
-    def why(self, name: str) -> list[Choice]:
+    @reading
+    def why(self, name: VirtualPath) -> list[Choice]:
         """Return all replicas of a file in the order in which they would be read, with what decides.
 
         Raises:
@@ -569,7 +588,9 @@ class Vdir:
 
         return choices(*self._file(name), self._work())
 
-    def prefer(self, dir_or_name: str, services: Names | None = None, *, rank: Names | None = None) -> NameInfo:
+    def prefer(
+        self, dir_or_name: VirtualPath, services: ServiceNames | None = None, *, rank: Names | None = None
+    ) -> NameInfo:
         """Set what decides from where to read a file, or everything below a directory; nothing given takes both back.
 
         Args:
@@ -590,7 +611,8 @@ class Vdir:
         self._catalogue.prefer(path, chosen, checked_rankers(rank) if rank else None)
         return self._info(self._catalogue.lookup(path))
 
-    def url(self, name: str, *, expires: Duration = 3600.0) -> str:
+    @reading
+    def url(self, name: VirtualPath, *, expires: Duration = 3600.0) -> str:
         """Return a URL that gives anyone this file without credentials, from the best replica whose service has such.
 
         Args:
@@ -615,7 +637,7 @@ class Vdir:
 
     # ---- the catalogue as a file ---------------------------------------------------------------------------------
 
-    def export(self, file: str, dir: str = "/") -> Report | Iterator[str]:
+    def export(self, file: PathHere, dir: VirtualPath = "/") -> Report | Iterator[str]:
         """Write the catalogue, or the part below a directory, into one text file (JSON Lines); ``-`` is the output.
 
         Raises:
@@ -639,7 +661,7 @@ class Vdir:
         report.files -= 1  # the first line tells the format
         return report.ended()
 
-    def import_(self, file: str, *, dryrun: bool = False) -> Imported:
+    def import_(self, file: PathHere, *, dryrun: bool = False) -> Imported:
         """Read an exported file back, all of it or nothing; doing it again changes nothing. ``-`` is the input.
 
         Args:

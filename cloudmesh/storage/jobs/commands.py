@@ -21,6 +21,7 @@ from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.storage.errors import AlreadyExists, InvalidName, Refused
 from cloudmesh.storage.jobs import log, rows
 from cloudmesh.storage.jobs.lease import SECONDS, Lease, take
+from cloudmesh.storage.meaning import reading
 from cloudmesh.storage.records import Job, JobAsked, JobDetails, JobState
 from cloudmesh.storage.tables import job as table
 from cloudmesh.storage.tables import job_failure
@@ -48,6 +49,7 @@ class Jobs:
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
+    @reading
     @tells_when_empty("there are no jobs")
     def list(self) -> Iterator[Job]:
         """Yield all jobs, the newest first."""
@@ -57,6 +59,7 @@ class Jobs:
             found = connection.execute(statement).all()
         return (rows.job(row, now_ns) for row in found)
 
+    @reading
     def show(self, name: str) -> JobDetails:
         """Return one job with the first files that it could not do.
 
@@ -116,6 +119,7 @@ class Jobs:
         log.remove(found)
         return found
 
+    @reading
     def log(self, name: str, *, follow: bool = False) -> Iterator[bytes]:
         """Yield a job's log.
 
