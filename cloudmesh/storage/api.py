@@ -18,12 +18,12 @@ import builtins
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
@@ -74,7 +74,6 @@ if TYPE_CHECKING:  # imported when they are used: most commands need none of the
     from cloudmesh.storage.config_api import ConfigApi
     from cloudmesh.storage.database import Database
     from cloudmesh.storage.jobs.commands import Jobs
-    from cloudmesh.storage.jobs.running import Running
     from cloudmesh.storage.vault_api import VaultApi
 
 
@@ -91,9 +90,11 @@ class Storage:
         parallel: files under way at once; the measured default where None.
         observer: hears of the progress of long work.
         services: opened services to share with other objects; this object does not close them.
+        database: likewise, where jobs are written down; the user's own where None.
+        stop: asked before each file of a transfer; True ends it after those under way.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "run_sync"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close"})
     usage_groups: ClassVar[Mapping[str, str]] = {
         "config": "cloudmesh.storage.config_api:ConfigApi",
         "vault": "cloudmesh.storage.vault_api:VaultApi",
@@ -106,11 +107,15 @@ class Storage:
         parallel: Count | None = None,
         observer: Observer | None = None,
         services: Services | None = None,
+        database: Any = None,  # a Database, whose module most commands need not load
+        stop: Callable[[], bool] = bool,
     ) -> None:
         self._storage = storage
         self._parallel = parallel
         self._observer = observer or nobody
         self._shared = services
+        self._shared_database = database
+        self._stop = stop
         self._services = services or Services(parallel=parallel)
 
     # ---- files ---------------------------------------------------------------------------------------------------
@@ -366,33 +371,12 @@ class Storage:
         lease = self.jobs.begin("sync", name, arguments, detached=async_)
         if async_:
             return self.jobs.start_detached(lease)
+        from cloudmesh.storage.jobs.call import perform
         from cloudmesh.storage.jobs.running import Running
 
-        return self.run_sync(Running(lease, self._observer))
+        report: Report = perform(Running(lease, self._observer), services=self._services)
+        return report
 
-    def run_sync(self, running: Running) -> Report:
-        """Do a sync that is written down as a job, and write into its row how it ends.
-
-        Raises:
-            as `sync`; Refused where another process has taken the job over.
-        """
-        job = running.lease.job
-        with running.kept():
-            options = TransferOptions.from_dict(job.options)
-            origin, target, entry = self._resolved(*self._sync_sides(job.source, job.destination), True, options)
-            running.report = Transfer(
-                "sync",
-                origin,
-                target,
-                entry,
-                options,
-                parallel=self._parallel,
-                observer=running.observe,
-                stop=running.stop,
-            ).run()
-        return running.report
-
-    @reading
     @tells_when_empty("there are no syncs that are jobs")
     def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
         """Yield the syncs, the newest first; with ``name`` that one.
@@ -418,6 +402,7 @@ class Storage:
             AlreadyExists: it is running.
             Refused: it is done, or concerns the files of another computer.
         """
+        from cloudmesh.storage.jobs.call import perform
         from cloudmesh.storage.jobs.running import Running
 
         for one in [name] if name is not None else self.jobs.interrupted():
@@ -427,10 +412,8 @@ class Storage:
                 if name is not None:
                     raise
                 continue  # another process was faster
-            job = running.lease.job
-            # how it failed stands in its row
-            with suppress(StorageError), Storage(job.storage or None, job.parallel) as bound:
-                bound.run_sync(running)
+            with suppress(StorageError):  # how it failed stands in its row
+                perform(running)
             job = self.jobs.show(one)
             yield JobEnd(one, job.state, job.files_done, job.bytes_done, job.errors, job.message)
 
@@ -579,13 +562,13 @@ class Storage:
     def _database(self) -> Database:
         from cloudmesh.storage.database import Database
 
-        return Database()
+        return self._shared_database if isinstance(self._shared_database, Database) else Database()
 
     def close(self) -> None:
         """Close the connections."""
         if self._shared is None:
             self._services.close()
-        if "_database" in self.__dict__:
+        if "_database" in self.__dict__ and self._shared_database is None:
             self._database.close()
 
     def __enter__(self) -> Self:
@@ -661,6 +644,7 @@ class Storage:
             parallel=self._parallel,
             dryrun=dryrun,
             observer=self._observer,
+            stop=self._stop,
         ).run()
 
 

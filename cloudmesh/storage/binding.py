@@ -201,7 +201,7 @@ def find(operation: Operation, api: type) -> Target:
         groups.append(name)
         del words[0]
     method_name, method = _method(owner, _names("_".join(words)))
-    parameters = _parameters(method)
+    parameters = method_parameters(method)
     class_parameters = constructor_parameters(api)
     record = next((one for one in parameters.values() if is_dataclass(_plain(one.annotation))), None)
     record_fields = _fields(record) if record is not None else {}
@@ -404,11 +404,11 @@ def _method(owner: type, names: tuple[str, str]) -> tuple[str, Callable[..., Any
 def constructor_parameters(api: type) -> dict[str, inspect.Parameter]:
     """Return the parameters with which an API class is made."""
     constructor = inspect.getattr_static(api, "__init__")
-    return _parameters(constructor) if inspect.isfunction(constructor) else {}
+    return method_parameters(constructor) if inspect.isfunction(constructor) else {}
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of a method but ``self``, with evaluated annotations."""
+def method_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a method but ``self``, with evaluated annotations."""
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())[1:]
     return {one.name: one.replace(annotation=hints.get(one.name, one.annotation)) for one in parameters}

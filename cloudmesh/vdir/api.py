@@ -14,7 +14,7 @@ before it (``aws:/run7/model.bin``) means the replica there; a name alone means 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
@@ -68,6 +68,7 @@ class Vdir:
         observer: hears of the progress of long work.
         services: opened services to share with other objects; this object does not close them.
         database: where the catalogue is; the user's own where None.
+        stop: asked before each file of work on many; True ends it after those under way.
     """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "open"})
@@ -79,11 +80,13 @@ class Vdir:
         observer: Observer | None = None,
         services: Services | None = None,
         database: Database | None = None,
+        stop: Callable[[], bool] = bool,
     ) -> None:
         self._parallel = parallel
         self._observer = observer or nobody
         self._shared_services = services
         self._shared_database = database
+        self._stop = stop
 
     # ---- names ---------------------------------------------------------------------------------------------------
 
@@ -732,7 +735,9 @@ class Vdir:
         from cloudmesh.vdir.work import Work
 
         observer = nobody if dryrun else self._observer
-        return Work(self._catalogue, self._services, self._parallel, observer, self._health, options, to_disk)
+        return Work(
+            self._catalogue, self._services, self._parallel, observer, self._health, options, to_disk, self._stop
+        )
 
     def _info(self, node: Node) -> NameInfo:
         return name_info(node, () if node.is_directory else self._catalogue.replicas_of([node])[node.id])

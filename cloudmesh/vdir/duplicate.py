@@ -24,7 +24,7 @@ def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, fo
     if not dryrun:
         distribute(copies, work, report)
         return
-    allowance, bill = Allowance(work.options, report), Bill(work)
+    allowance, bill = Allowance(work, report), Bill(work)
     for copy in takewhile(lambda copy: allowance.takes(copy.node.size or 0), copies):
         report.done(copy.node.size)
         bill.add(copy.sources[0].service, copy.service, copy.node.size or 0)

@@ -107,7 +107,7 @@ def upload(
     ``force`` makes it the name's new version, on the services of ``placing`` and on all that hold the old one.
     """
     bill = Bill(work)
-    allowance = Allowance(work.options, report)
+    allowance = Allowance(work, report)
 
     def planned() -> Iterator[_Batch]:
         for files_of_batch in batches(files, lambda file: file.entry.size or 0):
