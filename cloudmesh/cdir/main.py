@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cloudmesh.storage.dispatch import Command, end_soon_when_interrupted, guarded, show, stand_in_for_closed_streams
+from cloudmesh.cdir.commands import COMMANDS
+from cloudmesh.cdir.manual import OWN
+from cloudmesh.storage.dispatch import end_soon_when_interrupted, guarded, show, stand_in_for_closed_streams
 from cloudmesh.storage.errors import UsageError
-from cloudmesh.storage.manual import STORAGE
 from cloudmesh.vdir.manual import VDIR
 
-COMMANDS: dict[str, Command] = {command.name: command for command in (VDIR, STORAGE)}
+OWN_WORDS = frozenset(operation.words[0] for operation in OWN.usage.operations)
+"""The words with which a command of ``cdir`` itself begins."""
 
 
 class FrontDoor:
@@ -27,6 +29,7 @@ class FrontDoor:
     cdir VERB [ARGUMENT]...
     cdir vdir VERB [ARGUMENT]...
     cdir storage VERB [ARGUMENT]...
+    cdir service VERB
     cdir help [COMMAND]
     cdir --version
 
@@ -51,6 +54,8 @@ class FrontDoor:
             return COMMANDS[argv[0]].run(argv[1:], program)
         if not argv or argv[0] in ("help", "-h", "--help", "--version"):
             return guarded(lambda: self._about(argv))
+        if argv[0] in OWN_WORDS:
+            return OWN.run(argv, program)
         return VDIR.run(argv, program)
 
     def _about(self, argv: Sequence[str]) -> int:
@@ -68,10 +73,12 @@ class FrontDoor:
         word = argv[1]
         if word in COMMANDS:
             return show(COMMANDS[word].help(argv[2:]))
+        if word in OWN_WORDS:
+            return show(OWN.help(argv[1:]))
         if not VDIR.usage.related(argv[1:]):
             from difflib import get_close_matches
 
-            known = [*COMMANDS, *(one.words[0] for one in VDIR.usage.operations)]
+            known = [*COMMANDS, *OWN_WORDS, *(one.words[0] for one in VDIR.usage.operations)]
             close = get_close_matches(word, known, n=1)
             raise UsageError(f"cdir help {word}", "unknown command", f"did you mean {close[0]!r}?" if close else "")
         return show(VDIR.help(argv[1:]))
