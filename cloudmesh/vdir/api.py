@@ -14,7 +14,7 @@ before it (``aws:/run7/model.bin``) means the replica there; a name alone means 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
@@ -53,9 +53,9 @@ from cloudmesh.vdir.records import (
 )
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
-    from cloudmesh.storage.abc import Reader
     from cloudmesh.storage.health import Health
     from cloudmesh.storage.transfer.filters import Filter
+    from cloudmesh.vdir.reading import NameReader
     from cloudmesh.vdir.rules_api import RulesApi
     from cloudmesh.vdir.work import Work
 
@@ -71,7 +71,7 @@ class Vdir:
         stop: asked before each file of work on many; True ends it after those under way.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "open"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "info", "open", "write"})
     usage_groups: ClassVar[Mapping[str, str]] = {"rules": "cloudmesh.vdir.rules_api:RulesApi"}
 
     def __init__(
@@ -140,6 +140,14 @@ class Vdir:
         nodes = self._catalogue.walk(path) if recursive else self._catalogue.children(path)
         for each, replicas in self._catalogue.with_replicas(nodes):
             yield name_info(each, replicas, path)
+
+    def info(self, name: VirtualPath) -> NameInfo:
+        """Return one file or directory.
+
+        Raises:
+            NotFound: nothing is there.
+        """
+        return self._info(self._catalogue.lookup(self._path(name)))
 
     @reading
     def tree(self, dir: VirtualPath = "") -> Iterator[TreeLine]:
@@ -321,6 +329,45 @@ class Vdir:
         upload(files, Placing(work, services, dryrun=dryrun), work, report, force=force, dryrun=dryrun)
         return report.ended()
 
+    def write(
+        self,
+        name: VirtualPath,
+        content: Iterable[bytes],
+        *,
+        size: int | None = None,
+        to: ServiceNames | None = None,
+        check: Callable[[NameInfo | None, str], None] = lambda info, sha256: None,
+    ) -> NameInfo:
+        """Give a name the bytes of a stream, as its new version where it is there, and return it.
+
+        The bytes go to a service as they come; nothing of them is seen before all are there.
+
+        Args:
+            name: virtual path; missing directories are made.
+            content: the bytes, read once.
+            size: of them, where that is known; others are then refused.
+            to: services; the rules or the default service decide where None. All that have the name get it, too.
+            check: is told what has the name, if anything, and the SHA-256 of the bytes, while nobody else gives the
+                name a content in this way; what it raises leaves all as it was.
+
+        Raises:
+            IsADirectory, NotADirectory, InvalidName: the name cannot be a file's.
+            Unavailable: somebody else is doing this, for longer than we wait.
+            Refused: a rule forbids it.
+        """
+        from cloudmesh.vdir.writing import Arrival, write
+
+        path = self._path(name)
+        refuse_service_name(path, self._services.names())
+        services = self._targets(to, dryrun=False) if to else None
+        write(
+            Arrival(path, content, size),
+            services,
+            self._work(),
+            lambda node, sha256: check(None if node is None else self._info(node), sha256),
+        )
+        return self._info(self._catalogue.lookup(path))
+
     @long
     def get(
         self,
@@ -392,7 +439,7 @@ class Vdir:
         with self.open(name) as reader:
             yield from reader
 
-    def open(self, name: VirtualPath, start: int = 0, length: int | None = None) -> Reader:
+    def open(self, name: VirtualPath, start: int = 0, length: int | None = None) -> NameReader:
         """Open a file for reading, all of it or a range; close the reader.
 
         Args:
@@ -401,8 +448,8 @@ class Vdir:
             length: bytes at most; None = to the end.
 
         Returns:
-            a reader; its entry tells the content's size, time and SHA-256. Its bytes are as those of `cat`, but those
-            of a range cannot be compared with a hash.
+            a reader; its entry tells the content's size, time and SHA-256, and ``used`` the replicas that were read.
+            Its bytes are as those of `cat`, but those of a range cannot be compared with a hash.
 
         Raises:
             NotFound, IsADirectory: as `cat`.

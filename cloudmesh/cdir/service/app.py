@@ -9,7 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from cloudmesh.cdir.offers import PREFIX
-from cloudmesh.cdir.service import documentation, health, problems, routes, security, telemetry
+from cloudmesh.cdir.service import documentation, files, health, problems, routes, security, telemetry
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.settings import Settings, load
 
@@ -37,6 +37,7 @@ def create(settings: Settings) -> FastAPI:
     problems.install(app)
     security.install(app, settings)
     routes.install(app)
+    files.install(app)
     documentation.install(app)
     health.install(app)
     telemetry.install(app)  # outermost: it tells also of what the guards refuse

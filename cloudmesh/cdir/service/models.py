@@ -90,7 +90,7 @@ def _least(parse: Any) -> int:
 def _answer(annotation: Any) -> Any:
     """The type of an answer, with a model for each record."""
     if is_dataclass(annotation):
-        return _record(annotation)  # type: ignore[arg-type]
+        return record_model(annotation)  # type: ignore[arg-type]
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin in (Union, types.UnionType):
         return Union[tuple(_answer(one) for one in inner)]  # noqa: UP007 - made at run time
@@ -106,7 +106,8 @@ def _answer(annotation: Any) -> Any:
 
 
 @cache
-def _record(kind: type) -> type[BaseModel]:
+def record_model(kind: type) -> type[BaseModel]:
+    """Return the model of a record."""
     hints = typing.get_type_hints(kind, include_extras=True)
     texts = _attributes(kind)
     values: dict[str, Any] = {
