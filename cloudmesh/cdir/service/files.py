@@ -10,6 +10,7 @@ from anyio import from_thread
 from fastapi import Depends, FastAPI, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from cloudmesh.cdir.service import conditions, file_urls, rights
@@ -28,6 +29,7 @@ from cloudmesh.storage.errors import (
     NotADirectory,
     PreconditionFailed,
     QuotaExceeded,
+    SourceChanged,
     StorageError,
     Unsupported,
     UsageError,
@@ -90,7 +92,10 @@ def install(app: FastAPI) -> None:
         stream = request.stream()
 
         async def next_piece() -> bytes | None:
-            return await anext(stream, None)
+            try:
+                return await anext(stream, None)
+            except ClientDisconnect:
+                raise SourceChanged(path, "the upload was cut") from None
 
         return await run_in_threadpool(_put, request, principal, next_piece)
 
