@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -22,10 +22,12 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_by_name=False, validate_by_alias=True, allow_inf_nan=False)
 
 
-def request_model(offer: Offer) -> type[BaseModel]:
-    """Return the model of what an operation takes: of a query, or of a body."""
+def request_model(offer: Offer, in_path: Collection[str] = ()) -> type[BaseModel]:
+    """Return the model of what an operation takes, of a query or of a body, but for what stands in the path."""
     values: dict[str, Any] = {}
     for field in offer.fields:
+        if field.name in in_path:
+            continue
         kind = _json_type(plain_type(field.parameter.annotation))
         if field.required:
             default: Any = ...

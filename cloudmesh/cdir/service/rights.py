@@ -9,13 +9,14 @@ from cloudmesh.cdir.offers import Field, Offer
 from cloudmesh.cdir.service.security import Principal
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import PermissionDenied
+from cloudmesh.storage.jobs.commands import Jobs
 from cloudmesh.storage.meaning import Concerns
 from cloudmesh.storage.services import Services
 
 _STREAM = "-"
 
 
-def check(principal: Principal, offer: Offer, values: Mapping[str, Any], services: Services) -> None:
+def check(principal: Principal, offer: Offer, values: Mapping[str, Any], services: Services, jobs: Jobs) -> None:
     """Refuse an operation on what somebody may not touch.
 
     A path of the service's own computer is for ``admin`` alone. Who is limited to a virtual directory may ask for
@@ -26,13 +27,17 @@ def check(principal: Principal, offer: Offer, values: Mapping[str, Any], service
         offer: for what.
         values: by their names in JSON.
         services: the configured ones.
+        jobs: to know whose they are.
 
     Raises:
         PermissionDenied: so it is.
     """
+    if offer.target.groups == ("jobs",) and values.get("name") is not None:
+        check_owner(principal, values["name"], jobs)
+        return
     for field in offer.fields:
         for value in _texts(values.get(field.name)):
-            if "admin" not in principal.scopes and _is_here(field.concern, value, services):
+            if "admin" not in principal.scopes and is_here(field.concern, value, services):
                 raise PermissionDenied(f"{field.name}={value}", "a path of the service's computer needs scope admin")
     if principal.prefix:
         _check_names(principal, offer, values)
@@ -59,6 +64,18 @@ def check_service(principal: Principal, service: str) -> None:
     """
     if principal.services is not None and service not in principal.services:
         raise PermissionDenied(service, f"{principal.name} is limited to {', '.join(sorted(principal.services))}")
+
+
+def check_owner(principal: Principal, job: str, jobs: Jobs) -> None:
+    """Refuse a job of another to somebody who is limited in what may be seen.
+
+    Raises:
+        NotFound: there is no such job.
+        PermissionDenied: so it is.
+    """
+    is_limited = bool(principal.prefix) or principal.services is not None
+    if is_limited and jobs.owner(job) != principal.name:
+        raise PermissionDenied(job, "the job is another's")
 
 
 def _check_names(principal: Principal, offer: Offer, values: Mapping[str, Any]) -> None:
@@ -91,7 +108,8 @@ def _check_services(principal: Principal, offer: Offer, values: Mapping[str, Any
                     check_service(principal, service)
 
 
-def _is_here(concern: Concerns | None, value: str, services: Services) -> bool:
+def is_here(concern: Concerns | None, value: str, services: Services) -> bool:
+    """Tell whether a value is a path of the service's own computer."""
     if concern is Concerns.HERE:
         return value != _STREAM
     return concern is Concerns.PLACE_OR_HERE and not services.is_location(value)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cloudmesh.storage.binding import constructor_parameters, load, method_parameters
+from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.jobs.running import Running
 from cloudmesh.storage.json_values import from_json, to_json
@@ -75,19 +76,21 @@ class JobCall:
         return lambda: method(**values)
 
 
-def perform(running: Running, services: Services | None = None) -> Any:
+def perform(running: Running, services: Services | None = None, database: Database | None = None) -> Any:
     """Do a job whose lease this process holds, write into its row how it ends, and return what it returned.
 
     Args:
         running: the job.
         services: opened services to share with other work; the job's own where None.
+        database: likewise.
 
     Raises:
         StorageError: what the work raises; Refused where another process has taken the job over.
     """
     with running.kept(), ExitStack() as stack:
         job_call = JobCall.of_job(running.lease.job, running.lease.call)
-        call = job_call.method_of(stack, observer=running.observe, stop=running.stop, services=services)
+        shared = {"services": services, "database": database}
+        call = job_call.method_of(stack, observer=running.observe, stop=running.stop, **shared)
         try:
             running.report = call()
         except StorageError as error:

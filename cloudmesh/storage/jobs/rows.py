@@ -42,11 +42,6 @@ def is_held(row: Row[Any], now_ns: int) -> bool:
     return row.holder is not None and row.expires_ns is not None and row.expires_ns > now_ns
 
 
-def result(row: Row[Any]) -> Any:
-    """Return what a job's work returned or how it failed, as JSON holds it; None where it has not ended."""
-    return json.loads(row.arguments).get("result")
-
-
 def job(row: Row[Any], now_ns: int, arguments: dict[str, Any] | None = None) -> Job:
     """Return the job that a row holds, as it stands at a moment of `clock_ns`; with other ``arguments`` if given."""
     values = {name: value for name, value in row._mapping.items() if name not in _KEPT}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,23 +22,26 @@ from tests.places import configure, local
 def running(*, stop: float = 20, **environment: str) -> Iterator[httpx.Client]:
     """A client of a service that runs while the block does."""
     port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cloudmesh.cdir.service.server"],
-        env=os.environ | {"CDIR_SERVICE_PORT": str(port)} | environment,
-        stderr=subprocess.PIPE,
-    )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            wait_until_ready(client, process)
-            yield client
-    finally:
-        process.terminate()
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cloudmesh.cdir.service.server"],
+            env=os.environ | {"CDIR_SERVICE_PORT": str(port)} | environment,
+            stderr=log,
+        )
         try:
-            told = process.communicate(timeout=stop)[1]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
-        assert b"traceback" not in told, told.decode()
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+                wait_until_ready(client, process)
+                yield client
+        finally:
+            process.terminate()
+            try:
+                process.wait(stop)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+            log.seek(0)
+            told = log.read().decode()
+            assert '"traceback"' not in told, told
 
 
 def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
