@@ -78,3 +78,11 @@ def test_a_module_loads_nothing_that_its_commands_may_not_need(module: str, unwa
     code = f"import sys, {module}; print(*(name for name in {unwanted!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_nothing_but_the_service_knows_how_it_is_served() -> None:
+    for module in sorted((TOP / "cloudmesh").rglob("*.py")):
+        if "service" not in module.relative_to(TOP).parts:
+            assert not {name.partition(".")[0] for name in imported(module)} & {"fastapi", "uvicorn", "starlette"}, (
+                module
+            )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import SMALL, Entry, Loaded, ReadRequest
+from cloudmesh.storage.abc import SMALL, Entry, Loaded, ReadRequest, StorageABC
 from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import (
@@ -39,20 +39,28 @@ from cloudmesh.vdir.work import Allowance, Work, refuse
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A local file and the virtual path that it shall have."""
+    """A file and the virtual path that it shall have.
 
-    disk: Disk
+    Attributes:
+        disk: where it is: this computer, or a service.
+        entry: the file there.
+        path: virtual path.
+        sha256: of its bytes, where it was seen already.
+    """
+
+    disk: StorageABC
     entry: Entry
     path: str
+    sha256: str | None = None
 
     @property
     def name(self) -> str:
-        """The local file as the user typed it."""
+        """The file as a person names it."""
         return self.disk.location(self.entry.path)
 
     @property
     def source(self) -> Source:
-        """The local file, as it was when it was found."""
+        """The file, as it was when it was found."""
         return Source(self.disk, self.entry)
 
 
@@ -110,7 +118,7 @@ def upload(
     ``force`` makes it the name's new version, on the services of ``placing`` and on all that hold the old one.
     """
     bill = Bill(work)
-    allowance = Allowance(work.options, report)
+    allowance = Allowance(work, report)
 
     def planned() -> Iterator[_Batch]:
         for files_of_batch in batches(files, lambda file: file.entry.size or 0):
@@ -139,7 +147,7 @@ def _name(file: Upload, service: str) -> str:
 class _Batch:
     """Some files on their way: looked up, hashed and sorted into what is to be done; then registered, and done.
 
-    All are of one `Disk`. Each is planned as its copies, one on each service that it goes to.
+    All are of one place. Each is planned as its copies, one on each service that it goes to.
     """
 
     def __init__(self, files: Sequence[Upload], placing: Placing, work: Work, report: Report, force: bool) -> None:
@@ -263,6 +271,8 @@ class _Batch:
 
     def _hash(self, files: Sequence[Upload]) -> None:
         """Hash files; those that cannot be read are counted as failed."""
+        self._hashes |= {file.path: file.sha256 for file in files if file.sha256 is not None}
+        files = [file for file in files if file.sha256 is None]
         small = [file for file in files if (file.entry.size or 0) <= SMALL]
         large = [file for file in files if (file.entry.size or 0) > SMALL]
         wanted = (ReadRequest(file.entry.path, file.entry.etag, file.entry.size, file) for file in small)

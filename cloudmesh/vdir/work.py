@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +45,7 @@ class Work:
         options: how fast.
         to_disk: whether files go to this computer: bytes are then counted where they are read, else where they are
             written.
+        stop: asked before each file; True ends the work after those under way.
     """
 
     catalogue: Catalogue
@@ -54,6 +55,7 @@ class Work:
     health: Health
     options: Selection = ALL_FILES
     to_disk: bool = False
+    stop: Callable[[], bool] = bool
 
     def __post_init__(self) -> None:
         limit = self.options.bwlimit
@@ -140,22 +142,25 @@ class Work:
 
 
 class Allowance:
-    """The bytes that may still be begun.
+    """What may still be begun: so many bytes, and nothing once the work is to end.
 
     Args:
-        options: with ``max_transfer``.
-        report: is told when there are no more.
+        work: with its options' ``max_transfer``, and what stops it.
+        report: is told when there is no more.
     """
 
-    def __init__(self, options: Selection, report: Report) -> None:
-        self._limit = options.max_transfer
+    def __init__(self, work: Work, report: Report) -> None:
+        self._limit = work.options.max_transfer
+        self._stop = work.stop
         self._report = report
         self._begun = 0
         self.exhausted = False
 
     def takes(self, size: int) -> bool:
-        """Count ``size`` bytes more and tell whether there was room; once there was none, there is none any more."""
+        """Count ``size`` bytes more and tell whether they may be begun; once they may not, nothing may any more."""
         self._begun += size
+        if self._stop():
+            self.exhausted = self._report.stopped = True
         if self._limit is not None and self._begun > self._limit and not self.exhausted:
             self.exhausted = True
             why = f"the limit of {self._limit} bytes is reached, other files are left"
