@@ -16,6 +16,7 @@ others = {
     "postgresql": ["psycopg[binary]>=3.2"],
     "keyring": ["keyring>=25"],
     "vault-ssh": ["cryptography[ssh]>=43"],
+    "service": ["fastapi>=0.115", "uvicorn>=0.34", "cryptography>=43"],
     "cluster": ["distributed>=2024.12"],  # brings the dask of its own version, and the command of that name
 }
 everything = [requirement for extra in (families | others).values() for requirement in extra]
