@@ -1,4 +1,4 @@
-"""`Cdir`: what the front door does itself, for programs. Each usage line of `cloudmesh.cdir.manual` is a method here."""
+"""`Cdir`: what ``cdir`` does itself, for programs. Each usage line of `cloudmesh.cdir.manual` is one method here."""
 
 from __future__ import annotations
 

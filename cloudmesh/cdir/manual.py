@@ -26,7 +26,7 @@ FRONT = Command(
     --since=TIME        only since then, such as 2026-01-31, 2026-01-31T18:00, 36h or 7d
     --who=WHO           only by token-ID, share-ID, session-ID, user-NAME (on this computer) or an address
 
-  Every command also takes --output=FORMAT and --traceback.
+  Every command also takes --output=FORMAT, --traceback, --quiet and --progress=SECONDS, as those of vdir do.
 
   Examples:
     cdir token create backup --scope=read,write --prefix=/backup --expires=90d

@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cloudmesh.cdir.service.security.connections import listening
     from cloudmesh.cdir.service.security.guard import install, require
-    from cloudmesh.cdir.service.security.settings import Settings
-
     from cloudmesh.cdir.service.security.principal import Principal, Scope
+    from cloudmesh.cdir.service.security.settings import Settings
 
 __all__ = ["Principal", "Scope", "Settings", "install", "listening", "require"]
 

@@ -45,7 +45,7 @@ class Entry:
 
     Attributes:
         time_ns: when it had ended.
-        who: ``token-3``, ``session-8``, ``share-5``, ``user-ann`` on the command line, an address where nobody is known.
+        who: ``token-3``, ``session-8``, ``share-5``, ``user-ann`` on the command line; else an address.
         what: HTTP's method, or the command.
         path: the path that was asked for, without what is secret in it.
         status: HTTP's; None on the command line.
