@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Callable
 from html import escape
 from urllib.parse import parse_qs
@@ -87,17 +86,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, self._ending(send))
             return
-        scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
         path, status, who = scope["path"], 500, ""
 
         async def noticed(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [
-                    *message.get("headers", ()),
-                    (b"x-request-id", scope["state"]["request_id"].encode("latin-1", "replace")),
-                ]
             await send(message)
 
         try:

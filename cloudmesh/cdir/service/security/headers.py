@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+import uuid
 from urllib.parse import quote
 
 from cloudmesh.cdir.service.security.asgi import Application, Denied, Message, Receive, Scope, Send
 
-CONTENT_POLICY = b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+CONTENT_POLICY = (
+    b"default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    b"frame-ancestors 'none'"
+)
 
 FILE_POLICY = b"sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'"
 """For the users' own files: a page among them is shown, but neither runs scripts nor speaks as the service."""
@@ -30,7 +34,7 @@ _UNSAFE_ASCII = re.compile(r"[^ !#$&+\-.0-9A-Z^_`a-z{}~(),;=@\[\]]")
 
 
 class Headers:
-    """Gives every answer its security headers, also the one for a failure that nobody expected.
+    """Gives every request an id, and every answer that and its security headers, also after an unexpected failure.
 
     Args:
         app: answers the requests.
@@ -48,6 +52,7 @@ class Headers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex  # not the client's own, which goes into logs
         has_started = False
 
         async def send_with_headers(message: Message) -> None:
@@ -70,7 +75,7 @@ class Headers:
             if _LINE.search(name) or _LINE.search(value):
                 raise ValueError("a header holds the end of a line")
         names = {name for name, _ in kept}
-        own = list(self._always)
+        own = [*self._always, (b"x-request-id", scope["state"]["request_id"].encode())]
         # a share link's path was changed to that of the file
         is_file = scope["path"].startswith(self._files)
         own.append((b"content-security-policy", FILE_POLICY if is_file else CONTENT_POLICY))

@@ -36,7 +36,7 @@ ROUTE = "/share/"
 KEY = "share-key"
 """The file with the key, in our folder. Services that share a PostgreSQL database also need the same key."""
 
-_LINK = re.compile(r"(\d{1,18})\.(\d{1,18})\.([A-Za-z0-9_-]{43})\Z", re.ASCII)
+_LINK = re.compile(r"(\d{1,18})\.(\d{1,19})\.([A-Za-z0-9_-]{43})\Z", re.ASCII)
 _BYTES = 32
 
 
