@@ -7,8 +7,8 @@ from collections.abc import Callable
 from html import escape
 from urllib.parse import parse_qs
 
-import anyio.to_thread
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
 
 from cloudmesh.cdir.service.security import sessions
 from cloudmesh.cdir.service.security.asgi import Application, Denied, Message, Receive, Send, values
@@ -149,7 +149,7 @@ class Guard:
         """Sign in or out, where that is what was asked for."""
         if path == sessions.ROUTE and scope["method"] == "GET":
             code = parse_qs(scope["query_string"].decode("latin-1")).get("code", [""])[-1]
-            secret = await anyio.to_thread.run_sync(self._identity.sessions.sign_in, code)
+            secret = await run_in_threadpool(self._identity.sessions.sign_in, code)
             if secret is None:
                 raise Denied(
                     401, "this sign-in link was used already or has expired; cdir service open makes a new one"
@@ -158,7 +158,7 @@ class Guard:
             return True
         if path == SIGN_OUT and scope["method"] == "POST":
             if secret := self._identity.secret(scope):
-                await anyio.to_thread.run_sync(self._identity.sessions.sign_out, secret)
+                await run_in_threadpool(self._identity.sessions.sign_out, secret)
                 self._identity.forget(secret)
             await self._page(send, "You are signed out.", "", 0)
             return True
@@ -196,7 +196,7 @@ class Guard:
     def _ending(self, send: Send) -> Send:
         async def ending(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                await anyio.to_thread.run_sync(self._recorder.close)
+                await run_in_threadpool(self._recorder.close)
             await send(message)
 
         return ending

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 
-import anyio.to_thread
+from fastapi.concurrency import run_in_threadpool
 
 from cloudmesh.cdir.service.security.asgi import Denied, Scope, values
 from cloudmesh.cdir.service.security.principal import Principal
@@ -95,7 +95,7 @@ class Identity:
         then, found = self._known.get(key, (0.0, None))
         if found is None or time.monotonic() - then > FRESH_S:
             self._known.pop(key, None)
-            found = await anyio.to_thread.run_sync(verify, secret)
+            found = await run_in_threadpool(verify, secret)
             if found is not None:
                 self._known[key] = time.monotonic(), found
                 if len(self._known) > _KNOWN:
