@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from html import escape
 from urllib.parse import parse_qs
 
@@ -49,13 +49,13 @@ def install(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(Headers, has_tls=settings.has_tls, files=settings.files)
 
 
-def require(scope: Scope) -> Callable[[Request], Principal]:
+def require(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
     """Return the dependency of a route that needs ``scope``: it gives whoever asks.
 
     The route still has to ask its principal's `check_path` and `check_service` about what it uses.
     """
 
-    def principal(request: Request) -> Principal:
+    async def principal(request: Request) -> Principal:  # no thread for so little
         found = getattr(request.state, "principal", None)
         if not isinstance(found, Principal):  # on a public path
             raise HTTPException(401, "this needs a token", {"www-authenticate": 'Bearer realm="cdir"'})
