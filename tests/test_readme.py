@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cloudmesh.cdir.manual import FRONT
+from cloudmesh.cdir.manual import OWN
 from cloudmesh.storage.dispatch import Command
 from cloudmesh.storage.manual import STORAGE
 from cloudmesh.storage.presets import PRESETS
@@ -51,7 +51,7 @@ def test_the_manual_holds_what_the_code_says() -> None:
     assert found[1] == generated(), "run: make manual"
 
 
-@pytest.mark.parametrize("command", [STORAGE, VDIR, FRONT], ids=lambda one: one.name)
+@pytest.mark.parametrize("command", [STORAGE, VDIR, OWN], ids=lambda one: one.name)
 def test_every_usage_line_and_option_is_explained(command: Command) -> None:
     usage = command.usage
     section = usage.manual.partition("Options:")[2]

@@ -1,4 +1,4 @@
-"""`Cdir`: what ``cdir`` does itself, for programs. Each usage line of `cloudmesh.cdir.manual` is one method here."""
+"""`FrontDoorApi`: what ``cdir`` itself does. Each usage line of `cloudmesh.cdir.manual` is one method here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cloudmesh.cdir.service.security.tokens import Tokens
 
 
-class Cdir:
+class FrontDoorApi:
     """The front door.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from cloudmesh.cdir.manual import FRONT
+from cloudmesh.cdir.manual import OWN
 from cloudmesh.storage.dispatch import Command, end_soon_when_interrupted, guarded, show, stand_in_for_closed_streams
 from cloudmesh.storage.errors import UsageError
 from cloudmesh.storage.manual import STORAGE
@@ -17,8 +17,8 @@ from cloudmesh.vdir.manual import VDIR
 
 COMMANDS: dict[str, Command] = {command.name: command for command in (VDIR, STORAGE)}
 
-OWN_VERBS = ("token", "share", "audit")
-"""The first words of `FRONT`, known here so that its usage need not be read for another command."""
+OWN_WORDS = tuple(dict.fromkeys(operation.words[0] for operation in OWN.usage.operations))
+"""The words with which a command of ``cdir`` itself begins."""
 
 
 class FrontDoor:
@@ -55,8 +55,8 @@ class FrontDoor:
         """Do what the arguments say and return the exit code; raises nothing."""
         if argv and argv[0] in COMMANDS:
             return COMMANDS[argv[0]].run(argv[1:], program)
-        if argv and argv[0] in OWN_VERBS:
-            return FRONT.run(argv, program)
+        if argv and argv[0] in OWN_WORDS:
+            return OWN.run(argv, program)
         if not argv or argv[0] in ("help", "-h", "--help", "--version"):
             return guarded(lambda: self._about(argv))
         return VDIR.run(argv, program)
@@ -70,18 +70,18 @@ class FrontDoor:
             text = self.manual.removeprefix("::").strip("\n") + "\n"
             verbs = "".join(
                 f"  {name}: {', '.join(dict.fromkeys(one.words[0] for one in command.usage.operations))}\n"
-                for name, command in (COMMANDS | {FRONT.name: FRONT}).items()
+                for name, command in (COMMANDS | {OWN.name: OWN}).items()
             )
             return show(f"{text}\n{verbs}")
         word = argv[1]
         if word in COMMANDS:
             return show(COMMANDS[word].help(argv[2:]))
-        if word in (FRONT.name, *OWN_VERBS):
-            return show(FRONT.help(argv[1:]))
+        if word in (OWN.name, *OWN_WORDS):
+            return show(OWN.help(argv[1:]))
         if not VDIR.usage.related(argv[1:]):
             from difflib import get_close_matches
 
-            known = [*COMMANDS, FRONT.name, *OWN_VERBS, *(one.words[0] for one in VDIR.usage.operations)]
+            known = [*COMMANDS, OWN.name, *OWN_WORDS, *(one.words[0] for one in VDIR.usage.operations)]
             close = get_close_matches(word, known, n=1)
             raise UsageError(f"cdir help {word}", "unknown command", f"did you mean {close[0]!r}?" if close else "")
         return show(VDIR.help(argv[1:]))

@@ -1,8 +1,8 @@
-"""The manual of what ``cdir`` does itself: each usage line is bound to a method of `cloudmesh.cdir.api.Cdir`."""
+"""The manual of what ``cdir`` itself does: each usage line is bound to a method of `cloudmesh.cdir.api`."""
 
 from cloudmesh.storage.dispatch import Command
 
-FRONT = Command(
+OWN = Command(
     "cdir",
     """::
 
@@ -34,5 +34,5 @@ FRONT = Command(
     cdir share create /run7/report.pdf --expires=24h
     cdir audit --since=1d --who=token-3
 """,
-    "cloudmesh.cdir.api:Cdir",
+    "cloudmesh.cdir.api:FrontDoorApi",
 )

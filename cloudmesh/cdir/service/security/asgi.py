@@ -7,6 +7,16 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from http import HTTPStatus
 from typing import Any
 
+from cloudmesh.storage.errors import (
+    AuthenticationFailed,
+    NotFound,
+    PermissionDenied,
+    RateLimited,
+    StorageError,
+    Unavailable,
+    UsageError,
+)
+
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -17,6 +27,17 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 def values(scope: Scope, name: bytes) -> list[str]:
     """Return all values of a request's header, named in lower case."""
     return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+_KINDS: dict[int, type[StorageError]] = {
+    401: AuthenticationFailed,
+    403: PermissionDenied,
+    404: NotFound,
+    429: RateLimited,
+    500: StorageError,
+    503: Unavailable,
+}
+"""What the application calls such an answer."""
 
 
 class Denied(Exception):
@@ -36,8 +57,18 @@ class Denied(Exception):
 
     async def send(self, scope: Scope, send: Send) -> None:
         """Answer with problem details (RFC 9457); a body that was not read yet is not read any more."""
-        title = HTTPStatus(self.status).phrase
-        problem = {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail}
+        kind = _KINDS.get(self.status, UsageError)
+        problem = {
+            "type": f"urn:cdir:error:{kind.__name__}",
+            "title": HTTPStatus(self.status).phrase,
+            "status": self.status,
+            "detail": self.detail,
+            "error": kind.__name__,
+            "subject": "",
+            "why": self.detail,
+            "hint": "",
+            "retryable": kind.retryable,
+        }
         body = json.dumps(problem).encode()
         headers = [
             (b"content-type", b"application/problem+json"),

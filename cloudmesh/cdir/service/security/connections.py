@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -31,8 +33,9 @@ def listening(host: str, settings: Settings) -> dict[str, Any]:
     if not settings.has_tls and not is_loopback(host):
         why = "others could read along: beyond this computer the service listens with TLS alone"
         raise Refused(host, why, "give it a certificate, or let it make one")
+    patience = Patience(settings.head_s, settings.stall_s, settings.connections_each)
     return {
-        "http": _impatient(AutoHTTPProtocol, settings),
+        "http": partial(Impatient, patience=patience),
         "ws": "none",
         "ssl_certfile": settings.certificate,
         "ssl_keyfile": settings.key,
@@ -45,86 +48,101 @@ def listening(host: str, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _impatient(base: type[Any], settings: Settings) -> type[Any]:
-    """Return the server's protocol class with an end to waiting.
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a connection is waited for; the fields are those of `Settings`."""
+
+    head_s: float
+    stall_s: float
+    connections_each: int
+
+
+_open_from: Counter[tuple[int, str]] = Counter()
+"""Connections by server and address."""
+
+
+class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+    """One connection, which is looked at every now and then.
 
     The server itself waits without end for a head, for a body, and for a client that does not read.
     """
-    head_s, stall_s = settings.head_s, settings.stall_s
-    each_s = min(head_s, stall_s) / _LOOKS
-    open_from: Counter[str] = Counter()
 
-    class Impatient(base):  # type: ignore[misc]
-        """One connection, which is looked at every now and then."""
+    _look: Any = None
 
-        _address = ""
-        _look: Any = None
+    def __init__(self, *arguments: Any, patience: Patience, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._patience = patience
+        self._each_s = min(patience.head_s, patience.stall_s) / _LOOKS
 
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            now = self.loop.time()
-            self._head_since: float | None = now
-            self._head_bytes = 0
-            self._body_since, self._body_bytes = now, 0
-            self._write_since: float | None = None
-            self._address = address_key((transport.get_extra_info("peername") or ("unknown",))[0])
-            open_from[self._address] += 1
-            if open_from[self._address] > settings.connections_each:
-                transport.abort()
-            else:
-                self._look = self.loop.call_later(each_s, self._look_after)
+    def connection_made(self, transport: Any) -> None:
+        """Begin to look after a new connection, unless its address has too many."""
+        super().connection_made(transport)
+        now = self.loop.time()
+        self._head_since: float | None = now
+        self._head_bytes = 0
+        self._body_since, self._body_bytes = now, 0
+        self._write_since: float | None = None
+        address = (transport.get_extra_info("peername") or ("unknown",))[0]
+        self._from = id(self.server_state), address_key(address)
+        _open_from[self._from] += 1
+        if _open_from[self._from] > self._patience.connections_each:
+            transport.abort()
+        else:
+            self._look = self.loop.call_later(self._each_s, self._look_after)
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            if self._look is not None:
-                self._look.cancel()
-            open_from[self._address] -= 1
-            if open_from[self._address] <= 0:
-                del open_from[self._address]
-            super().connection_lost(exc)
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look after it no longer."""
+        if self._look is not None:
+            self._look.cancel()
+        _open_from[self._from] -= 1
+        if _open_from[self._from] <= 0:
+            del _open_from[self._from]
+        super().connection_lost(exc)
 
-        def data_received(self, data: bytes) -> None:
-            if self._head_since is None and self._waits_for_head():
-                self._head_since = self.loop.time()
-            super().data_received(data)
-            self._body_bytes += len(data)
-            if self._waits_for_head():
-                self._head_bytes += len(data)
-                if self._head_bytes > MAX_HEAD_BYTES:
-                    self.transport.abort()
-            else:
-                if self._head_since is not None:  # a request begins
-                    self._body_since, self._body_bytes = self.loop.time(), 0
-                self._head_since, self._head_bytes = None, 0
-
-        def pause_writing(self) -> None:
-            self._write_since = self.loop.time()
-            super().pause_writing()
-
-        def resume_writing(self) -> None:
-            self._write_since = None
-            super().resume_writing()
-
-        def _waits_for_head(self) -> bool:
-            return self.cycle is None or self.cycle.response_complete
-
-        def _look_after(self) -> None:
-            if self._is_late(self.loop.time()):
-                # no polite end: that would wait for the client once more
+    def data_received(self, data: bytes) -> None:
+        """Take note of what has come."""
+        if self._head_since is None and self._waits_for_head():
+            self._head_since = self.loop.time()
+        super().data_received(data)
+        self._body_bytes += len(data)
+        if self._waits_for_head():
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
                 self.transport.abort()
-            else:
-                self._look = self.loop.call_later(each_s, self._look_after)
+        else:
+            if self._head_since is not None:  # a request begins
+                self._body_since, self._body_bytes = self.loop.time(), 0
+            self._head_since, self._head_bytes = None, 0
 
-        def _is_late(self, now: float) -> bool:
-            if self._write_since is not None and now - self._write_since > stall_s:
-                return True
-            if self._waits_for_head():
-                return self._head_since is not None and now - self._head_since > head_s
-            if not self.cycle.more_body or self.flow.read_paused:  # there it is not the client that is waited for
-                self._body_since, self._body_bytes = now, 0
-            if now - self._body_since <= stall_s:
-                return False
-            is_late = self._body_bytes < _LEAST_BYTES
+    def pause_writing(self) -> None:
+        """Take note that the client does not read."""
+        self._write_since = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Take note that the client has read."""
+        self._write_since = None
+        super().resume_writing()
+
+    def _waits_for_head(self) -> bool:
+        return self.cycle is None or self.cycle.response_complete
+
+    def _look_after(self) -> None:
+        if self._is_late(self.loop.time()):
+            # no polite end: that would wait for the client once more
+            self.transport.abort()
+        else:
+            self._look = self.loop.call_later(self._each_s, self._look_after)
+
+    def _is_late(self, now: float) -> bool:
+        if self._write_since is not None and now - self._write_since > self._patience.stall_s:
+            return True
+        if self._waits_for_head():
+            return self._head_since is not None and now - self._head_since > self._patience.head_s
+        if not self.cycle.more_body or self.flow.read_paused:  # there it is not the client that is waited for
             self._body_since, self._body_bytes = now, 0
-            return is_late
-
-    return Impatient
+        if now - self._body_since <= self._patience.stall_s:
+            return False
+        is_late = self._body_bytes < _LEAST_BYTES
+        self._body_since, self._body_bytes = now, 0
+        return is_late

@@ -84,7 +84,7 @@ class Guard:
     async def __call__(self, scope: Asked, receive: Receive, send: Send) -> None:
         """Answer one request; at the end of the service, write down what was not yet."""
         if scope["type"] != "http":
-            await self._app(scope, receive, self._ending(send))
+            await self._app(scope, self._ending(receive), send)
             return
         path, status, who = scope["path"], 500, ""
 
@@ -193,11 +193,12 @@ class Guard:
         who = who or _address(scope)
         self._recorder.add(Entry(time.time_ns(), who, method, shown, outcome, status, scope["state"]["request_id"]))
 
-    def _ending(self, send: Send) -> Send:
-        async def ending(message: Message) -> None:
-            if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+    def _ending(self, receive: Receive) -> Receive:
+        async def ending() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":  # before the application closes the database
                 await run_in_threadpool(self._recorder.close)
-            await send(message)
+            return message
 
         return ending
 

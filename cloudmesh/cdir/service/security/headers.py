@@ -52,7 +52,7 @@ class Headers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {})["request_id"] = uuid.uuid4().hex  # not the client's own, which goes into logs
+        scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
         has_started = False
 
         async def send_with_headers(message: Message) -> None:

@@ -32,9 +32,9 @@ class Identity:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.sessions = Sessions(lambda: settings.database)
-        self._tokens = Tokens(lambda: settings.database)
-        self._shares = Shares(lambda: settings.database)
+        self.sessions = Sessions(settings.database)
+        self._tokens = Tokens(settings.database)
+        self._shares = Shares(settings.database)
         self._files = settings.files
         scheme, port = settings.origin
         # a cookie is for all ports of a host: with the port in its name two services do not take it from each other

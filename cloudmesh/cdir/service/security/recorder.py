@@ -6,7 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from cloudmesh.cdir.service.security import audit
@@ -30,12 +30,12 @@ class Recorder:
     """Takes entries at once, and writes them in a thread of its own, which begins with the first.
 
     Args:
-        database: where to.
+        database: gives the one to write to; called when there is something to write.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database
-        self._tokens = Tokens(lambda: database)
+        self._tokens = Tokens(database)
         self._queue: queue.SimpleQueue[Entry | int | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -97,7 +97,7 @@ class Recorder:
     def _write(self, entries: list[Entry]) -> None:
         if entries:
             now = time.monotonic()
-            with self._database.write() as connection:
+            with self._database().write() as connection:
                 audit.add(connection, entries)
                 if now - self._forgot > _FORGET_S or not self._forgot:
                     self._forgot = now

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ class Settings:
     """The settings of `install` and `listening`.
 
     Attributes:
-        database: where tokens, share links, sessions and the audit log are.
+        database: gives the one with tokens, share links, sessions and the audit log; called with the first request.
         url: where the service is reached, such as ``https://nas.example.org:8443``; its host's name is accepted.
         hosts: further names under which it may be asked for.
         certificate: a PEM file with the certificate and what is between it and its root; None is no TLS.
@@ -32,7 +33,7 @@ class Settings:
         connections: connections at once; who comes later gets 503. One address has at most ``connections_each``.
     """
 
-    database: Database
+    database: Callable[[], Database]
     url: str
     hosts: frozenset[str] = frozenset()
     certificate: Path | None = None

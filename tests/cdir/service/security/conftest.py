@@ -31,7 +31,7 @@ def running(folder: Path, context: ssl.SSLContext | None = None, **changed: Any)
     with Database(f"sqlite:///{folder}/service.db") as database:
         port = free_port()
         url = f"{'https' if context else 'http'}://127.0.0.1:{port}"
-        settings = dataclasses.replace(security.Settings(database, url), **changed)
+        settings = dataclasses.replace(security.Settings(lambda: database, url), **changed)
         app = application(root)
         security.install(app, settings)
         options = security.listening("127.0.0.1", settings)

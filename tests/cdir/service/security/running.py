@@ -78,7 +78,7 @@ class Running:
 
     def audit(self) -> list[tuple[str, str, str, str]]:
         """What the audit log holds once all that was asked so far is written."""
-        return [(one.who, one.what, one.path, one.outcome) for one in audit.entries(self.settings.database)]
+        return [(one.who, one.what, one.path, one.outcome) for one in audit.entries(self.settings.database())]
 
     def sign_in(self) -> str:
         """Return the Cookie header of a new session."""

@@ -87,10 +87,19 @@ def test_a_name_that_looks_like_a_way_out_is_a_name(service: Running, token: str
     assert b"root:" not in answer.body
 
 
-@pytest.mark.parametrize("line", [b"GET http://evil.example/read HTTP/1.1", b"GET * HTTP/1.1", b"GET read HTTP/1.1"])
-def test_another_form_of_a_target_is_refused(service: Running, token: str, line: bytes) -> None:
-    sent = line + f"\r\n{HOST}Authorization: Bearer {token}\r\nConnection: close\r\n\r\n".encode()
-    assert service.raw(sent).startswith(b"HTTP/1.1 400")
+@pytest.mark.parametrize("target", ["*", "read", "http:/read", "//evil.example/read"])
+def test_another_form_of_a_target_is_refused(service: Running, token: str, target: str) -> None:
+    sent = f"GET {target} HTTP/1.1\r\n{HOST}Authorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    assert service.raw(sent.encode()).startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
+
+
+@pytest.mark.parametrize("path", ["/../read", "/%2e%2e/read", "/files/../read"])
+def test_a_whole_url_as_a_target_is_a_path_like_others(service: Running, token: str, path: str) -> None:
+    bearer = f"Authorization: Bearer {token}\r\nConnection: close\r\n"
+    sent = f"GET http://evil.example{path} HTTP/1.1\r\n{HOST}{bearer}\r\n"
+    assert service.raw(sent.encode()).startswith(b"HTTP/1.1 400")
+    other = sent.replace(HOST, "Host: evil.example\r\n").replace(path, "/read")
+    assert service.raw(other.encode()).startswith((b"HTTP/1.1 400", b"HTTP/1.1 421"))
 
 
 def test_an_endless_path_is_refused(service: Running, token: str) -> None:

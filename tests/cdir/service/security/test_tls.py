@@ -71,8 +71,8 @@ def test_nobody_listens_beyond_this_computer_without_tls(tmp_path: Path, host: s
     made = made_certificate(tmp_path, [])
     with Database(f"sqlite:///{tmp_path}/a.db") as database:
         with pytest.raises(Refused, match="TLS"):
-            security.listening(host, security.Settings(database, "http://nas.example.org"))
-        guarded = security.Settings(database, "https://nas", certificate=made.file, key=made.key)
+            security.listening(host, security.Settings(lambda: database, "http://nas.example.org"))
+        guarded = security.Settings(lambda: database, "https://nas", certificate=made.file, key=made.key)
         assert security.listening(host, guarded)["ssl_keyfile"] == made.key
 
 
