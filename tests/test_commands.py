@@ -18,3 +18,4 @@ def test_usage_and_api_fit_both_ways(command: Command) -> None:
 def test_no_verb_of_vdir_is_hidden_by_a_command_of_cdir() -> None:
     verbs = {operation.words[0] for operation in COMMANDS["vdir"].usage.operations}
     assert not verbs & {*COMMANDS, *OWN_WORDS, "help"}
+    assert tuple(dict.fromkeys(operation.words[0] for operation in OWN.usage.operations)) == OWN_WORDS

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import ssl
 import subprocess
 from collections.abc import Callable
@@ -74,6 +75,12 @@ def test_nobody_listens_beyond_this_computer_without_tls(tmp_path: Path, host: s
             security.listening(host, security.Settings(lambda: database, "http://nas.example.org"))
         guarded = security.Settings(lambda: database, "https://nas", certificate=made.file, key=made.key)
         assert security.listening(host, guarded)["ssl_keyfile"] == made.key
+
+
+def test_several_processes_can_be_told_how_to_listen(tmp_path: Path) -> None:
+    with Database(f"sqlite:///{tmp_path}/a.db") as database:
+        options = security.listening("127.0.0.1", security.Settings(lambda: database, "http://localhost", head_s=7))
+    assert pickle.loads(pickle.dumps(options))["http"].keywords["patience"].head_s == 7
 
 
 def test_over_tls_the_cookie_is_secure_and_browsers_are_told_to_stay(
