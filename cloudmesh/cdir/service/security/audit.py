@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ Outcome = Literal["done", "refused", "failed"]
 KEEP_NS = 400 * 86400 * 10**9
 """How long entries are kept: a year, and some weeks to look back at it."""
 
+_TOKEN = re.compile(r"cdir_[A-Za-z0-9_-]{43}")
 _LONGEST = 4096
 _BATCH = 1000
 
@@ -102,7 +104,8 @@ def entries(database: Database, since: int | None = None, who: str | None = None
 
 
 def _storable(path: str) -> str:
-    """Return the path as every database takes it."""
+    """Return the path as every database takes it, without a token that somebody has put there."""
+    path = _TOKEN.sub("cdir_…", path)
     return path.encode("utf-8", "replace").decode().replace("\0", "\ufffd")[:_LONGEST]
 
 

@@ -30,7 +30,7 @@ def listening(host: str, settings: Settings) -> dict[str, Any]:
     Raises:
         Refused: others can reach it, and there is no TLS.
     """
-    if not settings.has_tls and not is_loopback(host):
+    if settings.certificate is None and not is_loopback(host):
         why = "others could read along: beyond this computer the service listens with TLS alone"
         raise Refused(host, why, "give it a certificate, or let it make one")
     patience = Patience(settings.head_s, settings.stall_s, settings.connections_each)

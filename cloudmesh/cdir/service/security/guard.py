@@ -46,7 +46,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     )
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Targets, names=settings.names)
-    app.add_middleware(Headers, has_tls=settings.has_tls, files=settings.files)
+    app.add_middleware(Headers, is_https=settings.is_https, files=settings.files)
 
 
 def require(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
@@ -140,7 +140,8 @@ class Guard:
         is_visit = scope["method"] == "GET" and values(scope, b"sec-fetch-mode") == ["navigate"]
         if site and site[0] not in ("same-origin", "none") and not is_visit:
             raise Denied(403, "another page may not use this session")
-        own = f"{scope['scheme']}://{''.join(values(scope, b'host'))}".lower()
+        scheme = "https" if self._settings.is_https else "http"
+        own = f"{scheme}://{''.join(values(scope, b'host'))}".lower()
         origins = values(scope, b"origin")
         if (origins or scope["method"] not in _SAFE) and [one.lower() for one in origins] != [own]:
             raise Denied(403, "a session changes something only from the service's own page")
@@ -167,7 +168,7 @@ class Guard:
     async def _page(self, send: Send, text: str, secret: str, seconds: int) -> None:
         # not a redirect: browsers would count the request after it to whoever had the link, and keep the cookie back
         body = _SIGNED_IN.format(escape(text)).encode()
-        secure = "; Secure" if self._settings.has_tls else ""
+        secure = "; Secure" if self._settings.is_https else ""
         cookie = f"{self._identity.cookie}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"
         headers = [
             (b"content-type", b"text/html; charset=utf-8"),

@@ -38,13 +38,13 @@ class Headers:
 
     Args:
         app: answers the requests.
-        has_tls: tell browsers to come with TLS alone.
+        is_https: tell browsers to come with TLS alone.
         files: where the paths of the users' files begin.
     """
 
-    def __init__(self, app: Application, has_tls: bool, files: str) -> None:
+    def __init__(self, app: Application, is_https: bool, files: str) -> None:
         self._app = app
-        self._always = [*_ALWAYS, _STRICT_TRANSPORT] if has_tls else list(_ALWAYS)
+        self._always = [*_ALWAYS, _STRICT_TRANSPORT] if is_https else list(_ALWAYS)
         self._files = f"{files}/"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

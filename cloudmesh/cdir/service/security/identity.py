@@ -36,9 +36,8 @@ class Identity:
         self._tokens = Tokens(settings.database)
         self._shares = Shares(settings.database)
         self._files = settings.files
-        scheme, port = settings.origin
         # a cookie is for all ports of a host: with the port in its name two services do not take it from each other
-        self.cookie = f"{'__Host-' if scheme == 'https' else ''}cdir-session-{port}"
+        self.cookie = f"{'__Host-' if settings.is_https else ''}cdir-session-{settings.port}"
         self._known: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
 
     async def of(self, scope: Scope) -> tuple[Principal | None, bool]:

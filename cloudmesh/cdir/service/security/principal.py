@@ -33,11 +33,6 @@ class Principal:
     prefix: str = ""
     services: frozenset[str] | None = None
 
-    @property
-    def is_limited(self) -> bool:
-        """Whether they may not use all names or not all services."""
-        return bool(self.prefix) or self.services is not None
-
     def check_scope(self, scope: Scope) -> None:
         """Let through who has this scope.
 

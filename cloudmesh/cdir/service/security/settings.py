@@ -52,9 +52,9 @@ class Settings:
     connections_each: int = 256
 
     @property
-    def has_tls(self) -> bool:
-        """Whether it speaks TLS."""
-        return self.certificate is not None
+    def is_https(self) -> bool:
+        """Whether browsers come to it with TLS: its own, or that of a proxy before it."""
+        return urlsplit(self.url).scheme == "https"
 
     @property
     def names(self) -> frozenset[str]:
@@ -63,7 +63,6 @@ class Settings:
         return self.hosts | {own} | (LOOPBACK if own in LOOPBACK else frozenset())
 
     @property
-    def origin(self) -> tuple[str, int]:
-        """Its scheme and port, as a browser counts them into the origin."""
-        parts = urlsplit(self.url)
-        return parts.scheme, parts.port or (443 if parts.scheme == "https" else 80)
+    def port(self) -> int:
+        """The port at which it is reached."""
+        return urlsplit(self.url).port or (443 if self.is_https else 80)

@@ -111,3 +111,17 @@ def test_old_versions_of_tls_are_refused(start: Callable[..., Running], tmp_path
         old.minimum_version, old.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
     with service.connect() as connection, pytest.raises(ssl.SSLError):
         old.wrap_socket(connection)
+
+
+def test_behind_a_proxy_that_speaks_tls_browsers_are_told_the_same(start: Callable[..., Running]) -> None:
+    service = start(url="https://nas.example.org")
+    host = {"Host": "nas.example.org"}
+    answer = service.ask("GET", service.sessions.new_link(""), headers=host)
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-cdir-session-443=")
+    assert cookie.endswith("; Secure")
+    assert answer.headers["strict-transport-security"]
+    headers = host | {"Cookie": cookie.partition(";")[0]}
+    assert service.ask("POST", "/write", headers=headers | {"Origin": "https://nas.example.org"}).status == 200
+    assert service.ask("POST", "/write", headers=headers | {"Origin": "http://nas.example.org"}).status == 403
+    assert service.ask("GET", "/healthz").status == 421
