@@ -6,6 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
+from urllib.parse import quote
 
 from fastapi.concurrency import run_in_threadpool
 
@@ -84,8 +85,7 @@ class Identity:
         if scope["method"] not in ("GET", "HEAD"):
             raise Denied(405, "a share link is for reading", [(b"allow", b"GET, HEAD")])
         path = f"{self._files}/{found.prefix}{slash}{below}"
-        # the server's own path begins with the root path, where there is one; ours has none
-        scope["path"], scope["raw_path"] = path, path.encode()
+        scope["path"], scope["raw_path"] = path, quote(path).encode()
         return found
 
     async def _fresh(self, verify: Callable[[str], Principal | None], secret: str) -> Principal | None:

@@ -344,6 +344,8 @@ def test_a_share_link_reads_what_it_shares_and_nothing_else(sharing: Running) ->
     for method in ("PUT", "POST", "DELETE", "PATCH"):
         assert sharing.ask(method, f"{link}/x").status == 405
     assert sharing.ask("GET", "/files/a/x").status == 401
+    (sharing.root / "ü 100%3f").write_text("odd")
+    assert sharing.ask("GET", sharing.shares.create("/ü 100%3f").url).body == b"odd"
 
 
 def test_a_changed_share_link_is_refused(sharing: Running) -> None:
