@@ -26,6 +26,7 @@ others = {
         "httptools>=0.6",
         "uvloop>=0.22",
         "prometheus-client>=0.22",
+        "cryptography>=43",
     ],
 }
 everything = [requirement for extra in (families | others).values() for requirement in extra]

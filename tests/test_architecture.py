@@ -71,6 +71,9 @@ def test_no_provider_knows_another_or_what_stands_above_it(kind: str) -> None:
         ("cloudmesh.storage.command.storage", ("sqlalchemy", "boto3", "obstore", "pycurl", "ssh", "alembic")),
         ("cloudmesh.vdir.command.vdir", ("sqlalchemy", "boto3", "obstore", "pycurl", "ssh", "alembic")),
         ("cloudmesh.vdir.api", ("alembic", "rich", "boto3", "obstore", "pycurl", "ssh", "pyrage", "ruamel")),
+        ("cloudmesh.cdir.api", ("fastapi", "uvicorn", "cryptography", "alembic", "rich", "pyrage", "boto3", "ssh")),
+        ("cloudmesh.cdir.service.security.tokens", ("fastapi", "uvicorn", "cryptography")),
+        ("cloudmesh.cdir.service.security.shares", ("fastapi", "uvicorn", "cryptography", "pyrage")),
         ("cloudmesh.storage.api", ("sqlalchemy", "rich", "boto3", "obstore", "pycurl", "ssh", "pyrage", "ruamel")),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from cloudmesh.storage import paths
@@ -111,11 +112,21 @@ def upload(
     *,
     force: bool,
     dryrun: bool,
+    claims: Claims | None = None,
 ) -> None:
     """Store files below each service's root at their virtual paths, and register them; count copies into ``report``.
 
     A name that has the same content already only gets the replicas that it lacks. Other content is refused, unless
     ``force`` makes it the name's new version, on the services of ``placing`` and on all that hold the old one.
+
+    Args:
+        files: what is to be stored.
+        placing: says where.
+        work: the catalogue and the services.
+        report: counts.
+        force: as above.
+        dryrun: change nothing, only count.
+        claims: of the caller, who may hold some of the names already; None for those of this upload alone.
     """
     bill = Bill(work)
     allowance = Allowance(work, report)
@@ -129,12 +140,12 @@ def upload(
                 break
         work.observer(Event("planned_all"))
 
-    with claiming(work, "vdir put") as claims:
+    with claiming(work, "vdir put") if claims is None else nullcontext(claims) as held:
         for batch in one_ahead(planned()):
             if dryrun:
                 batch.price(bill)
             else:
-                batch.run(claims)
+                batch.run(held)
     if dryrun:
         bill.write(report)
 

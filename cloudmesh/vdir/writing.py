@@ -9,15 +9,15 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cloudmesh.storage import paths
+from cloudmesh.storage import paths, presence
 from cloudmesh.storage.abc import Content, Entry, StorageABC
 from cloudmesh.storage.errors import IsADirectory, NotFound, StorageError, Unavailable
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.lookup import check_path
 from cloudmesh.vdir.nodes import Node
@@ -69,18 +69,19 @@ def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: C
     placing.look_up([arrival.path])
     held = [] if node is None else [one.service for one in work.catalogue.replicas_of([node])[node.id]]
     first = placing.services(arrival.path, node, arrival.size, held)[0]
-    with _staged(arrival, work.target(first)) as (service, entry, sha256), _alone(arrival.path, work):
+    with _staged(arrival, work.target(first)) as (service, entry, sha256), _alone(arrival.path, work) as claims:
         check(_lookup(work, arrival.path), sha256)
         report = Report("put")
         file = Upload(service, entry, arrival.path, sha256)
-        upload([file], Placing(work, services, dryrun=False), work, report, force=True, dryrun=False)
+        placing = Placing(work, services, dryrun=False)
+        upload([file], placing, work, report, force=True, dryrun=False, claims=claims)
         report.ended()
 
 
 @contextmanager
 def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC, Entry, str]]:
     """Bring the bytes to a service under a temporary name, and give what lies there, with its SHA-256."""
-    staged = f"{paths.STAGING}{uuid.uuid4().hex}"
+    staged = presence.temporary_name(paths.STAGING)
     digest, size, now_ns = hashlib.sha256(), 0, time.time_ns()
 
     def seen() -> Iterator[bytes]:
@@ -103,15 +104,15 @@ def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC,
 
 
 @contextmanager
-def _alone(path: str, work: Work) -> Iterator[None]:
+def _alone(path: str, work: Work) -> Iterator[Claims]:
     """Let nobody else write a name in this way: the name is claimed, or where it is new the directory above it."""
     deadline = time.monotonic() + _PATIENCE_S
-    with Claims(work.catalogue.database, "an upload") as claims:
+    with claiming(work, "an upload") as claims:
         while True:
             wanted = _claimable(path, work)
             with claims.claimed([wanted]) as held:
                 if not held and _claimable(path, work) == wanted:  # else somebody was faster
-                    yield
+                    yield claims
                     return
             if time.monotonic() > deadline:
                 raise Unavailable(

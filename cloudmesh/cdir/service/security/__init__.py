@@ -1,40 +1,41 @@
-"""Who may do what. This is the seam: `install` adds what guards every request, `require` what guards a route."""
+"""Who may do what with the service, and what nobody may do to it. The threat model is ``docs/security.md``.
+
+    app = FastAPI()
+    security.install(app, settings)                 # every request: host, target, size, who, how often, audit
+
+    @app.get("/api/v1/vdir/ls")
+    def ls(principal: Annotated[Principal, Depends(security.require("read"))]) -> ...
+
+    uvicorn.Config(app, host, port, **security.listening(host, settings))   # TLS, slow clients, headers' size
+
+Whoever is not known is refused before any route is looked for, so a route without `require` is not open to the world.
+The names are imported when they are first used: ``cdir token`` needs the stores in here, but no FastAPI.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request
+if TYPE_CHECKING:
+    from cloudmesh.cdir.service.security.connections import listening
+    from cloudmesh.cdir.service.security.guard import install, require
+    from cloudmesh.cdir.service.security.principal import Principal, Scope
+    from cloudmesh.cdir.service.security.settings import Settings
 
-from cloudmesh.cdir.service.settings import Settings
+__all__ = ["Principal", "Scope", "Settings", "install", "listening", "require"]
 
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who asks, and what they may.
-
-    Attributes:
-        name: of the token or session.
-        scopes: what they may do.
-        prefix: the virtual directory to which they are limited, with a slash before it; empty for no limit.
-        services: the services to which they are limited; None for no limit.
-    """
-
-    name: str
-    scopes: frozenset[str]
-    prefix: str = ""
-    services: frozenset[str] | None = None
+_PLACES = {
+    "Principal": "principal",
+    "Scope": "principal",
+    "Settings": "settings",
+    "install": "guard",
+    "listening": "connections",
+    "require": "guard",
+}
 
 
-def install(app: FastAPI, settings: Settings) -> None:
-    """Add what guards every request."""
-
-
-def require(scope: str) -> Callable[[Request], Principal]:
-    """Return a dependency of a route that lets only those through who have a scope."""
-
-    def principal(request: Request) -> Principal:
-        return Principal("local", frozenset({"read", "write", "delete", "admin"}))
-
-    return principal
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(name)
+    return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
