@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
@@ -54,7 +55,7 @@ class FrontDoorApi:
         """The share links."""
         from cloudmesh.cdir.service.security.shares import Shares
 
-        return Shares(lambda: self._database)
+        return Shares(lambda: self._database, address=_address)
 
     @tells_when_empty("nothing of this kind was done")
     def audit(self, since: Since | None = None, who: str | None = None) -> Iterator[Entry]:
@@ -82,3 +83,10 @@ class FrontDoorApi:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _address() -> str:
+    """Return the URL of the service: what CDIR_URL says, else the one that runs here; empty where there is none."""
+    from cloudmesh.cdir.service import state
+
+    return os.environ.get("CDIR_URL") or state.current().url

@@ -24,6 +24,7 @@ Scope = Literal["read", "write", "delete", "admin"]
 HttpMethod = Literal["GET", "POST", "DELETE"]
 
 _ADMIN_GROUPS = frozenset({"config", "vault"})
+_ADMIN_WORDS = frozenset({("jobs", "remove"), ("clean",)})
 _DELETING = frozenset({"delete", "remove"})
 _JOB_PARAMETERS = frozenset({"async_"})
 """Parameters that no route has: all long work is a job there."""
@@ -34,7 +35,7 @@ def scope_of(operation: Operation, target: Target) -> Scope:
 
     A path of the service's own computer among the values needs ``admin`` besides (`HERE`).
     """
-    if _ADMIN_GROUPS.intersection(target.groups) or operation.words[:2] == ("jobs", "remove"):
+    if _ADMIN_GROUPS.intersection(target.groups) or operation.words in _ADMIN_WORDS:
         return "admin"
     if is_destructive(target.method):
         return "delete"

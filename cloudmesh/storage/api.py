@@ -513,7 +513,7 @@ class Storage:
             total, used, free = room.total, room.used, room.free
         return Room(side.service.name, side.path, files, taken, total, used, free)
 
-    def measure(self, service: str | None = None, *, size: Size = 1 << 20) -> builtins.list[Measured]:
+    def measure(self, service: ServiceName | None = None, *, size: Size = 1 << 20) -> builtins.list[Measured]:
         """Measure how fast a service, or each of them, is and what its clock says; remember it, and use it again.
 
         Temporary files are written, read and removed. What is measured decides from where files are read, and how times

@@ -18,14 +18,19 @@ class Concerns(Enum):
     """What the value of a parameter names, as metadata of an ``Annotated`` type."""
 
     NAME = "a virtual path"
+    REPLICA = "a virtual path, or the replica of one on a service"
     PLACE = "a place on a service"
     HERE = "a path of the computer that does the work"
     PLACE_OR_HERE = "a place on a service, or where it names no service perhaps a path of the computer"
     SERVICES = "services"
+    SCHEDULER = "who hands work, and the credentials for it, to other computers"
 
 
 VirtualPath = Annotated[str, Concerns.NAME]
-"""A virtual path; also ``SERVICE:/path`` where a name is read."""
+"""A virtual path, literally: a colon in it is one of its characters."""
+
+VirtualFile = Annotated[str, Concerns.REPLICA]
+"""A virtual path, or ``SERVICE:/path`` for its replica there, where that is a service."""
 
 Place = Annotated[str, Concerns.PLACE]
 """``SERVICE:PATH``, or a path on a service that is chosen elsewhere."""
@@ -38,6 +43,10 @@ PlaceOrPathHere = Annotated[str, Concerns.PLACE_OR_HERE]
 
 ServiceName = Annotated[str, Concerns.SERVICES]
 """The name of a service."""
+
+
+SchedulerAddress = Annotated[str, Concerns.SCHEDULER]
+"""The address of a cluster's scheduler."""
 
 
 def concern(annotation: Any) -> Concerns | None:

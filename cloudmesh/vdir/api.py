@@ -32,7 +32,7 @@ from cloudmesh.storage.errors import (
     Unsupported,
     UsageError,
 )
-from cloudmesh.storage.meaning import PathHere, Place, VirtualPath, at_the_terminal, long, reading
+from cloudmesh.storage.meaning import PathHere, Place, VirtualFile, VirtualPath, at_the_terminal, long, reading
 from cloudmesh.storage.prompt import Prompt, TerminalPrompt
 from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
@@ -381,7 +381,7 @@ class Vdir:
     @long
     def get(
         self,
-        name: VirtualPath,
+        name: VirtualFile,
         destination: PathHere,
         *,
         recursive: bool = False,
@@ -438,7 +438,7 @@ class Vdir:
         return report.ended()
 
     @reading
-    def cat(self, name: VirtualPath) -> Iterator[bytes]:
+    def cat(self, name: VirtualFile) -> Iterator[bytes]:
         """Yield a file's bytes, from its best replica, or from the next where that fails, also in the middle.
 
         Raises:
@@ -449,7 +449,7 @@ class Vdir:
         with self.open(name) as reader:
             yield from reader
 
-    def open(self, name: VirtualPath, start: int = 0, length: int | None = None) -> NameReader:
+    def open(self, name: VirtualFile, start: int = 0, length: int | None = None) -> NameReader:
         """Open a file for reading, all of it or a range; close the reader.
 
         Args:
@@ -592,7 +592,7 @@ class Vdir:
         return report.ended()
 
     @reading
-    def history(self, name: VirtualPath) -> list[NameVersion]:
+    def history(self, name: VirtualFile) -> list[NameVersion]:
         """Return the content that a file has and those that it had and that were kept, the newest first.
 
         Raises:
@@ -603,7 +603,7 @@ class Vdir:
         return history(*self._file(name), self._work())
 
     @long
-    def restore(self, name: VirtualPath, version: Count) -> Report:
+    def restore(self, name: VirtualFile, version: Count) -> Report:
         """Make a kept content the newest version of a file, on all its services; the present content is kept.
 
         Args:
@@ -693,7 +693,7 @@ class Vdir:
         return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work())
 
     @reading
-    def why(self, name: VirtualPath) -> list[Choice]:
+    def why(self, name: VirtualFile) -> list[Choice]:
         """Return all replicas of a file in the order in which they would be read, with what decides.
 
         Raises:
@@ -727,7 +727,7 @@ class Vdir:
         return self._info(self._catalogue.lookup(path))
 
     @reading
-    def url(self, name: VirtualPath, *, expires: Duration = 3600.0) -> str:
+    def url(self, name: VirtualFile, *, expires: Duration = 3600.0) -> str:
         """Return a URL that gives anyone this file without credentials, from the best replica whose service has such.
 
         Args:

@@ -9,7 +9,15 @@ from functools import cached_property
 from threading import Lock
 
 from cloudmesh.storage.abc import StorageABC
-from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, Refused, StorageError, VaultError
+from cloudmesh.storage.errors import (
+    ConfigError,
+    IsADirectory,
+    NotADirectory,
+    PermissionDenied,
+    Refused,
+    StorageError,
+    VaultError,
+)
 from cloudmesh.storage.health import Health
 from cloudmesh.storage.layers import TokenBucket, limited
 from cloudmesh.storage.pool import threads_for
@@ -113,14 +121,14 @@ class Work:
         """Return the replicas that a file can be read from, the best first.
 
         Raises:
-            ConfigError: as `open`, where none of their services can be opened.
+            ConfigError, PermissionDenied: as `open`, where none of their services can be opened.
         """
         found: list[Source] = []
-        failure: ConfigError | None = None
+        failure: ConfigError | PermissionDenied | None = None
         for one in usable(node, replicas, self.knowledge):
             try:
                 found.append(source_of(self.open(one.service), node, one))
-            except ConfigError as error:
+            except (ConfigError, PermissionDenied) as error:
                 failure = error
         if failure is not None and not found:
             raise failure
@@ -192,5 +200,5 @@ def counting_unusable(node: Node, work: Work, report: Report) -> Iterator[None]:
         yield
     except VaultError:
         raise
-    except ConfigError as error:
+    except (ConfigError, PermissionDenied) as error:
         refuse(f"/{node.path}", node.size, error, work, report)

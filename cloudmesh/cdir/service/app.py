@@ -46,7 +46,7 @@ def create(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     problems.install(app)
-    security.install(app, settings)
+    security.install(app, settings.guarded(lambda: app.state.house.database))
     routes.install(app)
     jobs.install(app)
     files.install(app)

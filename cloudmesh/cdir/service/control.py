@@ -2,32 +2,84 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
 
 from cloudmesh.cdir.service import state
-from cloudmesh.cdir.service.settings import VARIABLE, Settings, load
+from cloudmesh.cdir.service.settings import Settings, load
 from cloudmesh.cdir.service.state import ServiceState
 from cloudmesh.storage.errors import AlreadyExists, MissingExtra, StorageError, Unavailable
 from cloudmesh.storage.home import config_dir
+
+if TYPE_CHECKING:
+    from cloudmesh.storage.database import Database
 
 _READY_S = 30.0
 _POLL_S = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class SignIn:
+    """How to sign in with a browser.
+
+    Attributes:
+        link: works once, for a quarter of an hour; whoever has it may do everything.
+        fingerprint: of the certificate, to be compared with what the browser shows; empty without TLS.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("link", "fingerprint")
+
+    link: str
+    fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        return "SignIn()"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A service that was started.
+
+    Attributes:
+        url: where it is reached.
+        pid: its process.
+        link: as of `SignIn`.
+        fingerprint: likewise.
+    """
+
+    columns: ClassVar[tuple[str, ...]] = ("url", "pid", "link", "fingerprint")
+
+    url: str
+    pid: int | None
+    link: str
+    fingerprint: str = ""
+
+    def __repr__(self) -> str:
+        return f"Started(url={self.url!r}, pid={self.pid})"
+
+
 class ServiceApi:
-    """The REST service on this computer."""
+    """The REST service on this computer.
+
+    Args:
+        database: gives the one in which sign-in links are kept.
+    """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, database: Callable[[], Database]) -> None:
+        self._database = database
 
     def run(self, *, port: int | None = None, workers: int | None = None) -> None:
         """Serve in the foreground, until Ctrl-C.
@@ -46,7 +98,7 @@ class ServiceApi:
             raise _missing(error) from None
         serve(_settings(port, workers))
 
-    def start(self, *, port: int | None = None, workers: int | None = None) -> ServiceState:
+    def start(self, *, port: int | None = None, workers: int | None = None) -> Started:
         """Serve in a process of its own, and return when it answers.
 
         Args:
@@ -60,8 +112,7 @@ class ServiceApi:
         if now.state != "stopped":
             raise AlreadyExists("cdir service", f"it is running already at {now.url}", "cdir service stop ends it")
         settings = _settings(port, workers)
-        values = {VARIABLE + name.upper(): str(getattr(settings, name)) for name in settings.__slots__}
-        environment = os.environ | values
+        environment = os.environ | settings.as_environment()
         if folder := environment.get("CLOUDMESH_CONFIG_DIR"):
             environment["CLOUDMESH_CONFIG_DIR"] = os.path.abspath(os.path.expanduser(folder))
         log = config_dir() / "service.log"
@@ -76,7 +127,24 @@ class ServiceApi:
                 cwd="/",
                 env=environment,
             )
-        return _when_ready(process, log)
+        now = _when_ready(process, log)
+        return Started(now.url, now.pid, self._link(now), now.fingerprint)
+
+    def open(self) -> SignIn:
+        """Make a link that signs a browser in to the running service, once.
+
+        Raises:
+            Unavailable: none runs.
+        """
+        now = state.current()
+        if now.state != "running":
+            raise Unavailable("cdir service", "it is not running", "cdir service start")
+        return SignIn(self._link(now), now.fingerprint)
+
+    def _link(self, now: ServiceState) -> str:
+        from cloudmesh.cdir.service.security.sessions import Sessions
+
+        return Sessions(self._database).new_link(now.url)
 
     def stop(self) -> ServiceState:
         """End it: what is under way may end, jobs are interrupted and go on when it starts again.
@@ -115,19 +183,25 @@ def _when_ready(process: subprocess.Popen[bytes], log: Path) -> ServiceState:
             )
             raise StorageError("cdir service", why, f"its log is {log}")
         now = state.current()
-        if now.pid == process.pid and _answers(now.url):
+        if now.pid == process.pid and _answers(now):
             return now
         time.sleep(_POLL_S)
     process.terminate()
     raise Unavailable("cdir service", f"it does not answer after {_READY_S:.0f} s", f"its log is {log}")
 
 
-def _answers(url: str) -> bool:
+def _answers(now: ServiceState) -> bool:
+    url = urlsplit(now.url)
+    connection = http.client.HTTPConnection(now.listens, timeout=2)
+    if now.fingerprint:  # whose certificate it is does not matter: nothing secret is told
+        connection = http.client.HTTPSConnection(now.listens, timeout=2, context=ssl._create_unverified_context())  # noqa: S323
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - an address of ours
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
+        connection.request("GET", "/readyz", headers={"Host": url.netloc})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def _missing(error: ImportError) -> MissingExtra:

@@ -8,14 +8,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import quote, unquote_to_bytes
 
+from cloudmesh.cdir.service.security.headers import content_disposition
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import InvalidName
 from cloudmesh.storage.output import visible
 from cloudmesh.vdir.records import Choice, NameInfo
 
 ROOT = "/files/"
-
-_ISOLATED = "default-src 'none'; sandbox"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +70,12 @@ def url_of(path: str) -> str:
 
 
 def headers_of(info: NameInfo) -> dict[str, str]:
-    """Return the headers that describe a file; a browser shows none of them as a page of ours."""
+    """Return the headers that describe a file; those of every answer come from the guards."""
     name = paths.basename(info.path)
-    plain = name.encode("ascii", "replace").decode().translate(str.maketrans('"\\?', "___"))
     told = {
         "Accept-Ranges": "bytes",
         "Content-Type": content_type(name),
-        "Content-Disposition": f"attachment; filename=\"{visible(plain)}\"; filename*=UTF-8''{quote(name, safe='')}",
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": _ISOLATED,
+        "Content-Disposition": content_disposition(name),
         "Cache-Control": "private, no-cache",
     }
     if info.sha256 is not None:

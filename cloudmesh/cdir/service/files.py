@@ -13,15 +13,16 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, StreamingResponse
 
-from cloudmesh.cdir.service import conditions, file_urls, rights
+from cloudmesh.cdir.service import conditions, file_urls
 from cloudmesh.cdir.service.answers import answer
 from cloudmesh.cdir.service.conditions import Validators
 from cloudmesh.cdir.service.file_urls import FileUrl
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.models import record_model
 from cloudmesh.cdir.service.problems import RESPONSES, problem
-from cloudmesh.cdir.service.ranges import Range, ranges
 from cloudmesh.cdir.service.security import Principal, require
+from cloudmesh.cdir.service.security.ranges import NotSatisfiable, parse_ranges
+from cloudmesh.storage import paths
 from cloudmesh.storage.abc import CHUNK
 from cloudmesh.storage.errors import (
     ChecksumMismatch,
@@ -35,6 +36,7 @@ from cloudmesh.storage.errors import (
     UsageError,
 )
 from cloudmesh.storage.output import json_text
+from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.reading import NameReader
 from cloudmesh.vdir.records import Choice, NameInfo
 
@@ -110,41 +112,42 @@ def install(app: FastAPI) -> None:
         purge: Annotated[bool, Query(description="remove the files on the services, too")] = False,
     ) -> Response:
         """Remove a name; with a service's name before it, the replica there, never the last good one. Scope: delete."""
-        house, url = _opened(request, principal)
+        vdir, url = _opened(request, principal)
         if url.service is not None:
-            house.vdir.drop(url.path, from_=[url.service], recursive=recursive)
+            vdir.drop(url.path, from_=[url.service], recursive=recursive)
         else:
             if _is_conditional(request.headers):
-                conditions.check(request.headers, url.path, Validators.of(_file(house, url)))
-            house.vdir.delete(url.path, recursive=recursive, purge=purge)
+                conditions.check(request.headers, url.path, Validators.of(vdir.info(url.path)))
+            vdir.delete(url.path, recursive=recursive, purge=purge)
         return Response(status_code=204)
 
 
-def _opened(request: Request, principal: Principal) -> tuple[House, FileUrl]:
-    """Return what the requests share, and what this one's URL names.
+def _opened(request: Request, principal: Principal) -> tuple[Vdir, FileUrl]:
+    """Return the virtual directory as somebody may use it, and what the request's URL names.
 
     Raises:
         InvalidName, PermissionDenied: it names nothing, or nothing that is for who asks.
     """
     house: House = request.app.state.house
     url = file_urls.parse(request.scope["raw_path"], house.services.names())
-    if principal.prefix:
-        rights.check_name(principal, url.path)
+    principal.check_path(paths.resolve(url.path))
     if url.service is not None:
-        rights.check_service(principal, url.service)
-    return house, url
+        principal.check_service(url.service)
+    return house.vdir(principal), url
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
 def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
-    house, url = _opened(request, principal)
+    vdir, url = _opened(request, principal)
     if url.is_directory:
-        return _listing(request, house, url)
-    info = _file(house, url)
+        return _listing(request, vdir, url)
+    info = vdir.info(url.path)
     if info.kind == "directory":
-        return RedirectResponse(file_urls.url_of(url.name.replace(":", "", 1) if url.service else url.path) + "/", 308)
+        # relative: a share link's URL is another one
+        asked = request.scope["state"].get("asked_path", request.scope["raw_path"]).decode("ascii")
+        return RedirectResponse(f"./{paths.basename(asked)}/", 308)
     there = Validators.of(info)
     headers = there.headers() | file_urls.headers_of(info)
     match conditions.verdict(request.headers, there):
@@ -152,55 +155,55 @@ def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
             raise PreconditionFailed(url.path, hint="read it again")
         case "not modified":
             return Response(status_code=304, headers=there.headers())
-    choices = _choices(house, url, principal)
-    name = url.name if principal.services is None else f"{choices[0].service}:{url.path}"
+    choices = _choices(vdir, url, principal)
     if redirect:
         try:
-            return RedirectResponse(house.vdir.url(name, expires=_REDIRECT_S), 307, {"Cache-Control": "no-store"})
+            return RedirectResponse(vdir.url(url.name, expires=_REDIRECT_S), 307, {"Cache-Control": "no-store"})
         except Unsupported:
             pass  # no service that has it can do this: the bytes come from here
     wanted = None
     if info.size is not None and conditions.is_range_valid(request.headers, there):
-        wanted = ranges(request.headers.get("range"), info.size)
-    if wanted == []:
-        refusal = problem(UsageError(url.path, "it has no such bytes", f"it has {info.size}"), 416)
-        refusal.headers["Content-Range"] = f"bytes */{info.size}"
-        return refusal
+        try:
+            wanted = parse_ranges(request.headers.get("range", ""), info.size)
+        except NotSatisfiable:
+            refusal = problem(UsageError(url.path, "it has no such bytes", f"it has {info.size}"), 416)
+            refusal.headers["Content-Range"] = f"bytes */{info.size}"
+            return refusal
     if request.method == "HEAD":
         size = {} if info.size is None else {"Content-Length": str(info.size)}
         return Response(headers=headers | size | file_urls.replica_headers(choices[0]))
-    return _bytes(house, name, info, headers, wanted, choices)
+    return _bytes(vdir, url.name, info, headers, wanted, choices)
 
 
 def _bytes(
-    house: House, name: str, info: NameInfo, headers: dict[str, str], wanted: list[Range] | None, choices: list[Choice]
+    vdir: Vdir, name: str, info: NameInfo, headers: dict[str, str], wanted: list[range] | None, choices: list[Choice]
 ) -> Response:
     """Return the answer that holds a file, or ranges of it."""
-    first = wanted[0] if wanted else Range(0, -1)
-    reader = house.vdir.open(name, first.start, first.length if wanted else None)
+    first = wanted[0] if wanted else range(0)
+    reader = vdir.open(name, first.start, len(first) if wanted else None)
     used = reader.used[0].service.name if reader.used else choices[0].service
     headers |= file_urls.replica_headers(next((one for one in choices if one.service == used), choices[0]))
     if not wanted or len(wanted) == 1:
         if wanted and info.size is not None:
-            headers["Content-Range"] = first.content_range(info.size)
-        length = first.length if wanted else reader.entry.size
+            headers["Content-Range"] = _content_range(first, info.size)
+        length = len(first) if wanted else reader.entry.size
         if length is not None:
             headers["Content-Length"] = str(length)
         return StreamingResponse(_closing(reader), 206 if wanted else 200, headers)
     boundary = secrets.token_hex(12)
     kind, size = headers["Content-Type"], info.size or 0
     heads = [
-        f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {one.content_range(size)}\r\n\r\n".encode()
+        f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {_content_range(one, size)}\r\n\r\n".encode()
         for one in wanted
     ]
     end = f"--{boundary}--\r\n".encode()
-    length = sum(len(head) + one.length + 2 for head, one in zip(heads, wanted, strict=True)) + len(end)
+    length = sum(len(head) + len(one) + 2 for head, one in zip(heads, wanted, strict=True)) + len(end)
     headers |= {"Content-Type": f"multipart/byteranges; boundary={boundary}", "Content-Length": str(length)}
 
     def parts() -> Iterator[bytes]:
         for index, (head, one) in enumerate(zip(heads, wanted, strict=True)):
             yield head
-            yield from _closing(reader if not index else house.vdir.open(name, one.start, one.length))
+            yield from _closing(reader if not index else vdir.open(name, one.start, len(one)))
             yield b"\r\n"
         yield end
 
@@ -208,34 +211,43 @@ def _bytes(
 
 
 def _closing(reader: NameReader) -> Iterator[bytes]:
+    """Yield the bytes in pieces of at least a mebibyte but the last: each costs a change of threads."""
     with reader:
-        yield from reader
+        held: list[bytes] = []
+        size = 0
+        for piece in reader:
+            held.append(piece)
+            size += len(piece)
+            if size >= CHUNK:
+                yield b"".join(held) if len(held) > 1 else piece
+                held, size = [], 0
+        if held:
+            yield b"".join(held)
 
 
-def _listing(request: Request, house: House, url: FileUrl) -> Response:
-    found = house.vdir.ls(url.path)
-    if url.path != "/" and _file(house, url).kind == "file":
+def _content_range(bytes_: range, size: int) -> str:
+    return f"bytes {bytes_.start}-{bytes_.stop - 1}/{size}"
+
+
+def _listing(request: Request, vdir: Vdir, url: FileUrl) -> Response:
+    found = vdir.ls(url.path)
+    if url.path != "/" and vdir.info(url.path).kind == "file":
         raise NotADirectory(url.path)
     service = url.service
     rows = found if service is None else (one for one in found if one.kind == "directory" or service in one.services)
     return answer(iter(rows), None, request)
 
 
-def _file(house: House, url: FileUrl) -> NameInfo:
-    """Return what has a name. Raises NotFound."""
-    return house.vdir.info(url.path)
-
-
-def _choices(house: House, url: FileUrl, principal: Principal) -> list[Choice]:
+def _choices(vdir: Vdir, url: FileUrl, principal: Principal) -> list[Choice]:
     """Return the replicas that somebody may read, the best first; those that cannot be read are among them.
 
     Raises:
         NotFound, PermissionDenied: there is none.
     """
-    found = house.vdir.why(url.name)
+    found = vdir.why(url.name)
     allowed = [one for one in found if principal.services is None or one.service in principal.services]
     if found and not allowed:
-        rights.check_service(principal, found[0].service)
+        principal.check_service(found[0].service)
     return allowed or [Choice(None, "", "missing", None, None, None, None, [], "there is no replica")]
 
 
@@ -243,7 +255,7 @@ def _choices(house: House, url: FileUrl, principal: Principal) -> list[Choice]:
 
 
 def _put(request: Request, principal: Principal, next_piece: Any) -> Response:
-    house, url = _opened(request, principal)
+    vdir, url = _opened(request, principal)
     headers = request.headers
     if url.is_directory:
         raise IsADirectory(url.path, "a file's URL does not end in a slash")
@@ -257,8 +269,10 @@ def _put(request: Request, principal: Principal, next_piece: Any) -> Response:
     if size is not None and size > limit:
         return problem(too_large, 413)
     to = [url.service] if url.service is not None else None
-    if principal.services is not None and to is None:
-        rights.check_service(principal, house.services.default())
+    now = _now(vdir, url)
+    if principal.services is not None:  # all that hold the name get the new content
+        for service in now.services if now is not None else ():
+            principal.check_service(service)
     promised = file_urls.digest_in(headers.get("repr-digest"))
     made = False
 
@@ -270,19 +284,22 @@ def _put(request: Request, principal: Principal, next_piece: Any) -> Response:
             raise ChecksumMismatch(url.path, "the bytes that came are not those that Repr-Digest tells")
 
     if _is_conditional(headers):  # said before the bytes are sent, and again when they are there
-        try:
-            now = Validators.of(_file(house, url))
-        except StorageError:
-            now = None
-        conditions.check(headers, url.path, now)
+        conditions.check(headers, url.path, None if now is None else Validators.of(now))
     try:
-        info = house.vdir.write(url.path, _pieces(next_piece, limit, too_large), size=size, to=to, check=check)
+        info = vdir.write(url.path, _pieces(next_piece, limit, too_large), size=size, to=to, check=check)
     except QuotaExceeded as error:
         return problem(error, 413 if error is too_large else None)
     except ChecksumMismatch as error:
         return problem(error, 422)
     answered = {"Location": file_urls.url_of(url.path)} | Validators.of(info).headers()
     return Response(json_text(info), 201 if made else 200, answered, "application/json")
+
+
+def _now(vdir: Vdir, url: FileUrl) -> NameInfo | None:
+    try:
+        return vdir.info(url.path)
+    except StorageError:  # what is wrong with the name is told when it is written
+        return None
 
 
 def _pieces(next_piece: Any, limit: int, too_large: QuotaExceeded) -> Iterator[bytes]:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cloudmesh.cdir.offers import Offer
+from cloudmesh.cdir.service.security import Principal
+from cloudmesh.cdir.service.security.limited import services_for
 from cloudmesh.storage.binding import Call, constructor_parameters, load
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.services import Services
@@ -28,10 +30,12 @@ class House:
         """The services as they are configured now."""
         return self._current()[0]
 
-    @property
-    def vdir(self) -> Vdir:
-        """The virtual directory on these services."""
-        return self._current()[1]
+    def vdir(self, principal: Principal) -> Vdir:
+        """Return the virtual directory on the services that somebody may use."""
+        services, vdir = self._current()
+        if principal.services is None:
+            return vdir
+        return Vdir(services=services_for(principal, services), database=self.database)
 
     def _current(self) -> tuple[Services, Vdir]:
         with self._lock:
@@ -46,14 +50,13 @@ class House:
             self._opened.append((services, Vdir(services=services, database=self.database)))
             return self._opened[-1]
 
-    def method(self, offer: Offer, call: Call) -> Callable[..., Any]:
-        """Return the method that an operation is bound to, of an object of its API."""
-        services, vdir = self._current()
+    def method(self, offer: Offer, call: Call, principal: Principal) -> Callable[..., Any]:
+        """Return the method that an operation is bound to, of an object of its API with what somebody may use."""
         api = load(offer.api)
-        if api is type(vdir) and not call.class_values:
-            owner: Any = vdir
+        if api is Vdir and not call.class_values:
+            owner: Any = self.vdir(principal)
         else:
-            shared = {"services": services, "database": self.database}
+            shared = {"services": services_for(principal, self.services), "database": self.database}
             makers = constructor_parameters(api)
             owner = api(**{name: one for name, one in shared.items() if name in makers}, **call.class_values)
         for group in call.target.groups:

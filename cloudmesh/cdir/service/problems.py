@@ -71,6 +71,9 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         409: "",
         412: "",
         413: "the body is too large",
+        414: "the path or the query is too long",
+        415: "the body is compressed",
+        421: "the service is not asked for by this name",
         422: "",
         429: "too many requests",
         500: "",
@@ -121,7 +124,8 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> Response:
-        kind = {404: errors.NotFound, 403: errors.PermissionDenied}.get(error.status_code, errors.UsageError)
+        kinds = {401: errors.AuthenticationFailed, 403: errors.PermissionDenied, 404: errors.NotFound}
+        kind = kinds.get(error.status_code, errors.UsageError)
         answer = problem(kind(request.url.path, _TITLES.get(error.status_code, str(error.detail))), error.status_code)
         answer.headers.update(error.headers or {})
         return answer

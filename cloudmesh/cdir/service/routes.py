@@ -85,8 +85,8 @@ def answer_to(request: Request, offer: Offer, given: dict[str, Any], principal: 
     rights.check(principal, offer, given, house.services, crew.jobs)
     call = offer.call(given)
     if not offer.is_long or call.method_values.get("dryrun"):
-        return answer(house.method(offer, call)(**call.method_values), offer.target.returns, request)
-    job = crew.begin(offer, call, given, principal.name)
+        return answer(house.method(offer, call, principal)(**call.method_values), offer.target.returns, request)
+    job = crew.begin(offer, call, given, principal)
     if (seconds := _patience(request)) > 0:
         crew.wait(job.name, seconds)
         job = crew.jobs.show(job.name)

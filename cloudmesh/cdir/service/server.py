@@ -7,16 +7,22 @@ import shutil
 import socket
 import sys
 import tempfile
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from cloudmesh.cdir.service.settings import VARIABLE, Settings, load
+from cloudmesh.cdir.service import security
+from cloudmesh.cdir.service.security import tls
+from cloudmesh.cdir.service.settings import Settings, load
 from cloudmesh.cdir.service.state import serving
 from cloudmesh.cdir.service.telemetry import SHARED_COUNTS, log_as_json
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.dispatch import guarded
 from cloudmesh.storage.errors import ConfigError, Unavailable
+from cloudmesh.storage.home import config_dir
 from cloudmesh.vdir.cwd import VARIABLE as CURRENT_DIRECTORY
 
 
@@ -31,13 +37,18 @@ def serve(settings: Settings) -> int:
     with Database() as database:  # brought to its present shape once, and not by each worker
         if settings.workers > 1 and database.is_sqlite:
             raise ConfigError("workers", "several processes need PostgreSQL", "set CDIR_DATABASE, or one worker")
+    certificate = _certificate(settings)
+    if certificate is not None:
+        settings = replace(settings, certificate=str(certificate.file), key=str(certificate.key))
+    guards = security.listening(settings.host, settings.guarded(Database))
     try:
-        listening = socket.create_server((settings.host, settings.port), backlog=2048)
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
         raise Unavailable(f"{settings.host}:{settings.port}", error.strerror or "cannot listen there") from None
-    address = f"http://{settings.host}:{listening.getsockname()[1]}"
+    settings = replace(settings, port=listening.getsockname()[1])
     _become_a_service(settings)
-    with serving(address):
+    with serving(settings.address, certificate.fingerprint if certificate else "", settings.listens):
         log_as_json()
         config = uvicorn.Config(
             "cloudmesh.cdir.service.app:from_environment",
@@ -45,8 +56,8 @@ def serve(settings: Settings) -> int:
             workers=settings.workers,
             log_config=None,
             access_log=False,
-            server_header=False,
             timeout_graceful_shutdown=round(settings.patience),
+            **guards,
         )
         server = uvicorn.Server(config)
         if settings.workers == 1:
@@ -61,6 +72,22 @@ def serve(settings: Settings) -> int:
         return 0
 
 
+def _certificate(settings: Settings) -> tls.Certificate | None:
+    """Return the certificate to listen with, one's own or else one made where TLS is needed; None for no TLS.
+
+    Raises:
+        ConfigError: the user's own is none.
+    """
+    if settings.certificate:
+        if not settings.key:
+            raise ConfigError("certificate", "has no key", "the setting 'key' names its PEM file")
+        return tls.own_certificate(Path(settings.certificate).expanduser(), Path(settings.key).expanduser())
+    if tls.is_loopback(settings.host):
+        return None
+    name = urlsplit(replace(settings, certificate="-").address).hostname or ""
+    return tls.made_certificate(config_dir(), [name, *settings.hosts])
+
+
 def _become_a_service(settings: Settings) -> None:
     """Nobody sits here: nothing is read from standard input, and paths of requests are those from the root."""
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -68,8 +95,7 @@ def _become_a_service(settings: Settings) -> None:
     os.close(nothing)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process lives
     os.environ[CURRENT_DIRECTORY] = "/"
-    for name in settings.__slots__:
-        os.environ[VARIABLE + name.upper()] = str(getattr(settings, name))
+    os.environ.update(settings.as_environment())
 
 
 if __name__ == "__main__":

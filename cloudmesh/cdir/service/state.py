@@ -24,17 +24,21 @@ class ServiceState:
 
     Attributes:
         state: whether it runs.
-        url: where it listens.
+        url: where it is reached.
         pid: its process.
         started_ns: since when, in ns since the epoch.
+        fingerprint: the SHA-256 of its certificate, to be compared; empty without TLS.
+        listens: the address and port at which this computer reaches it.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("state", "url", "pid", "started_ns")
+    columns: ClassVar[tuple[str, ...]] = ("state", "url", "pid", "started_ns", "fingerprint")
 
     state: str
     url: str = ""
     pid: int | None = None
     started_ns: int | None = None
+    fingerprint: str = ""
+    listens: str = ""
 
 
 def current() -> ServiceState:
@@ -49,12 +53,12 @@ def current() -> ServiceState:
         told = json.loads(_file().read_text("utf-8"))
     except (FileNotFoundError, ValueError):  # it has just begun
         return ServiceState("starting")
-    return ServiceState("running", told["url"], told["pid"], told["started_ns"])
+    return ServiceState("running", **told)
 
 
 @contextmanager
-def serving(url: str) -> Iterator[None]:
-    """Be the service of this configuration while the block runs.
+def serving(url: str, fingerprint: str, listens: str) -> Iterator[None]:
+    """Be the service of this configuration while the block runs; the arguments are fields of `ServiceState`.
 
     Raises:
         AlreadyExists: another process is.
@@ -69,6 +73,7 @@ def serving(url: str) -> Iterator[None]:
     try:
         with translated(str(_file())), replacing(_file()) as temporary:
             told = {"url": url, "pid": os.getpid(), "started_ns": time.time_ns()}
+            told |= {"fingerprint": fingerprint, "listens": listens}
             temporary.write_text(json.dumps(told), "utf-8")
         yield
     finally:

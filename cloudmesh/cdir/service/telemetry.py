@@ -49,6 +49,7 @@ class Telemetry:
             return
         given = Headers(scope=scope).get(REQUEST_ID, "")
         identity = given if _GIVEN.fullmatch(given) else secrets.token_hex(8)
+        scope.setdefault("state", {})["request_id"] = identity
         token = request_id.set(identity)
         began = time.monotonic()
         status, sent = 500, 0

@@ -13,6 +13,7 @@ from typing import Any
 from cloudmesh.cdir.offers import Offer
 from cloudmesh.cdir.service import rights
 from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.security import Principal
 from cloudmesh.storage.binding import Call
 from cloudmesh.storage.errors import AlreadyExists, StorageError
 from cloudmesh.storage.jobs.call import JobCall, perform
@@ -27,7 +28,7 @@ _LEASE_S = 12.0
 """How long the jobs of a service that was killed wait for the next one."""
 
 _LOOK_S = 2.0
-_SHOWN = (Concerns.NAME, Concerns.PLACE, Concerns.PLACE_OR_HERE, Concerns.HERE)
+_SHOWN = (Concerns.NAME, Concerns.REPLICA, Concerns.PLACE, Concerns.PLACE_OR_HERE, Concerns.HERE)
 _log = logging.getLogger(__name__)
 
 
@@ -47,14 +48,14 @@ class Crew:
         self._looking = threading.Thread(target=self._take_up, name="interrupted jobs", daemon=True)
         self._looking.start()
 
-    def begin(self, offer: Offer, call: Call, given: Mapping[str, Any], owner: str) -> JobDetails:
+    def begin(self, offer: Offer, call: Call, given: Mapping[str, Any], principal: Principal) -> JobDetails:
         """Begin a call as a job, and return the job.
 
         Args:
             offer: the operation.
             call: what to do.
             given: the values by their names in JSON.
-            owner: who asks.
+            principal: who asks; whoever does the job later does it within their limits.
 
         Raises:
             AlreadyExists: a job of the name that was given is running.
@@ -78,8 +79,8 @@ class Crew:
                 one.name: given[one.name] for one in offer.fields if one.part == "record" and given.get(one.name)
             },
             "parallel": given.get("parallel"),
-            "call": JobCall.of(offer.api, call.target.name, call.class_values, values).as_json(),
-            "owner": owner,
+            "call": JobCall.of(offer.api, call.target.name, call.class_values, values, principal.services).as_json(),
+            "owner": principal.name,
         }
         words = " ".join((offer.command, *offer.operation.words))
         chosen = name or f"{'-'.join((offer.command, *offer.operation.words))}-{secrets.token_hex(5)}"

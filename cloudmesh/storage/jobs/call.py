@@ -5,7 +5,7 @@ The row names the class as ``module:Class``, so that floors above this one have 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.jobs.running import Running
 from cloudmesh.storage.json_values import from_json, to_json
+from cloudmesh.storage.limited import LimitedServices
 from cloudmesh.storage.output import plain
 from cloudmesh.storage.records import Job
 from cloudmesh.storage.services import Services
@@ -29,15 +30,24 @@ class JobCall:
         method: its name.
         made_with: what the class is made with, as JSON holds it.
         values: what the method takes, as JSON holds it.
+        services: names of those that it may use, whoever does it; None = all.
     """
 
     api: str
     method: str
     made_with: Mapping[str, Any] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
+    services: Sequence[str] | None = None
 
     @classmethod
-    def of(cls, api: str, method: str, made_with: Mapping[str, Any], values: Mapping[str, Any]) -> JobCall:
+    def of(
+        cls,
+        api: str,
+        method: str,
+        made_with: Mapping[str, Any],
+        values: Mapping[str, Any],
+        services: Collection[str] | None = None,
+    ) -> JobCall:
         """Return the call with these typed values."""
         owner = load(api)
         makers, takers = constructor_parameters(owner), method_parameters(getattr(owner, method))
@@ -46,6 +56,7 @@ class JobCall:
             method,
             {name: to_json(makers[name].annotation, value) for name, value in made_with.items()},
             {name: to_json(takers[name].annotation, value) for name, value in values.items()},
+            None if services is None else sorted(services),
         )
 
     @classmethod
@@ -62,7 +73,13 @@ class JobCall:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as the row holds it."""
-        return {"api": self.api, "method": self.method, "made_with": dict(self.made_with), "values": dict(self.values)}
+        return {
+            "api": self.api,
+            "method": self.method,
+            "made_with": dict(self.made_with),
+            "values": dict(self.values),
+            "services": self.services,
+        }
 
     def method_of(self, stack: ExitStack, **shared: Any) -> Callable[[], Any]:
         """Return the call, of an object that ``stack`` closes and that is made with ``shared``, too."""
@@ -89,6 +106,11 @@ def perform(running: Running, services: Services | None = None, database: Databa
     """
     with running.kept(), ExitStack() as stack:
         job_call = JobCall.of_job(running.lease.job, running.lease.call)
+        if job_call.services is not None:
+            if services is None:
+                services = Services()
+                stack.callback(services.close)
+            services = LimitedServices(services, job_call.services)
         shared = {"services": services, "database": database}
         call = job_call.method_of(stack, observer=running.observe, stop=running.stop, **shared)
         try:

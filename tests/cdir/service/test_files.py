@@ -12,8 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-
 from cloudmesh.cdir.service.ranges import Range, ranges
+
 from cloudmesh.vdir import Vdir
 from tests.cdir.service.conftest import Start
 from tests.places import read_tree, write_tree

@@ -29,8 +29,8 @@ SIGN_OUT = "/signout"
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _REFUSED = (401, 403, 405, 413, 415, 429)
 _SIGNED_IN = (
-    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/">'
-    '<title>cdir</title><p>{}</p><p><a href="/">Go on</a></p>'
+    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/docs">'
+    '<title>cdir</title><p>{}</p><p><a href="/docs">Go on</a></p>'
 )
 
 

@@ -85,6 +85,7 @@ class Identity:
         if scope["method"] not in ("GET", "HEAD"):
             raise Denied(405, "a share link is for reading", [(b"allow", b"GET, HEAD")])
         path = f"{self._files}/{found.prefix}{slash}{below}"
+        scope["state"]["asked_path"] = scope["raw_path"]
         scope["path"], scope["raw_path"] = path, quote(path).encode()
         return found
 

@@ -74,13 +74,17 @@ class Shares:
     Args:
         database: gives the database; called when it is first needed.
         folder: where the key lies; our folder where None.
+        address: gives the URL of the service, with which links begin; empty where it is not known.
     """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"verify"})
 
-    def __init__(self, database: Callable[[], Database], folder: Path | None = None) -> None:
+    def __init__(
+        self, database: Callable[[], Database], folder: Path | None = None, address: Callable[[], str] = str
+    ) -> None:
         self._database = database
         self._folder = folder
+        self._address = address
         self._key = b""
 
     def create(self, path: str, expires: Duration = 7 * 86400) -> NewShare:
@@ -106,7 +110,7 @@ class Shares:
             (number,) = connection.execute(table.insert().values(values)).inserted_primary_key or (0,)
             link = f"{number}.{expires_ns}.{self._signature(number, expires_ns, shared)}"
             audit.add(connection, [audit.local("share create", f"/{shared}")])
-        base = os.environ.get("CDIR_URL", "").rstrip("/")
+        base = self._address().rstrip("/")
         return NewShare(f"{base}{ROUTE}{link}", number, f"/{shared}", expires_ns)
 
     @tells_when_empty("there are no share links")
