@@ -32,8 +32,9 @@ def roots(home: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def url(roots: dict[str, Path]) -> Iterator[str]:
+def url(roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with running() as client:
+        monkeypatch.setenv("CDIR_TOKEN", client.headers["Authorization"].removeprefix("Bearer "))
         yield str(client.base_url)
 
 
@@ -125,7 +126,9 @@ def test_a_service_is_started_in_the_background_and_stopped(roots: dict[str, Pat
     try:
         assert code == 0, err
         assert httpx.get(f"http://127.0.0.1:{dead_port}/healthz").text == "ok\n"
-        assert "running" in out
+        assert f"http://127.0.0.1:{dead_port}/signin?code=" in out
+        assert "running" in cdir("service", "status")[1]
+        assert "/signin?code=" in cdir("service", "open")[1]
         code, _, err = cdir("service", "start")
         assert (code, "already" in err) == (1, True)
     finally:

@@ -96,7 +96,7 @@ class ServiceApi:
             from cloudmesh.cdir.service.server import serve
         except ImportError as error:
             raise _missing(error) from None
-        serve(_settings(port, workers))
+        serve(_settings(port, workers), self._announce)
 
     def start(self, *, port: int | None = None, workers: int | None = None) -> Started:
         """Serve in a process of its own, and return when it answers.
@@ -140,6 +140,12 @@ class ServiceApi:
         if now.state != "running":
             raise Unavailable("cdir service", "it is not running", "cdir service start")
         return SignIn(self._link(now), now.fingerprint)
+
+    def _announce(self, now: ServiceState) -> None:
+        print(f"the service is at {now.url}; this link signs a browser in, once:\n  {self._link(now)}")
+        if now.fingerprint:
+            print(f"the SHA-256 of its certificate is {now.fingerprint}")
+        sys.stdout.flush()
 
     def _link(self, now: ServiceState) -> str:
         from cloudmesh.cdir.service.security.sessions import Sessions

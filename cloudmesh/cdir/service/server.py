@@ -7,6 +7,7 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ from uvicorn.supervisors import Multiprocess
 from cloudmesh.cdir.service import security
 from cloudmesh.cdir.service.security import tls
 from cloudmesh.cdir.service.settings import Settings, load
-from cloudmesh.cdir.service.state import serving
+from cloudmesh.cdir.service.state import ServiceState, current, serving
 from cloudmesh.cdir.service.telemetry import SHARED_COUNTS, log_as_json
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.dispatch import guarded
@@ -26,8 +27,12 @@ from cloudmesh.storage.home import config_dir
 from cloudmesh.vdir.cwd import VARIABLE as CURRENT_DIRECTORY
 
 
-def serve(settings: Settings) -> int:
+def serve(settings: Settings, announce: Callable[[ServiceState], None] = lambda now: None) -> int:
     """Serve until SIGTERM or SIGINT, then end what is under way; return the exit code.
+
+    Args:
+        settings: of the service.
+        announce: is told what runs, once it listens.
 
     Raises:
         AlreadyExists: a service with this configuration is running.
@@ -49,6 +54,7 @@ def serve(settings: Settings) -> int:
     settings = replace(settings, port=listening.getsockname()[1])
     _become_a_service(settings)
     with serving(settings.address, certificate.fingerprint if certificate else "", settings.listens):
+        announce(current())
         log_as_json()
         config = uvicorn.Config(
             "cloudmesh.cdir.service.app:from_environment",

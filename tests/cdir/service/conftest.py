@@ -7,13 +7,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
+from cloudmesh.cdir.service.security.principal import SCOPES, Scope
+from cloudmesh.cdir.service.security.tokens import Tokens
+from cloudmesh.storage.database import Database
 from deploy.servers import SeaweedFS, Wsgidav, free_port
 from tests.places import configure, local
 
@@ -29,7 +33,8 @@ def running(*, stop: float = 20, **environment: str) -> Iterator[httpx.Client]:
             stderr=log,
         )
         try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            headers = {"Authorization": f"Bearer {new_token()}"}
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers) as client:
                 wait_until_ready(client, process)
                 yield client
         finally:
@@ -42,6 +47,12 @@ def running(*, stop: float = 20, **environment: str) -> Iterator[httpx.Client]:
             log.seek(0)
             told = log.read().decode()
             assert '"traceback"' not in told, told
+
+
+def new_token(scope: Sequence[Scope] = SCOPES, **limits: Any) -> str:
+    """A new token of the test's own database; for everything unless told otherwise."""
+    with Database() as database:
+        return Tokens(lambda: database).create(scope=list(scope), **limits).token
 
 
 def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:

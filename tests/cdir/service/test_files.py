@@ -12,7 +12,6 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cloudmesh.cdir.service.ranges import Range, ranges
 
 from cloudmesh.vdir import Vdir
 from tests.cdir.service.conftest import Start
@@ -72,7 +71,7 @@ def test_a_slash_lists(filled: httpx.Client) -> None:
     assert [one["name"] for one in filled.get("/files/one/data/").json()] == ["big.bin", 'ü "q" #?%.txt']
     assert filled.get("/files/two/data/").json() == []
     to = filled.get("/files/data")
-    assert (to.status_code, to.headers["location"]) == (308, "/files/data/")
+    assert (to.status_code, to.headers["location"]) == (308, "./data/")
     assert filled.get("/files/data/big.bin/").status_code == 409
 
 
@@ -112,13 +111,6 @@ def test_ranges(filled: httpx.Client, asked: str, status: int, got: list[tuple[i
             assert body == DATA[start : start + length] + b"\r\n"
 
 
-def test_ranges_are_bounded() -> None:
-    assert ranges("bytes=0-0", 0) == []
-    assert ranges("bytes=-0", 10) == []
-    assert ranges("bytes=0-4,0-4,0-4", 10) is None, "more than the file"
-    assert ranges("bytes=0-4,7-", 10) == [Range(0, 5), Range(7, 3)]
-
-
 def test_conditions_of_reading(filled: httpx.Client) -> None:
     url, tag = "/files/data/big.bin", f'"{SHA}"'
     modified = filled.head(url).headers["last-modified"]
@@ -156,7 +148,7 @@ def test_conditions_of_reading(filled: httpx.Client) -> None:
 def test_no_url_leaves_the_tree(filled: httpx.Client, tmp_path: Path, path: str) -> None:
     (tmp_path / "secret").write_text("top secret")
     connection = http.client.HTTPConnection("127.0.0.1", filled.base_url.port or 0)  # sends a path as it is
-    connection.request("GET", path)
+    connection.request("GET", path, headers={"Authorization": filled.headers["Authorization"]})
     answer = connection.getresponse()
     assert answer.status in (400, 404)
     assert b"top secret" not in answer.read()
@@ -220,7 +212,8 @@ def test_of_two_writers_with_if_match_one_wins(client: httpx.Client) -> None:
     statuses: list[int] = []
 
     def write(data: bytes) -> None:
-        answer = httpx.put(f"{client.base_url}/files/a", content=data, headers={"If-Match": tag}, timeout=60)
+        headers = {"If-Match": tag, "Authorization": client.headers["Authorization"]}
+        answer = httpx.put(f"{client.base_url}/files/a", content=data, headers=headers, timeout=60)
         statuses.append(answer.status_code)
 
     threads = [threading.Thread(target=write, args=(str(i).encode() * 100_000,)) for i in range(1, 6)]
