@@ -377,6 +377,7 @@ class Storage:
         report: Report = perform(Running(lease, self._observer), services=self._services)
         return report
 
+    @reading
     @tells_when_empty("there are no syncs that are jobs")
     def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
         """Yield the syncs, the newest first; with ``name`` that one.

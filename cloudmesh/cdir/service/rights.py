@@ -26,9 +26,8 @@ def check(principal: Principal, offer: Offer, values: Mapping[str, Any], service
     """Refuse an operation on what somebody may not touch.
 
     Paths of the service's own computer, and a scheduler that is sent credentials, are for ``admin`` without limits
-    alone; and no GET has such a path, as a page of others can have a browser send one. Who is limited to a virtual
-    directory may ask for nothing but operations on names, all of them in it. Who is limited to services may name no
-    other. Neither may ask for what needs ``admin``.
+    alone. Who is limited to a virtual directory may ask for nothing but operations on names, all of them in it. Who is
+    limited to services may name no other. Neither may ask for what needs ``admin``.
 
     Args:
         principal: who asks.
@@ -44,11 +43,7 @@ def check(principal: Principal, offer: Offer, values: Mapping[str, Any], service
     limited = is_limited(principal)
     for field in offer.fields:
         for value in _texts(values.get(field.name)):
-            if not needs_computer(field.concern, value, services):
-                continue
-            if offer.http_method == "GET":
-                raise PermissionDenied(f"{field.name}={value}", "a path of the service's computer cannot be read so")
-            if limited or "admin" not in principal.scopes:
+            if needs_computer(field.concern, value, services) and (limited or "admin" not in principal.scopes):
                 raise PermissionDenied(f"{field.name}={value}", "this needs the scope 'admin', without limits")
     if not limited:
         return

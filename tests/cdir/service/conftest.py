@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from tests.places import configure, local
 
 
 @contextmanager
-def running(*, stop: float = 20, **environment: str) -> Iterator[httpx.Client]:
+def running(*, stop: float = 20, tls: ssl.SSLContext | None = None, **environment: str) -> Iterator[httpx.Client]:
     """A client of a service that runs while the block does."""
     port = free_port()
     with tempfile.TemporaryFile() as log:
@@ -34,7 +35,8 @@ def running(*, stop: float = 20, **environment: str) -> Iterator[httpx.Client]:
         )
         try:
             headers = {"Authorization": f"Bearer {new_token()}"}
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, headers=headers) as client:
+            url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
+            with httpx.Client(base_url=url, timeout=30, headers=headers, verify=tls or True) as client:
                 wait_until_ready(client, process)
                 yield client
         finally:

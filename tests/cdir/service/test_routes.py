@@ -21,7 +21,7 @@ from cloudmesh.cdir.service.app import create
 from cloudmesh.cdir.service.settings import Settings
 from cloudmesh.storage.binding import find
 from cloudmesh.storage.dispatch import Command
-from cloudmesh.storage.meaning import is_long
+from cloudmesh.storage.meaning import Concerns, is_long
 from cloudmesh.storage.records import Job
 from cloudmesh.storage.transfer.report import Report
 from tests.places import write_tree
@@ -58,6 +58,14 @@ def test_a_reading_route_changes_nothing_by_its_method(document: dict[str, Any])
     assert by_method <= operations(document).keys()
     for offer in offers.offers():
         assert (offer.http_method == "GET") == (offer.scope == "read" or "reading" in vars(offer.target.method))
+
+
+def test_no_get_names_a_path_of_the_computer() -> None:
+    """A page of others can have a signed-in browser visit a URL: no visit may write a file there."""
+    for offer in offers.offers():
+        if offer.http_method == "GET":
+            of_the_computer = {Concerns.HERE, Concerns.PLACE_OR_HERE, Concerns.SCHEDULER}
+            assert of_the_computer.isdisjoint(field.concern for field in offer.fields), offer.operation.line
 
 
 def test_what_returns_a_report_is_long() -> None:
