@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -102,3 +105,24 @@ def test_of_two_writers_with_one_condition_one_is_refused(roots: dict[str, Path]
     assert outcomes.count("refused") == 1
     winner = next(one for one in outcomes if one != "refused")
     assert read_tree(roots["one"])["x"] == winner.encode()
+
+
+KILLED = """
+import os, signal
+from cloudmesh.vdir import Vdir
+
+def pieces():
+    yield b"x" * 10_000_000
+    os.kill(os.getpid(), signal.SIGKILL)
+
+Vdir().write("/a/killed", pieces(), to=["one"])
+"""
+
+
+def test_what_a_killed_upload_left_is_swept(vdir: Vdir, roots: dict[str, Path]) -> None:
+    vdir.write("/a/b", [b"first"], to=["one"])
+    assert subprocess.run([sys.executable, "-c", KILLED]).returncode == -signal.SIGKILL
+    assert len(read_tree(roots["one"])) == 2
+    assert [one.name for one in vdir.ls("/a")] == ["b"]
+    vdir.sync("/")
+    assert read_tree(roots["one"]) == {"a/b": b"first"}
