@@ -108,12 +108,12 @@ def known_error(kind: str, subject: str, why: str, hint: str) -> StorageError:
 
 
 def _error(answer: http.client.HTTPResponse, subject: str) -> StorageError:
+    if answer.status == 401:
+        return AuthenticationFailed(subject, "the service did not accept the token", f"set {TOKEN_VARIABLE}")
     try:
         told = json.loads(answer.read())
         return known_error(told["error"], told["subject"], told["why"], told["hint"])
     except (ValueError, KeyError, TypeError):
-        if answer.status == 401:
-            return AuthenticationFailed(subject, "the service did not accept the token", f"set {TOKEN_VARIABLE}")
         return StorageError(subject, f"the service answered {answer.status} {answer.reason}")
 
 

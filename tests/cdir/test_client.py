@@ -12,7 +12,7 @@ import pytest
 
 from cloudmesh.cdir import Client
 from cloudmesh.storage import Storage
-from cloudmesh.storage.errors import AlreadyExists, NotFound, Unavailable, Unsupported, UsageError
+from cloudmesh.storage.errors import AlreadyExists, AuthenticationFailed, NotFound, Unavailable, Unsupported, UsageError
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import Selection
 from cloudmesh.vdir import Vdir
@@ -66,6 +66,8 @@ def test_errors_are_those_of_the_apis(url: str, dead_port: int) -> None:
         client.vdir.put("file", "/data")
     with pytest.raises(Unavailable, match="does not answer"):
         list(Client(f"http://127.0.0.1:{dead_port}").vdir.ls("/"))
+    with pytest.raises(AuthenticationFailed, match="CDIR_TOKEN"):
+        list(Client(url, token="cdir_wrong").vdir.ls("/"))
     for wrong in ("ftp://x", "nothing", "http://user@host"):
         with pytest.raises(UsageError):
             Client(wrong)
