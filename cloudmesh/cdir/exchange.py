@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import SplitResult, urlencode, urlsplit
 
 from cloudmesh.storage import errors
-from cloudmesh.storage.errors import AuthenticationFailed, StorageError, Unavailable, UsageError
+from cloudmesh.storage.errors import AuthenticationFailed, Refused, StorageError, Unavailable, UsageError
 
 TOKEN_VARIABLE = "CDIR_TOKEN"  # noqa: S105 - the name of a variable
 """The environment variable that holds the token."""
@@ -30,6 +31,7 @@ class Exchange:
 
     Raises:
         UsageError: it is no URL of a service.
+        Refused: the token would cross a network unencrypted.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
@@ -37,6 +39,10 @@ class Exchange:
         if self._url.scheme not in ("http", "https") or not self._url.hostname or self._url.username is not None:
             raise UsageError("--url", f"{url!r} is not allowed", "allowed is a URL such as http://127.0.0.1:8765")
         self._token = token or os.environ.get(TOKEN_VARIABLE)
+        if self._token and self._url.scheme == "http" and not _is_this_computer(self._url.hostname):
+            raise Refused(
+                "--url", f"a token is not sent to {self._url.hostname} where others can read it", "use https://"
+            )
 
     @contextmanager
     def answer(
@@ -84,6 +90,12 @@ class Exchange:
         if self._url.scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=_TIMEOUT_S)
         return http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=ssl.create_default_context())
+
+
+def _is_this_computer(host: str) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def lines(answer: http.client.HTTPResponse) -> Iterator[str]:

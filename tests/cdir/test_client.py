@@ -12,7 +12,15 @@ import pytest
 
 from cloudmesh.cdir import Client
 from cloudmesh.storage import Storage
-from cloudmesh.storage.errors import AlreadyExists, AuthenticationFailed, NotFound, Unavailable, Unsupported, UsageError
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    AuthenticationFailed,
+    NotFound,
+    Refused,
+    Unavailable,
+    Unsupported,
+    UsageError,
+)
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import Selection
 from cloudmesh.vdir import Vdir
@@ -51,6 +59,15 @@ def test_the_client_answers_as_the_apis_do(url: str) -> None:
         assert client.storage_on("one").stat("data/a.txt") == storage.stat("data/a.txt")
         assert client.storage.config.show("one") == storage.config.show("one")
         assert list(client.vdir.export("-", "/data")) == list(vdir.export("-", "/data"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.1:8765", "http://lab.example.org", "http://localhost.example.org"])
+def test_a_token_crosses_no_network_unencrypted(url: str) -> None:
+    with pytest.raises(Refused, match="https://"):
+        Client(url, token="cdir_secret")
+    Client(url.replace("http:", "https:"), token="cdir_secret")
+    Client("http://127.0.0.1:8765", token="cdir_secret")
+    Client("http://[::1]:8765", token="cdir_secret")
 
 
 def test_errors_are_those_of_the_apis(url: str, dead_port: int) -> None:
