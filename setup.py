@@ -17,6 +17,17 @@ others = {
     "keyring": ["keyring>=25"],
     "vault-ssh": ["cryptography[ssh]>=43"],
     "cluster": ["distributed>=2024.12"],  # brings the dask of its own version, and the command of that name
+    "service": [
+        "fastapi>=0.136",
+        "starlette>=0.50",
+        "pydantic>=2.12",
+        "anyio>=4.9",
+        "uvicorn>=0.40",
+        "httptools>=0.6",
+        "uvloop>=0.22",
+        "prometheus-client>=0.22",
+        "cryptography>=43",
+    ],
 }
 everything = [requirement for extra in (families | others).values() for requirement in extra]
 # What deploy/servers.py starts; the other servers are Debian's, see deploy/install-system-packages.
@@ -91,6 +102,8 @@ setup(
             "pyrage-stubs",
             "ruff>=0.9",
             "trustme",
+            "httpx>=0.28",
+            "openapi-spec-validator>=0.7",
             "dask>=2024.12",  # with distributed, of the extra cluster
             "types-psutil",
             "types-pycurl",

@@ -12,7 +12,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TOP))
 
-from cloudmesh.storage.manual import STORAGE  # noqa: E402 - found through the line above
+from cloudmesh.cdir.manual import OWN  # noqa: E402 - found through the line above
+from cloudmesh.storage.manual import STORAGE  # noqa: E402
 from cloudmesh.storage.presets import PRESETS  # noqa: E402
 from cloudmesh.storage.registry import kinds, provider_class  # noqa: E402
 from cloudmesh.vdir.manual import VDIR  # noqa: E402
@@ -21,7 +22,7 @@ from cloudmesh.vdir.manual import VDIR  # noqa: E402
 def generated() -> str:
     """Return the generated part."""
     parts = ["## Commands", ""]
-    for command in (VDIR, STORAGE):
+    for command in (VDIR, STORAGE, OWN):
         parts += [f"### {command.name}", "", "```text", command.help().strip("\n"), "```", ""]
     parts += ["## Kinds of services and their keys", ""]
     parts += ["Keys in **bold** are required; those marked *vault* are secrets.", ""]

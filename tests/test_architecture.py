@@ -71,6 +71,9 @@ def test_no_provider_knows_another_or_what_stands_above_it(kind: str) -> None:
         ("cloudmesh.storage.command.storage", ("sqlalchemy", "boto3", "obstore", "pycurl", "ssh", "alembic")),
         ("cloudmesh.vdir.command.vdir", ("sqlalchemy", "boto3", "obstore", "pycurl", "ssh", "alembic")),
         ("cloudmesh.vdir.api", ("alembic", "rich", "boto3", "obstore", "pycurl", "ssh", "pyrage", "ruamel")),
+        ("cloudmesh.cdir.api", ("fastapi", "uvicorn", "cryptography", "alembic", "rich", "pyrage", "boto3", "ssh")),
+        ("cloudmesh.cdir.service.security.tokens", ("fastapi", "uvicorn", "cryptography")),
+        ("cloudmesh.cdir.service.security.shares", ("fastapi", "uvicorn", "cryptography", "pyrage")),
         ("cloudmesh.storage.api", ("sqlalchemy", "rich", "boto3", "obstore", "pycurl", "ssh", "pyrage", "ruamel")),
     ],
 )
@@ -78,3 +81,11 @@ def test_a_module_loads_nothing_that_its_commands_may_not_need(module: str, unwa
     code = f"import sys, {module}; print(*(name for name in {unwanted!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_nothing_but_the_service_knows_how_it_is_served() -> None:
+    for module in sorted((TOP / "cloudmesh").rglob("*.py")):
+        if "service" not in module.relative_to(TOP).parts:
+            assert not {name.partition(".")[0] for name in imported(module)} & {"fastapi", "uvicorn", "starlette"}, (
+                module
+            )

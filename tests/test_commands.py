@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from cloudmesh.cdir.main import COMMANDS
+from cloudmesh.cdir.commands import COMMANDS
+from cloudmesh.cdir.main import OWN_WORDS
+from cloudmesh.cdir.manual import OWN
 from cloudmesh.storage.binding import check
 from cloudmesh.storage.dispatch import Command
 
 
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=list(COMMANDS))
+@pytest.mark.parametrize("command", [*COMMANDS.values(), OWN], ids=lambda one: one.name)
 def test_usage_and_api_fit_both_ways(command: Command) -> None:
     assert check(command.usage, command.api_class()) == []
 
 
 def test_no_verb_of_vdir_is_hidden_by_a_command_of_cdir() -> None:
     verbs = {operation.words[0] for operation in COMMANDS["vdir"].usage.operations}
-    assert not verbs & {*COMMANDS, "help"}
+    assert not verbs & {*COMMANDS, *OWN_WORDS, "help"}
+    assert tuple(dict.fromkeys(operation.words[0] for operation in OWN.usage.operations)) == OWN_WORDS

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cloudmesh.cdir.manual import OWN
+from cloudmesh.storage.dispatch import Command
 from cloudmesh.storage.manual import STORAGE
 from cloudmesh.storage.presets import PRESETS
 from cloudmesh.storage.registry import kinds, provider_class
@@ -49,10 +51,9 @@ def test_the_manual_holds_what_the_code_says() -> None:
     assert found[1] == generated(), "run: make manual"
 
 
-@pytest.mark.parametrize("command", [STORAGE, VDIR], ids=lambda one: one.name)
-def test_every_usage_line_and_option_is_explained(command: object) -> None:
-    assert command in (STORAGE, VDIR)
-    usage = STORAGE.usage if command is STORAGE else VDIR.usage
+@pytest.mark.parametrize("command", [STORAGE, VDIR, OWN], ids=lambda one: one.name)
+def test_every_usage_line_and_option_is_explained(command: Command) -> None:
+    usage = command.usage
     section = usage.manual.partition("Options:")[2]
     for operation in usage.operations:
         assert operation.line in " ".join(MANUAL.split()), operation.line

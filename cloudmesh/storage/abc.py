@@ -34,7 +34,7 @@ from cloudmesh.storage.errors import (
     Unsupported,
 )
 from cloudmesh.storage.local_files import write_pieces
-from cloudmesh.storage.paths import MEASURING, TEMPORARY_PREFIX
+from cloudmesh.storage.paths import MEASURING, STAGING, TEMPORARY_PREFIX
 from cloudmesh.storage.pool import run_parallel
 
 CHUNK = 1024 * 1024
@@ -660,6 +660,6 @@ class StorageABC(ABC):
         if facts.forbidden and (bad := facts.forbidden.intersection(path)):
             raise InvalidName(self.location(path), f"the service cannot hold the character {min(bad)!r} in a name")
         if TEMPORARY_PREFIX in path and any(
-            name.startswith(TEMPORARY_PREFIX) for name in path.removeprefix(MEASURING).split("/")
+            name.startswith(TEMPORARY_PREFIX) for name in path.removeprefix(MEASURING).removeprefix(STAGING).split("/")
         ):
             raise InvalidName(self.location(path), f"names that begin with {TEMPORARY_PREFIX} are kept for our own use")

@@ -18,12 +18,12 @@ import builtins
 import os
 import socket
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
@@ -37,6 +37,15 @@ from cloudmesh.storage.errors import (
     StorageError,
     Unsupported,
     UsageError,
+)
+from cloudmesh.storage.meaning import (
+    PathHere,
+    Place,
+    PlaceOrPathHere,
+    ServiceName,
+    at_the_terminal,
+    long,
+    reading,
 )
 from cloudmesh.storage.records import (
     Difference,
@@ -65,7 +74,6 @@ if TYPE_CHECKING:  # imported when they are used: most commands need none of the
     from cloudmesh.storage.config_api import ConfigApi
     from cloudmesh.storage.database import Database
     from cloudmesh.storage.jobs.commands import Jobs
-    from cloudmesh.storage.jobs.running import Running
     from cloudmesh.storage.vault_api import VaultApi
 
 
@@ -82,9 +90,11 @@ class Storage:
         parallel: files under way at once; the measured default where None.
         observer: hears of the progress of long work.
         services: opened services to share with other objects; this object does not close them.
+        database: likewise, where jobs are written down; the user's own where None.
+        stop: asked before each file of a transfer; True ends it after those under way.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "run_sync"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close"})
     usage_groups: ClassVar[Mapping[str, str]] = {
         "config": "cloudmesh.storage.config_api:ConfigApi",
         "vault": "cloudmesh.storage.vault_api:VaultApi",
@@ -93,20 +103,24 @@ class Storage:
 
     def __init__(
         self,
-        storage: str | None = None,
+        storage: ServiceName | None = None,
         parallel: Count | None = None,
         observer: Observer | None = None,
         services: Services | None = None,
+        database: Any = None,  # a Database, whose module most commands need not load
+        stop: Callable[[], bool] = bool,
     ) -> None:
         self._storage = storage
         self._parallel = parallel
         self._observer = observer or nobody
         self._shared = services
+        self._shared_database = database
+        self._stop = stop
         self._services = services or Services(parallel=parallel)
 
     # ---- files ---------------------------------------------------------------------------------------------------
 
-    def create_dir(self, directory: str) -> FileInfo:
+    def create_dir(self, directory: Place) -> FileInfo:
         """Make a directory and its missing parents; nothing happens where it exists.
 
         Raises:
@@ -116,7 +130,8 @@ class Storage:
         side.service.make_dir(side.path)
         return file_info(side.service.name, Entry(side.path, is_directory=True))
 
-    def list(self, source: str = "", *, recursive: bool = False, dir_only: bool = False) -> Iterator[FileInfo]:
+    @reading
+    def list(self, source: Place = "", *, recursive: bool = False, dir_only: bool = False) -> Iterator[FileInfo]:
         """Yield what is in a directory, or the file itself, in byte order of the names.
 
         Args:
@@ -136,7 +151,8 @@ class Storage:
             if not dir_only:
                 yield file_info(side.service.name, side.service.stat(side.path), paths.parent(side.path))
 
-    def stat(self, source: str) -> FileInfo:
+    @reading
+    def stat(self, source: Place) -> FileInfo:
         """Return all that the service tells of one file or directory.
 
         Raises:
@@ -145,7 +161,8 @@ class Storage:
         side = self._side(source)
         return file_info(side.service.name, side.service.stat(side.path))
 
-    def cat(self, source: str) -> Iterator[bytes]:
+    @reading
+    def cat(self, source: Place) -> Iterator[bytes]:
         """Yield a file's bytes.
 
         Raises:
@@ -155,7 +172,8 @@ class Storage:
         with side.service.open_read(side.path) as reader:
             yield from reader
 
-    def tree(self, directory: str = "") -> Iterator[TreeLine]:
+    @reading
+    def tree(self, directory: Place = "") -> Iterator[TreeLine]:
         """Yield everything below a directory, one line each, indented.
 
         Raises:
@@ -165,7 +183,8 @@ class Storage:
         for entry in _scanned(side, recursive=True):
             yield tree_line(entry.path, side.path, entry.is_directory, entry.size)
 
-    def search(self, directory: str, filename: str, *, recursive: bool = False) -> Iterator[FileInfo]:
+    @reading
+    def search(self, directory: Place, filename: str, *, recursive: bool = False) -> Iterator[FileInfo]:
         """Yield the files and directories whose name fits.
 
         Args:
@@ -181,8 +200,9 @@ class Storage:
             if entry.name == filename or fnmatchcase(entry.name, filename):
                 yield file_info(side.service.name, entry, side.path)
 
+    @long
     @destructive
-    def delete(self, source: str, *, recursive: bool = False, dryrun: bool = False) -> Report:
+    def delete(self, source: Place, *, recursive: bool = False, dryrun: bool = False) -> Report:
         """Remove a file, or with ``recursive`` a directory and all that is in it; the service's root itself stays.
 
         Raises:
@@ -194,10 +214,11 @@ class Storage:
 
     # ---- transfers -----------------------------------------------------------------------------------------------
 
+    @long
     def put(
         self,
-        source: str,
-        destination: str,
+        source: PathHere,
+        destination: Place,
         *,
         recursive: bool = False,
         dryrun: bool = False,
@@ -221,10 +242,11 @@ class Storage:
         sides = self._local(_given("SOURCE", source)), self._side(_given("DESTINATION", destination))
         return self._transfer("put", *sides, recursive, dryrun, options)
 
+    @long
     def get(
         self,
-        source: str,
-        destination: str,
+        source: Place,
+        destination: PathHere,
         *,
         recursive: bool = False,
         dryrun: bool = False,
@@ -234,10 +256,11 @@ class Storage:
         sides = self._side(_given("SOURCE", source)), self._local(_given("DESTINATION", destination))
         return self._transfer("get", *sides, recursive, dryrun, options)
 
+    @long
     def copy(
         self,
-        source: str,
-        destination: str,
+        source: Place,
+        destination: Place,
         *,
         recursive: bool = False,
         dryrun: bool = False,
@@ -247,9 +270,10 @@ class Storage:
         sides = self._side(_given("SOURCE", source)), self._side(_given("DESTINATION", destination))
         return self._transfer("copy", *sides, recursive, dryrun, options)
 
+    @long
     @destructive
     def move(
-        self, source: str, destination: str, *, recursive: bool = False, force: bool = False, dryrun: bool = False
+        self, source: Place, destination: Place, *, recursive: bool = False, force: bool = False, dryrun: bool = False
     ) -> Report:
         """Move a file or a directory, within a service or to another; the source is removed last.
 
@@ -282,10 +306,11 @@ class Storage:
             remove_emptied(origin.service, origin.path, report)
         return report.ended()
 
+    @long
     def sync(
         self,
-        source: str,
-        destination: str,
+        source: PlaceOrPathHere,
+        destination: PlaceOrPathHere,
         *,
         name: str | None = None,
         async_: bool = False,
@@ -346,32 +371,13 @@ class Storage:
         lease = self.jobs.begin("sync", name, arguments, detached=async_)
         if async_:
             return self.jobs.start_detached(lease)
+        from cloudmesh.storage.jobs.call import perform
         from cloudmesh.storage.jobs.running import Running
 
-        return self.run_sync(Running(lease, self._observer))
+        report: Report = perform(Running(lease, self._observer), services=self._services)
+        return report
 
-    def run_sync(self, running: Running) -> Report:
-        """Do a sync that is written down as a job, and write into its row how it ends.
-
-        Raises:
-            as `sync`; Refused where another process has taken the job over.
-        """
-        job = running.lease.job
-        with running.kept():
-            options = TransferOptions.from_dict(job.options)
-            origin, target, entry = self._resolved(*self._sync_sides(job.source, job.destination), True, options)
-            running.report = Transfer(
-                "sync",
-                origin,
-                target,
-                entry,
-                options,
-                parallel=self._parallel,
-                observer=running.observe,
-                stop=running.stop,
-            ).run()
-        return running.report
-
+    @reading
     @tells_when_empty("there are no syncs that are jobs")
     def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
         """Yield the syncs, the newest first; with ``name`` that one.
@@ -384,6 +390,7 @@ class Storage:
             return
         yield from (job for job in self.jobs.list() if job.kind == "sync")
 
+    @at_the_terminal("it does the work in the foreground; jobs resume does it in the background")
     @tells_when_empty("no job was interrupted")
     def run(self, name: str | None = None) -> Iterator[JobEnd]:
         """Do jobs that were interrupted, one after the other, in this process; yield how each ended.
@@ -396,6 +403,7 @@ class Storage:
             AlreadyExists: it is running.
             Refused: it is done, or concerns the files of another computer.
         """
+        from cloudmesh.storage.jobs.call import perform
         from cloudmesh.storage.jobs.running import Running
 
         for one in [name] if name is not None else self.jobs.interrupted():
@@ -405,13 +413,12 @@ class Storage:
                 if name is not None:
                     raise
                 continue  # another process was faster
-            job = running.lease.job
-            # how it failed stands in its row
-            with suppress(StorageError), Storage(job.storage or None, job.parallel) as bound:
-                bound.run_sync(running)
+            with suppress(StorageError):  # how it failed stands in its row
+                perform(running)
             job = self.jobs.show(one)
             yield JobEnd(one, job.state, job.files_done, job.bytes_done, job.errors, job.message)
 
+    @at_the_terminal("it draws on the terminal")
     def monitor(self, name: str | None = None, *, interval: Duration = 1.0) -> Iterator[bytes]:
         """Show jobs until all have ended: a table on a terminal, else a line whenever something has changed.
 
@@ -442,7 +449,8 @@ class Storage:
         """
         yield from self.jobs.clean(older, dryrun=dryrun)
 
-    def check(self, source: str, destination: str, *, deep: bool = False) -> Iterator[Difference]:
+    @reading
+    def check(self, source: Place, destination: Place, *, deep: bool = False) -> Iterator[Difference]:
         """Yield where two directories, or two files, differ; nothing where they are the same.
 
         Args:
@@ -458,7 +466,7 @@ class Storage:
 
     # ---- about a service -----------------------------------------------------------------------------------------
 
-    def url(self, source: str, *, expires: Duration = 3600.0, method: Literal["GET", "PUT"] = "GET") -> str:
+    def url(self, source: Place, *, expires: Duration = 3600.0, method: Literal["GET", "PUT"] = "GET") -> str:
         """Return a URL that gives anyone this one file, without credentials.
 
         Args:
@@ -475,7 +483,8 @@ class Storage:
             raise IsADirectory(str(side), hint="a URL is for one file")
         return side.service.presign(side.path, expires=int(expires), method=method)
 
-    def versions(self, source: str) -> Iterator[VersionInfo]:
+    @reading
+    def versions(self, source: Place) -> Iterator[VersionInfo]:
         """Return the versions that the service keeps of a file, the newest first.
 
         Raises:
@@ -486,7 +495,8 @@ class Storage:
         for entry in side.service.versions(side.path):
             yield VersionInfo(entry.version, entry.size, entry.changed_ns, entry.etag)
 
-    def usage(self, directory: str = "") -> Room:
+    @reading
+    def usage(self, directory: Place = "") -> Room:
         """Return how much the files of a directory take, and how much room the service has, in bytes.
 
         Raises:
@@ -504,7 +514,7 @@ class Storage:
             total, used, free = room.total, room.used, room.free
         return Room(side.service.name, side.path, files, taken, total, used, free)
 
-    def measure(self, service: str | None = None, *, size: Size = 1 << 20) -> builtins.list[Measured]:
+    def measure(self, service: ServiceName | None = None, *, size: Size = 1 << 20) -> builtins.list[Measured]:
         """Measure how fast a service, or each of them, is and what its clock says; remember it, and use it again.
 
         Temporary files are written, read and removed. What is measured decides from where files are read, and how times
@@ -553,13 +563,13 @@ class Storage:
     def _database(self) -> Database:
         from cloudmesh.storage.database import Database
 
-        return Database()
+        return self._shared_database if isinstance(self._shared_database, Database) else Database()
 
     def close(self) -> None:
         """Close the connections."""
         if self._shared is None:
             self._services.close()
-        if "_database" in self.__dict__:
+        if "_database" in self.__dict__ and self._shared_database is None:
             self._database.close()
 
     def __enter__(self) -> Self:
@@ -635,6 +645,7 @@ class Storage:
             parallel=self._parallel,
             dryrun=dryrun,
             observer=self._observer,
+            stop=self._stop,
         ).run()
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from cloudmesh.storage.errors import UsageError
+from cloudmesh.storage.meaning import Concerns
 from cloudmesh.storage.usage import CMS_OPTIONS, COMMON_OPTIONS, Match, Operation, Option, Usage, Value
 
 MACHINERY = frozenset({*(option.partition("=")[0] for option in COMMON_OPTIONS), "--yes"})
@@ -119,6 +120,9 @@ Duration = Annotated[float, Reads(parse_duration, "a duration such as 30s, 15m, 
 Names = Annotated[list[str], Reads(parse_names, "names separated by commas, such as aws,box")]
 """A list typed as ``aws,box``."""
 
+ServiceNames = Annotated[Names, Concerns.SERVICES]
+"""Names of services."""
+
 Count = Annotated[int, Reads(lambda text: _at_least_one(text), "a whole number of at least 1")]
 """A whole number of at least 1, such as of parallel connections."""
 
@@ -168,7 +172,7 @@ def bind(match: Match, api: type) -> Call:
     )
     if target.record is not None and record_values:
         try:
-            method_values[target.record.name] = _plain(target.record.annotation)(**record_values)
+            method_values[target.record.name] = plain_type(target.record.annotation)(**record_values)
         except ValueError as error:
             raise UsageError(" ".join(match.operation.words), str(error)) from None
     return Call(target, class_values, method_values)
@@ -197,9 +201,9 @@ def find(operation: Operation, api: type) -> Target:
         groups.append(name)
         del words[0]
     method_name, method = _method(owner, _names("_".join(words)))
-    parameters = _parameters(method)
+    parameters = method_parameters(method)
     class_parameters = constructor_parameters(api)
-    record = next((one for one in parameters.values() if is_dataclass(_plain(one.annotation))), None)
+    record = next((one for one in parameters.values() if is_dataclass(plain_type(one.annotation))), None)
     record_fields = _fields(record) if record is not None else {}
     to_method: dict[str, inspect.Parameter] = {}
     to_class: dict[str, inspect.Parameter] = {}
@@ -336,29 +340,29 @@ def _check_record(operation: Operation, target: Target) -> Iterator[str]:
     if target.record is not None:
         given = {parameter.name for parameter in target.to_record.values()}
         for name in sorted(_fields(target.record).keys() - given):
-            yield f"{operation.line}: no option gives {name!r} of {_plain(target.record.annotation).__name__}"
+            yield f"{operation.line}: no option gives {name!r} of {plain_type(target.record.annotation).__name__}"
 
 
-def _plain(annotation: Any) -> Any:
-    """The annotation without ``| None``."""
+def plain_type(annotation: Any) -> Any:
+    """Return the annotation without ``| None``."""
     if get_origin(annotation) in (Union, types.UnionType):
         return next(one for one in get_args(annotation) if one is not type(None))
     return annotation
 
 
 def _is_bool(annotation: Any) -> bool:
-    return _plain(annotation) is bool
+    return plain_type(annotation) is bool
 
 
 def _is_list(annotation: Any) -> bool:
-    plain = _plain(annotation)
+    plain = plain_type(annotation)
     origin = get_origin(get_args(plain)[0]) if get_origin(plain) is Annotated else get_origin(plain)
     return isinstance(origin, type) and issubclass(origin, Iterable)
 
 
 def _unreadable(annotation: Any) -> str:
     """What part of an annotation `convert` cannot read; empty where it can read it all."""
-    plain = _plain(annotation)
+    plain = plain_type(annotation)
     inner = get_args(plain)
     if plain is str or plain in _PLAIN or get_origin(plain) is Literal:
         return ""
@@ -400,11 +404,11 @@ def _method(owner: type, names: tuple[str, str]) -> tuple[str, Callable[..., Any
 def constructor_parameters(api: type) -> dict[str, inspect.Parameter]:
     """Return the parameters with which an API class is made."""
     constructor = inspect.getattr_static(api, "__init__")
-    return _parameters(constructor) if inspect.isfunction(constructor) else {}
+    return method_parameters(constructor) if inspect.isfunction(constructor) else {}
 
 
-def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters of a method but ``self``, with evaluated annotations."""
+def method_parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the parameters of a method but ``self``, with evaluated annotations."""
     hints = typing.get_type_hints(function, include_extras=True)
     parameters = list(inspect.signature(function).parameters.values())[1:]
     return {one.name: one.replace(annotation=hints.get(one.name, one.annotation)) for one in parameters}
@@ -412,7 +416,7 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 def _fields(record: inspect.Parameter) -> dict[str, inspect.Parameter]:
     """The fields of the dataclass that a parameter takes, as though they were parameters themselves."""
-    kind = _plain(record.annotation)
+    kind = plain_type(record.annotation)
     hints = typing.get_type_hints(kind, include_extras=True)
     signature = inspect.signature(kind)
     return {one.name: signature.parameters[one.name].replace(annotation=hints[one.name]) for one in fields(kind)}

@@ -15,6 +15,7 @@ from cloudmesh.storage.binding import destructive
 from cloudmesh.storage.config import CONNECTION, LOCAL, Configuration, Service, is_set, number_of
 from cloudmesh.storage.errors import AlreadyExists, ConfigError, Refused, StorageError, UsageError, VaultError
 from cloudmesh.storage.local_files import translated
+from cloudmesh.storage.meaning import ServiceName, reading
 from cloudmesh.storage.places import parse_place
 from cloudmesh.storage.presets import preset as find_preset
 from cloudmesh.storage.prompt import Prompt, TerminalPrompt
@@ -103,6 +104,7 @@ class ConfigApi:
         self._configuration = configuration or Configuration()
         self._prompt: Prompt = prompt or TerminalPrompt()
 
+    @reading
     def list(self) -> Sequence[ServiceRow]:
         """Return all services in the configuration's order.
 
@@ -124,7 +126,8 @@ class ConfigApi:
             for service in self._configuration.services()
         ]
 
-    def show(self, name: str) -> Sequence[Setting]:
+    @reading
+    def show(self, name: ServiceName) -> Sequence[Setting]:
         """Return what is configured for a service; of secrets only whether they are set and where.
 
         Raises:
@@ -291,7 +294,8 @@ class ConfigApi:
             raise
         return row
 
-    def test(self, name: str = "") -> Sequence[Tested]:
+    @reading
+    def test(self, name: ServiceName = "") -> Sequence[Tested]:
         """Make one cheap request with its credentials to a service, or to each that has a provider.
 
         Those that answer are used again where they were out of use because they had failed.

@@ -40,11 +40,14 @@ class Command:
         name: the command's name, with which every usage line begins.
         manual: the text with the docopt usage, beginning with ``::`` as every cms command's.
         api: ``module:Class``, imported only once a usage line has matched.
+        make: makes an object with the API's methods from the class and what it is made with; the class itself where
+            None.
     """
 
     name: str
     manual: str
     api: str
+    make: Callable[[type, dict[str, Any]], Any] | None = None
 
     @cached_property
     def usage(self) -> Usage:
@@ -107,8 +110,8 @@ class Command:
             if "observer" in constructor_parameters(api_class) and display is not None:
                 class_values["observer"] = progress
             output = Output(sys.stdout, progress.close)
-            api: Any = api_class(**class_values)
-            if hasattr(api_class, "__exit__"):
+            api: Any = api_class(**class_values) if self.make is None else self.make(api_class, class_values)
+            if hasattr(api, "__exit__"):
                 stack.enter_context(api)
             owner = api
             for group in call.target.groups:

@@ -223,20 +223,20 @@ def _value(row: Any, name: str) -> Any:
     return _value(value, rest) if rest and value is not None else value
 
 
-def _plain(value: Any) -> Any:
-    """The value made of dicts, lists, texts, numbers, booleans and None only."""
+def plain(value: Any) -> Any:
+    """Return the value made of dicts, lists, texts, numbers, booleans and None only."""
     if _is_row(value):
-        return {name: _plain(_value(value, name)) for name in _names(value)}
+        return {name: plain(_value(value, name)) for name in _names(value)}
     if value is None or type(value) in (str, bool, int, float):
         return value
     if isinstance(value, enum.Enum):
-        return _plain(value.value)
+        return plain(value.value)
     if isinstance(value, (datetime.datetime, datetime.date)):
         return value.isoformat()
     if isinstance(value, (set, frozenset)):
-        return sorted(_plain(one) for one in value)
+        return sorted(plain(one) for one in value)
     if isinstance(value, Iterable) and not isinstance(value, (str, bytes, PurePath)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     return str(value)
 
 
@@ -249,7 +249,7 @@ def json_text(value: Any) -> str:
     """Return a value as JSON in one line, safe for a terminal."""
     import json
 
-    text = json.dumps(_plain(value), ensure_ascii=False)
+    text = json.dumps(plain(value), ensure_ascii=False)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
@@ -273,7 +273,7 @@ def _yaml(value: Any, stream: Output) -> None:
     import yaml
 
     # One long scalar stays on one line: a folded one cannot be found by searching for its text.
-    dump: Any = partial(yaml.dump, _plain(value), allow_unicode=True, sort_keys=False, width=1_000_000)
+    dump: Any = partial(yaml.dump, plain(value), allow_unicode=True, sort_keys=False, width=1_000_000)
     try:
         text: str = dump(Dumper=_yaml_dumper("CSafeDumper" if hasattr(yaml, "CSafeDumper") else "SafeDumper"))
     except UnicodeEncodeError:  # libyaml takes no lone surrogates
@@ -306,8 +306,8 @@ def _yaml_list(rows: Iterable[Any], stream: Output) -> None:
 
 
 def _csv_cell(value: Any) -> Any:
-    plain = _plain(value)
-    return json_text(plain) if isinstance(plain, (dict, list)) else "" if plain is None else plain
+    simple = plain(value)
+    return json_text(simple) if isinstance(simple, (dict, list)) else "" if simple is None else simple
 
 
 def _csv(rows: Iterable[Any], stream: Output, row_type: Any = None) -> None:
@@ -369,10 +369,10 @@ def _cell(column: str, value: Any) -> str:
         return str(value) if isinstance(value, int) else f"{value:.3f}".rstrip("0").rstrip(".")
     if isinstance(value, datetime.datetime):
         return _time(value.timestamp())
-    plain = _plain(value)
-    if isinstance(plain, list) and all(isinstance(one, str) for one in plain):
-        return visible(", ".join(plain))
-    return json_text(plain) if isinstance(plain, (dict, list)) else visible(str(plain))
+    simple = plain(value)
+    if isinstance(simple, list) and all(isinstance(one, str) for one in simple):
+        return visible(", ".join(simple))
+    return json_text(simple) if isinstance(simple, (dict, list)) else visible(str(simple))
 
 
 def human_size(size: int) -> str:

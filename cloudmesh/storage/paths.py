@@ -19,6 +19,9 @@ MEASURING = f"{TEMPORARY_PREFIX}measure-"
 VERSIONS = ".cdir-versions"
 """The directory at a service's root in which contents are kept that a name has no longer."""
 
+STAGING = f"{TEMPORARY_PREFIX}upload-"
+"""Begins the names of files at a service's root that hold an upload until it is whole."""
+
 HIDDEN = (TEMPORARY_PREFIX, VERSIONS)
 """Beginnings of names that no scan yields, unless it begins below them."""
 

@@ -54,14 +54,18 @@ def is_gone(process: str) -> bool:
     return False
 
 
-def temporary_name() -> str:
-    """Return a new name for a temporary object; it tells which process made it."""
-    return f"{TEMPORARY_PREFIX}{mine()}{os.urandom(_ID_BYTES).hex()}"
+def temporary_name(prefix: str = TEMPORARY_PREFIX) -> str:
+    """Return a new name for a temporary object; it tells which process made it.
+
+    Args:
+        prefix: begins the name; itself begins with `TEMPORARY_PREFIX`, and a dash is its end.
+    """
+    return f"{prefix}{mine()}{os.urandom(_ID_BYTES).hex()}"
 
 
 def is_abandoned(name: str) -> bool:
     """Tell whether the process that made a temporary object, by its base name, is certainly gone."""
-    return is_gone(name[len(TEMPORARY_PREFIX) :][: 2 * _ID_BYTES])
+    return is_gone(name.rpartition("-")[2][: 2 * _ID_BYTES])
 
 
 def _announce(name: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from cloudmesh.storage import paths, yaml_file
 from cloudmesh.storage.binding import destructive
 from cloudmesh.storage.errors import AlreadyExists, NotFound, UsageError
+from cloudmesh.storage.meaning import PathHere, at_the_terminal, reading
 from cloudmesh.storage.prompt import Prompt, TerminalPrompt
 from cloudmesh.storage.vault import Secrets, Vault, VaultState
 from cloudmesh.storage.vault_keys import OpenedWith
@@ -47,6 +48,7 @@ class VaultApi:
         self._prompt: Prompt = prompt or TerminalPrompt()
         self._vault = vault or Vault(prompt=self._prompt)
 
+    @at_the_terminal("it asks how the vault is opened")
     def init(self, with_: OpenedWith = "identity", identity: str = "") -> VaultState:
         """Make an empty vault.
 
@@ -60,6 +62,7 @@ class VaultApi:
         """
         return self._vault.create(with_, identity)
 
+    @at_the_terminal("it asks for the secret")
     def set(self, key: str) -> SecretName:
         """Store a secret, asked for without echo, or read from standard input where that is no terminal.
 
@@ -84,6 +87,7 @@ class VaultApi:
         self._vault.change(put)
         return name
 
+    @reading
     def list(self) -> Sequence[SecretName]:
         """Return which secrets there are, sorted; never their values.
 
@@ -114,6 +118,7 @@ class VaultApi:
         self._vault.change(take)
         return name
 
+    @at_the_terminal("it asks how the vault is opened")
     def rekey(self, with_: OpenedWith | None = None, identity: str = "") -> VaultState:
         """Give the vault a new key, or another way to be opened; the old key then opens nothing here.
 
@@ -126,6 +131,7 @@ class VaultApi:
         """
         return self._vault.rekey(with_, identity)
 
+    @at_the_terminal("it ends the session of who sits there")
     def lock(self) -> VaultState:
         """Forget what `unlock` kept.
 
@@ -134,6 +140,7 @@ class VaultApi:
         """
         return self._vault.lock()
 
+    @at_the_terminal("it asks how the vault is opened")
     def unlock(self) -> VaultState:
         """Ask for the passphrase now, and no more until `lock` or the end of the login session.
 
@@ -142,8 +149,9 @@ class VaultApi:
         """
         return self._vault.unlock()
 
+    @at_the_terminal("no secret leaves the computer through a service")
     @destructive
-    def export(self, to: str, dryrun: bool = False) -> Sequence[Secret] | Sequence[SecretName]:
+    def export(self, to: PathHere, dryrun: bool = False) -> Sequence[Secret] | Sequence[SecretName]:
         """Write all secrets in plain text: the one place where they come out, so it asks.
 
         Args:

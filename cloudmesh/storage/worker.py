@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 
-from cloudmesh.storage.api import Storage
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import StorageError
+from cloudmesh.storage.jobs.call import perform
 from cloudmesh.storage.jobs.commands import Jobs
 from cloudmesh.storage.jobs.running import Running
 from cloudmesh.storage.transfer.events import nobody
@@ -26,9 +26,7 @@ def main(name: str, token: str, lease_s: float) -> int:
         with Database() as database:
             running = Running(Jobs(lambda: database, lease_s).adopt(name, token), nobody)
             signal.signal(signal.SIGTERM, lambda *_: running.interrupt())
-            job = running.lease.job
-            with Storage(job.storage or None, job.parallel) as storage:
-                return int(storage.run_sync(running).failed)
+            return int(perform(running).failed)
     except StorageError:
         return 1
 

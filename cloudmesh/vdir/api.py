@@ -14,14 +14,14 @@ before it (``aws:/run7/model.bin``) means the replica there; a name alone means 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.binding import Count, Duration, Names, destructive
+from cloudmesh.storage.binding import Count, Duration, Names, ServiceNames, destructive
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import (
     ConfigError,
@@ -32,6 +32,7 @@ from cloudmesh.storage.errors import (
     Unsupported,
     UsageError,
 )
+from cloudmesh.storage.meaning import PathHere, Place, VirtualFile, VirtualPath, at_the_terminal, long, reading
 from cloudmesh.storage.prompt import Prompt, TerminalPrompt
 from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
@@ -55,9 +56,9 @@ from cloudmesh.vdir.records import (
 )
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
-    from cloudmesh.storage.abc import Reader
     from cloudmesh.storage.health import Health
     from cloudmesh.storage.transfer.filters import Filter
+    from cloudmesh.vdir.reading import NameReader
     from cloudmesh.vdir.rules_api import RulesApi
     from cloudmesh.vdir.work import Work
 
@@ -71,9 +72,10 @@ class Vdir:
         services: opened services to share with other objects; this object does not close them.
         database: where the catalogue is; the user's own where None.
         prompt: asked where contents differ and the user has to choose; the terminal where None.
+        stop: asked before each file of work on many; True ends it after those under way.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "open"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "info", "open", "write"})
     usage_groups: ClassVar[Mapping[str, str]] = {"rules": "cloudmesh.vdir.rules_api:RulesApi"}
 
     def __init__(
@@ -83,16 +85,18 @@ class Vdir:
         services: Services | None = None,
         database: Database | None = None,
         prompt: Prompt | None = None,
+        stop: Callable[[], bool] = bool,
     ) -> None:
         self._prompt = prompt
         self._parallel = parallel
         self._observer = observer or nobody
         self._shared_services = services
         self._shared_database = database
+        self._stop = stop
 
     # ---- names ---------------------------------------------------------------------------------------------------
 
-    def mkdir(self, dir: str, *, parents: bool = False) -> NameInfo:
+    def mkdir(self, dir: VirtualPath, *, parents: bool = False) -> NameInfo:
         """Make a virtual directory.
 
         Args:
@@ -108,7 +112,8 @@ class Vdir:
         refuse_service_name(path, self._services.names())
         return name_info(self._catalogue.make_dir(path, parents=parents, exist_ok=parents), ())
 
-    def cd(self, dir: str = "/") -> str:
+    @at_the_terminal("the current directory is that of a shell")
+    def cd(self, dir: VirtualPath = "/") -> str:
         """Make a virtual directory the current one, for all shells, and return its path; the root where none is given.
 
         Raises:
@@ -121,11 +126,13 @@ class Vdir:
         cwd.change(path)
         return f"/{path}"
 
+    @at_the_terminal("the current directory is that of a shell")
     def pwd(self) -> str:
         """Return the current virtual directory."""
         return f"/{cwd.current()}"
 
-    def ls(self, dir: str = "", *, recursive: bool = False) -> Iterator[NameInfo]:
+    @reading
+    def ls(self, dir: VirtualPath = "", *, recursive: bool = False) -> Iterator[NameInfo]:
         """Yield what is in a virtual directory, or the one file, in byte order of the names.
 
         Raises:
@@ -140,7 +147,16 @@ class Vdir:
         for each, replicas in self._catalogue.with_replicas(nodes):
             yield name_info(each, replicas, path)
 
-    def tree(self, dir: str = "") -> Iterator[TreeLine]:
+    def info(self, name: VirtualPath) -> NameInfo:
+        """Return one file or directory.
+
+        Raises:
+            NotFound: nothing is there.
+        """
+        return self._info(self._catalogue.lookup(self._path(name)))
+
+    @reading
+    def tree(self, dir: VirtualPath = "") -> Iterator[TreeLine]:
         """Yield everything below a virtual directory, one line each, indented.
 
         Raises:
@@ -150,7 +166,8 @@ class Vdir:
         for node in self._catalogue.walk(path):
             yield tree_line(node.path, path, node.is_directory, node.size)
 
-    def search(self, pattern: str, dir: str = "") -> Iterator[NameInfo]:
+    @reading
+    def search(self, pattern: str, dir: VirtualPath = "") -> Iterator[NameInfo]:
         """Yield the names below a virtual directory that fit a pattern with ``*``, ``?`` and ``[…]``; case matters.
 
         Raises:
@@ -161,7 +178,7 @@ class Vdir:
         for node, replicas in self._catalogue.with_replicas(found):
             yield name_info(node, replicas, path)
 
-    def move(self, source: str, destination: str) -> NameInfo:
+    def move(self, source: VirtualPath, destination: VirtualPath) -> NameInfo:
         """Give a file or directory another name, or, if DESTINATION is a directory, move it into it; no byte moves.
 
         Replicas stay where they are on their services.
@@ -178,9 +195,10 @@ class Vdir:
         refuse_service_name(new, self._services.names())
         return self._info(self._catalogue.move(old, new))
 
+    @long
     @destructive
     def delete(
-        self, dir_or_name: str = "", *, recursive: bool = False, purge: bool = False, dryrun: bool = False
+        self, dir_or_name: VirtualPath = "", *, recursive: bool = False, purge: bool = False, dryrun: bool = False
     ) -> Report:
         """Remove a name, or with ``recursive`` a directory of names; files on services stay, unless ``purge`` is given.
 
@@ -221,10 +239,11 @@ class Vdir:
 
     # ---- content -------------------------------------------------------------------------------------------------
 
+    @long
     def add(
         self,
-        fileendpoint: str | None = None,
-        dir_and_name: str = "",
+        fileendpoint: Place | None = None,
+        dir_and_name: VirtualPath = "",
         *,
         recursive: bool = False,
         dryrun: bool = False,
@@ -259,12 +278,13 @@ class Vdir:
             adopt(Place(one, target, into, recursive), work, report, dryrun=dryrun)
         return report.ended()
 
+    @long
     def put(
         self,
-        source: str,
-        dir_or_name: str = "",
+        source: PathHere,
+        dir_or_name: VirtualPath = "",
         *,
-        to: Names | None = None,
+        to: ServiceNames | None = None,
         recursive: bool = False,
         force: bool = False,
         dryrun: bool = False,
@@ -319,10 +339,50 @@ class Vdir:
         upload(files, Placing(work, services, dryrun=dryrun), work, report, force=force, dryrun=dryrun)
         return report.ended()
 
+    def write(
+        self,
+        name: VirtualPath,
+        content: Iterable[bytes],
+        *,
+        size: int | None = None,
+        to: ServiceNames | None = None,
+        check: Callable[[NameInfo | None, str], None] = lambda info, sha256: None,
+    ) -> NameInfo:
+        """Give a name the bytes of a stream, as its new version where it is there, and return it.
+
+        The bytes go to a service as they come; nothing of them is seen before all are there.
+
+        Args:
+            name: virtual path; missing directories are made.
+            content: the bytes, read once.
+            size: of them, where that is known; others are then refused.
+            to: services; the rules or the default service decide where None. All that have the name get it, too.
+            check: is told what has the name, if anything, and the SHA-256 of the bytes, while nobody else gives the
+                name a content in this way; what it raises leaves all as it was.
+
+        Raises:
+            IsADirectory, NotADirectory, InvalidName: the name cannot be a file's.
+            Unavailable: somebody else is doing this, for longer than we wait.
+            Refused: a rule forbids it.
+        """
+        from cloudmesh.vdir.writing import Arrival, write
+
+        path = self._path(name)
+        refuse_service_name(path, self._services.names())
+        services = self._targets(to, dryrun=False) if to else None
+        write(
+            Arrival(path, content, size),
+            services,
+            self._work(),
+            lambda node, sha256: check(None if node is None else self._info(node), sha256),
+        )
+        return self._info(self._catalogue.lookup(path))
+
+    @long
     def get(
         self,
-        name: str,
-        destination: str,
+        name: VirtualFile,
+        destination: PathHere,
         *,
         recursive: bool = False,
         force: bool = False,
@@ -377,7 +437,8 @@ class Vdir:
         download(files, disk, work, report, force=force, dryrun=dryrun)
         return report.ended()
 
-    def cat(self, name: str) -> Iterator[bytes]:
+    @reading
+    def cat(self, name: VirtualFile) -> Iterator[bytes]:
         """Yield a file's bytes, from its best replica, or from the next where that fails, also in the middle.
 
         Raises:
@@ -388,7 +449,7 @@ class Vdir:
         with self.open(name) as reader:
             yield from reader
 
-    def open(self, name: str, start: int = 0, length: int | None = None) -> Reader:
+    def open(self, name: VirtualFile, start: int = 0, length: int | None = None) -> NameReader:
         """Open a file for reading, all of it or a range; close the reader.
 
         Args:
@@ -397,8 +458,8 @@ class Vdir:
             length: bytes at most; None = to the end.
 
         Returns:
-            a reader; its entry tells the content's size, time and SHA-256. Its bytes are as those of `cat`, but those
-            of a range cannot be compared with a hash.
+            a reader; its entry tells the content's size, time and SHA-256, and ``used`` the replicas that were read.
+            Its bytes are as those of `cat`, but those of a range cannot be compared with a hash.
 
         Raises:
             NotFound, IsADirectory: as `cat`.
@@ -409,11 +470,12 @@ class Vdir:
         node, replicas = self._file(name)
         return open_name(node, self._work().sources(node, replicas), self._catalogue, start, length)
 
+    @long
     def copy(
         self,
-        dir_or_name: str,
+        dir_or_name: VirtualPath,
         *,
-        to: Names,
+        to: ServiceNames,
         recursive: bool = False,
         force: bool = False,
         dryrun: bool = False,
@@ -445,8 +507,11 @@ class Vdir:
         duplicate(files, services, work, report, force=force, dryrun=dryrun)
         return report.ended()
 
+    @long
     @destructive
-    def drop(self, dir_or_name: str, *, from_: Names, recursive: bool = False, dryrun: bool = False) -> Report:
+    def drop(
+        self, dir_or_name: VirtualPath, *, from_: ServiceNames, recursive: bool = False, dryrun: bool = False
+    ) -> Report:
         """Take replicas away from services, with their files; never the last good one of a file.
 
         Another service is asked, right then, whether it has the content.
@@ -480,9 +545,10 @@ class Vdir:
         drop(files, services, self._work(dryrun=dryrun), report, dryrun=dryrun)
         return report.ended()
 
+    @long
     def sync(
         self,
-        dir_or_name: str = "",
+        dir_or_name: VirtualPath = "",
         *,
         conflict: str = "newest",
         accept_loss: bool = False,
@@ -525,7 +591,8 @@ class Vdir:
         mend(lambda: self._files(node), work, report, dryrun=dryrun)
         return report.ended()
 
-    def history(self, name: str) -> list[NameVersion]:
+    @reading
+    def history(self, name: VirtualFile) -> list[NameVersion]:
         """Return the content that a file has and those that it had and that were kept, the newest first.
 
         Raises:
@@ -535,7 +602,8 @@ class Vdir:
 
         return history(*self._file(name), self._work())
 
-    def restore(self, name: str, version: Count) -> Report:
+    @long
+    def restore(self, name: VirtualFile, version: Count) -> Report:
         """Make a kept content the newest version of a file, on all its services; the present content is kept.
 
         Args:
@@ -554,9 +622,10 @@ class Vdir:
         restore(node.path, version, self._work(), report)
         return report.ended()
 
+    @long
     def verify(
         self,
-        dir_or_name: str = "",
+        dir_or_name: VirtualPath = "",
         *,
         deep: bool = False,
         repair: bool = False,
@@ -603,7 +672,8 @@ class Vdir:
 
     # ---- what there is and why -----------------------------------------------------------------------------------
 
-    def status(self, dir_or_name: str = "", *, check: bool = False) -> Status:
+    @reading
+    def status(self, dir_or_name: VirtualPath = "", *, check: bool = False) -> Status:
         """Return how a file's replicas, or all below a directory, stand.
 
         Args:
@@ -622,7 +692,8 @@ class Vdir:
             return directory_status(path, self._catalogue.totals(path), wrong, self._work())
         return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work())
 
-    def why(self, name: str) -> list[Choice]:
+    @reading
+    def why(self, name: VirtualFile) -> list[Choice]:
         """Return all replicas of a file in the order in which they would be read, with what decides.
 
         Raises:
@@ -632,7 +703,9 @@ class Vdir:
 
         return choices(*self._file(name), self._work())
 
-    def prefer(self, dir_or_name: str, services: Names | None = None, *, rank: Names | None = None) -> NameInfo:
+    def prefer(
+        self, dir_or_name: VirtualPath, services: ServiceNames | None = None, *, rank: Names | None = None
+    ) -> NameInfo:
         """Set what decides from where to read a file, or everything below a directory; nothing given takes both back.
 
         Args:
@@ -653,7 +726,8 @@ class Vdir:
         self._catalogue.prefer(path, chosen, checked_rankers(rank) if rank else None)
         return self._info(self._catalogue.lookup(path))
 
-    def url(self, name: str, *, expires: Duration = 3600.0) -> str:
+    @reading
+    def url(self, name: VirtualFile, *, expires: Duration = 3600.0) -> str:
         """Return a URL that gives anyone this file without credentials, from the best replica whose service has such.
 
         Args:
@@ -678,7 +752,7 @@ class Vdir:
 
     # ---- the catalogue as a file ---------------------------------------------------------------------------------
 
-    def export(self, file: str, dir: str = "/") -> Report | Iterator[str]:
+    def export(self, file: PathHere, dir: VirtualPath = "/") -> Report | Iterator[str]:
         """Write the catalogue, or the part below a directory, into one text file (JSON Lines); ``-`` is the output.
 
         Raises:
@@ -702,7 +776,7 @@ class Vdir:
         report.files -= 1  # the first line tells the format
         return report.ended()
 
-    def import_(self, file: str, *, dryrun: bool = False) -> Imported:
+    def import_(self, file: PathHere, *, dryrun: bool = False) -> Imported:
         """Read an exported file back, all of it or nothing; doing it again changes nothing. ``-`` is the input.
 
         Args:
@@ -773,7 +847,9 @@ class Vdir:
         from cloudmesh.vdir.work import Work
 
         observer = nobody if dryrun else self._observer
-        return Work(self._catalogue, self._services, self._parallel, observer, self._health, options, to_disk)
+        return Work(
+            self._catalogue, self._services, self._parallel, observer, self._health, options, to_disk, self._stop
+        )
 
     def _info(self, node: Node) -> NameInfo:
         return name_info(node, () if node.is_directory else self._catalogue.replicas_of([node])[node.id])

@@ -60,7 +60,7 @@ def one_ahead(items: Iterable[T]) -> Iterator[T]:
 
 def distribute(copies: Iterable[Copy], work: Work, report: Report, claims: Claims) -> None:
     """Plan and make copies, in batches under claims; failures are added to ``report`` and do not stop the rest."""
-    allowance = Allowance(work.options, report)
+    allowance = Allowance(work, report)
 
     def planned() -> Iterator[list[Copy]]:
         affordable = takewhile(lambda copy: allowance.takes(copy.node.size or 0), copies)

@@ -98,7 +98,7 @@ def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, 
 
 def _planned(files: Iterable[Download], disk: Disk, work: Work, report: Report) -> Iterator[list[Download]]:
     """Yield what is to be fetched, in batches; what is there already, or nowhere, is counted."""
-    allowance = Allowance(work.options, report)
+    allowance = Allowance(work, report)
     for batch in batches(files, lambda file: file.node.size or 0):
         wanted: list[Download] = []
         threads = work.threads((), sum(file.node.size or 0 for file in batch) / len(batch))

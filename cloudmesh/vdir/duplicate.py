@@ -26,7 +26,7 @@ def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, fo
         with claiming(work, "vdir copy") as claims:
             distribute(copies, work, report, claims)
         return
-    allowance, bill = Allowance(work.options, report), Bill(work)
+    allowance, bill = Allowance(work, report), Bill(work)
     for copy in takewhile(lambda copy: allowance.takes(copy.node.size or 0), copies):
         report.done(copy.node.size)
         bill.add(copy.sources[0].service, copy.service, copy.node.size or 0)

@@ -228,9 +228,19 @@ def read_again(node: Node, sources: Sequence[Source], catalogue: Catalogue, use:
                 raise
 
 
+class NameReader(Reader):
+    """A name's content being read.
+
+    Attributes:
+        used: the sources that bytes came from so far, in this order.
+    """
+
+    used: Sequence[Source] = ()
+
+
 def open_name(
     node: Node, sources: Sequence[Source], catalogue: Catalogue, start: int = 0, length: int | None = None
-) -> Reader:
+) -> NameReader:
     """Open a name's content for reading, all of it or a range.
 
     A range cannot be compared with a hash: it comes from replicas that are still as the catalogue knows them.
@@ -255,12 +265,16 @@ def open_name(
     pieces: Iterator[bytes]
     close: Callable[[], None] | None = None
     if size is not None and size <= HELD and (start, end) == (0, size):
-        pieces = iter((read_again(node, sources, catalogue, lambda stream: b"".join(stream)),))
+        data, used = read_again(node, sources, catalogue, lambda stream: (b"".join(stream), stream.used))
+        pieces = iter((data,))
     else:
-        stream = iter(Stream(node, sources, catalogue, start, end))
+        stream = Stream(node, sources, catalogue, start, end)
+        used, given = stream.used, iter(stream)
         # the first piece is read now, so that what cannot be read is told at once
-        pieces, close = chain((next(stream, b""),), stream), stream.close
+        pieces, close = chain((next(given, b""),), given), given.close
     etag = node.sha256 or f"{node.id}-{node.version}"
     hashes = {"sha256": node.sha256} if node.sha256 else {}
     entry = Entry(node.path, size=size, mtime_ns=node.mtime_ns, etag=etag, hashes=hashes)
-    return Reader(entry, (piece for piece in pieces if piece), close)
+    reader = NameReader(entry, (piece for piece in pieces if piece), close)
+    reader.used = used
+    return reader

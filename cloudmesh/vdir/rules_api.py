@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, get_args
 
-from cloudmesh.storage.binding import Count, Duration, Names, Reads, tells_when_empty
+from cloudmesh.storage.binding import Count, Duration, Names, Reads, ServiceNames, tells_when_empty
 from cloudmesh.storage.errors import ConfigError, NotFound, Refused, UsageError
+from cloudmesh.storage.meaning import VirtualPath, reading
 from cloudmesh.vdir.nodes import Node
 from cloudmesh.vdir.records import RuleInfo, Violation
 from cloudmesh.vdir.rules import DEFAULT, NAMES, Deletes
@@ -50,7 +51,8 @@ class RulesApi:
         self._work = work
         self._path = path
 
-    def show(self, dir: str = "") -> list[RuleInfo]:
+    @reading
+    def show(self, dir: VirtualPath = "") -> list[RuleInfo]:
         """Return the rules that hold for a directory, or a file, each with where it was set.
 
         Raises:
@@ -65,11 +67,11 @@ class RulesApi:
 
     def set(
         self,
-        dir: str,
+        dir: VirtualPath,
         *,
         copies: Count | None = None,
-        on: Names | None = None,
-        not_on: Names | None = None,
+        on: ServiceNames | None = None,
+        not_on: ServiceNames | None = None,
         locations: Count | None = None,
         max_monthly_cost: Money | None = None,
         deletes: Deletes | None = None,
@@ -118,7 +120,7 @@ class RulesApi:
         self._work().catalogue.set_rules(way[-1].path, own)
         return self.show(f"/{way[-1].path}")
 
-    def remove(self, dir: str, rules: Names | None = None) -> list[RuleInfo]:
+    def remove(self, dir: VirtualPath, rules: Names | None = None) -> list[RuleInfo]:
         """Take rules back that were set on a directory, so that those above hold; all of them where none is named.
 
         Raises:
@@ -141,8 +143,9 @@ class RulesApi:
         self._work().catalogue.set_rules(way[-1].path, own)
         return self.show(f"/{way[-1].path}")
 
+    @reading
     @tells_when_empty("no rule is violated")
-    def check(self, dir: str = "") -> Iterator[Violation]:
+    def check(self, dir: VirtualPath = "") -> Iterator[Violation]:
         """Yield what violates the rules at and below a directory, as the catalogue knows it.
 
         Raises:
@@ -150,7 +153,7 @@ class RulesApi:
         """
         return violations(self._way(dir), self._work())
 
-    def _way(self, dir: str) -> list[Node]:
+    def _way(self, dir: VirtualPath) -> list[Node]:
         """Return the directory, behind all those above it. Raises NotFound, NotADirectory."""
         path = self._path(dir)
         catalogue = self._work().catalogue

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import SMALL, Entry, Loaded, ReadRequest
+from cloudmesh.storage.abc import SMALL, Entry, Loaded, ReadRequest, StorageABC
 from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import (
@@ -39,20 +40,28 @@ from cloudmesh.vdir.work import Allowance, Work, refuse
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A local file and the virtual path that it shall have."""
+    """A file and the virtual path that it shall have.
 
-    disk: Disk
+    Attributes:
+        disk: where it is: this computer, or a service.
+        entry: the file there.
+        path: virtual path.
+        sha256: of its bytes, where it was seen already.
+    """
+
+    disk: StorageABC
     entry: Entry
     path: str
+    sha256: str | None = None
 
     @property
     def name(self) -> str:
-        """The local file as the user typed it."""
+        """The file as a person names it."""
         return self.disk.location(self.entry.path)
 
     @property
     def source(self) -> Source:
-        """The local file, as it was when it was found."""
+        """The file, as it was when it was found."""
         return Source(self.disk, self.entry)
 
 
@@ -103,14 +112,24 @@ def upload(
     *,
     force: bool,
     dryrun: bool,
+    claims: Claims | None = None,
 ) -> None:
     """Store files below each service's root at their virtual paths, and register them; count copies into ``report``.
 
     A name that has the same content already only gets the replicas that it lacks. Other content is refused, unless
     ``force`` makes it the name's new version, on the services of ``placing`` and on all that hold the old one.
+
+    Args:
+        files: what is to be stored.
+        placing: says where.
+        work: the catalogue and the services.
+        report: counts.
+        force: as above.
+        dryrun: change nothing, only count.
+        claims: of the caller, who may hold some of the names already; None for those of this upload alone.
     """
     bill = Bill(work)
-    allowance = Allowance(work.options, report)
+    allowance = Allowance(work, report)
 
     def planned() -> Iterator[_Batch]:
         for files_of_batch in batches(files, lambda file: file.entry.size or 0):
@@ -121,12 +140,12 @@ def upload(
                 break
         work.observer(Event("planned_all"))
 
-    with claiming(work, "vdir put") as claims:
+    with claiming(work, "vdir put") if claims is None else nullcontext(claims) as held:
         for batch in one_ahead(planned()):
             if dryrun:
                 batch.price(bill)
             else:
-                batch.run(claims)
+                batch.run(held)
     if dryrun:
         bill.write(report)
 
@@ -139,7 +158,7 @@ def _name(file: Upload, service: str) -> str:
 class _Batch:
     """Some files on their way: looked up, hashed and sorted into what is to be done; then registered, and done.
 
-    All are of one `Disk`. Each is planned as its copies, one on each service that it goes to.
+    All are of one place. Each is planned as its copies, one on each service that it goes to.
     """
 
     def __init__(self, files: Sequence[Upload], placing: Placing, work: Work, report: Report, force: bool) -> None:
@@ -263,6 +282,8 @@ class _Batch:
 
     def _hash(self, files: Sequence[Upload]) -> None:
         """Hash files; those that cannot be read are counted as failed."""
+        self._hashes |= {file.path: file.sha256 for file in files if file.sha256 is not None}
+        files = [file for file in files if file.sha256 is None]
         small = [file for file in files if (file.entry.size or 0) <= SMALL]
         large = [file for file in files if (file.entry.size or 0) > SMALL]
         wanted = (ReadRequest(file.entry.path, file.entry.etag, file.entry.size, file) for file in small)

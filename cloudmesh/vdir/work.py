@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
 
 from cloudmesh.storage.abc import StorageABC
-from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, Refused, StorageError, VaultError
+from cloudmesh.storage.errors import (
+    ConfigError,
+    IsADirectory,
+    NotADirectory,
+    PermissionDenied,
+    Refused,
+    StorageError,
+    VaultError,
+)
 from cloudmesh.storage.health import Health
 from cloudmesh.storage.layers import TokenBucket, limited
 from cloudmesh.storage.pool import threads_for
@@ -45,6 +53,7 @@ class Work:
         options: how fast.
         to_disk: whether files go to this computer: bytes are then counted where they are read, else where they are
             written.
+        stop: asked before each file; True ends the work after those under way.
     """
 
     catalogue: Catalogue
@@ -54,6 +63,7 @@ class Work:
     health: Health
     options: Selection = ALL_FILES
     to_disk: bool = False
+    stop: Callable[[], bool] = bool
 
     def __post_init__(self) -> None:
         limit = self.options.bwlimit
@@ -111,14 +121,14 @@ class Work:
         """Return the replicas that a file can be read from, the best first.
 
         Raises:
-            ConfigError: as `open`, where none of their services can be opened.
+            ConfigError, PermissionDenied: as `open`, where none of their services can be opened.
         """
         found: list[Source] = []
-        failure: ConfigError | None = None
+        failure: ConfigError | PermissionDenied | None = None
         for one in usable(node, replicas, self.knowledge):
             try:
                 found.append(source_of(self.open(one.service), node, one))
-            except ConfigError as error:
+            except (ConfigError, PermissionDenied) as error:
                 failure = error
         if failure is not None and not found:
             raise failure
@@ -140,22 +150,25 @@ class Work:
 
 
 class Allowance:
-    """The bytes that may still be begun.
+    """What may still be begun: so many bytes, and nothing once the work is to end.
 
     Args:
-        options: with ``max_transfer``.
-        report: is told when there are no more.
+        work: with its options' ``max_transfer``, and what stops it.
+        report: is told when there is no more.
     """
 
-    def __init__(self, options: Selection, report: Report) -> None:
-        self._limit = options.max_transfer
+    def __init__(self, work: Work, report: Report) -> None:
+        self._limit = work.options.max_transfer
+        self._stop = work.stop
         self._report = report
         self._begun = 0
         self.exhausted = False
 
     def takes(self, size: int) -> bool:
-        """Count ``size`` bytes more and tell whether there was room; once there was none, there is none any more."""
+        """Count ``size`` bytes more and tell whether they may be begun; once they may not, nothing may any more."""
         self._begun += size
+        if self._stop():
+            self.exhausted = self._report.stopped = True
         if self._limit is not None and self._begun > self._limit and not self.exhausted:
             self.exhausted = True
             why = f"the limit of {self._limit} bytes is reached, other files are left"
@@ -187,5 +200,5 @@ def counting_unusable(node: Node, work: Work, report: Report) -> Iterator[None]:
         yield
     except VaultError:
         raise
-    except ConfigError as error:
+    except (ConfigError, PermissionDenied) as error:
         refuse(f"/{node.path}", node.size, error, work, report)

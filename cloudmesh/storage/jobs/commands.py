@@ -21,6 +21,7 @@ from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.storage.errors import AlreadyExists, InvalidName, Refused
 from cloudmesh.storage.jobs import log, rows
 from cloudmesh.storage.jobs.lease import SECONDS, Lease, take
+from cloudmesh.storage.meaning import reading
 from cloudmesh.storage.records import Job, JobAsked, JobDetails, JobState
 from cloudmesh.storage.tables import job as table
 from cloudmesh.storage.tables import job_failure
@@ -39,7 +40,7 @@ class Jobs:
     """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset(
-        {"begin", "begin_again", "adopt", "start_detached", "interrupted", "clean"}
+        {"begin", "begin_again", "adopt", "start_detached", "interrupted", "clean", "owner", "result"}
     )
 
     def __init__(self, database: Callable[[], Database], lease_s: float = SECONDS) -> None:
@@ -48,6 +49,7 @@ class Jobs:
 
     # ---- commands ----------------------------------------------------------------------------------------------------
 
+    @reading
     @tells_when_empty("there are no jobs")
     def list(self) -> Iterator[Job]:
         """Yield all jobs, the newest first."""
@@ -57,6 +59,7 @@ class Jobs:
             found = connection.execute(statement).all()
         return (rows.job(row, now_ns) for row in found)
 
+    @reading
     def show(self, name: str) -> JobDetails:
         """Return one job with the first files that it could not do.
 
@@ -116,6 +119,7 @@ class Jobs:
         log.remove(found)
         return found
 
+    @reading
     def log(self, name: str, *, follow: bool = False) -> Iterator[bytes]:
         """Yield a job's log.
 
@@ -216,10 +220,31 @@ class Jobs:
         with self._database().read() as connection:
             return rows.job(rows.find(connection, name), clock_ns(connection))
 
-    def interrupted(self) -> builtins.list[str]:
-        """Return the names of the interrupted jobs that can go on here, the oldest first."""
+    def interrupted(self, *, with_call: bool = False) -> builtins.list[str]:
+        """Return the names of the interrupted jobs that can go on here, the oldest first.
+
+        Args:
+            with_call: only those whose row holds a call: a service's.
+        """
         here = [one for one in self.list() if one.state == "interrupted" and one.computer in ("", _HERE)]
-        return [one.name for one in reversed(here)]
+        return [one.name for one in reversed(here) if not with_call or "call" in self._arguments(one.name)]
+
+    def owner(self, name: str) -> str:
+        """Return who asked a service for a job; empty for one that was begun here. Raises NotFound."""
+        return str(self._arguments(name).get("owner") or "")
+
+    def result(self, name: str) -> Any:
+        """Return what a job's work ``returned`` or its ``error``, as JSON holds it; None where there is none yet.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        return self._arguments(name).get("result")
+
+    def _arguments(self, name: str) -> dict[str, Any]:
+        with self._database().read() as connection:
+            found: dict[str, Any] = json.loads(rows.find(connection, name).arguments)
+        return found
 
     def clean(self, older_s: float, *, dryrun: bool) -> Iterator[Job]:
         """Forget the done, failed and cancelled jobs that ended so long ago, with their logs, and yield them."""

@@ -9,6 +9,7 @@ so nothing that it believes gets into the row.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import socket
@@ -41,10 +42,12 @@ class Lease:
     Attributes:
         job: as it was when the lease was taken.
         seconds: how long it lasts unless it is renewed.
+        call: what the job does, as its row holds it; None for a sync.
     """
 
     job: Job
     seconds: float
+    call: dict[str, Any] | None
     _database: Database
     _id: int
     _holder: str
@@ -83,8 +86,16 @@ class Lease:
         self._until = asked + self.seconds
         return requested
 
-    def end(self, state: JobState, counts: dict[str, Any], failures: list[tuple[int, Failure]]) -> None:
+    def end(
+        self, state: JobState, counts: dict[str, Any], failures: list[tuple[int, Failure]], result: Any = None
+    ) -> None:
         """Give it back, and write how the job ended.
+
+        Args:
+            state: in which the job is now.
+            counts: as of `renew`.
+            failures: likewise.
+            result: what the work returned, as JSON can hold it.
 
         Raises:
             Refused: another has taken it.
@@ -92,7 +103,8 @@ class Lease:
         with self._lock, self._database.write() as connection:
             now_ns = clock_ns(connection)
             values = {"state": state, "finished_ns": now_ns, "requested": "", "holder": None, "expires_ns": None}
-            self._update(connection, **values, **counts)
+            arguments = json.loads(rows.find(connection, self.job.name).arguments) | {"result": result}
+            self._update(connection, **values, **counts, arguments=json.dumps(arguments))
             self._add(connection, failures)
 
     def _update(self, connection: Connection, **values: Any) -> None:
@@ -154,7 +166,15 @@ def take(
     connection.execute(table.update().where(table.c.id == row.id).values(**values))
     connection.execute(job_failure.delete().where(job_failure.c.job_id == row.id))
     taken = rows.find(connection, name)
-    return Lease(rows.job(taken, now_ns), seconds, database, row.id, taken.holder, taken.fence)
+    return Lease(
+        rows.job(taken, now_ns),
+        seconds,
+        json.loads(taken.arguments).get("call"),
+        database,
+        row.id,
+        taken.holder,
+        taken.fence,
+    )
 
 
 def _held(row: Row[Any], now_ns: int) -> AlreadyExists:

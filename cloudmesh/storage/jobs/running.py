@@ -35,11 +35,13 @@ class Running:
         lease: on the job.
         observer: hears of everything, after the job has.
         report: what the work did, set by whoever does it.
+        result: what it returned or how it failed, as JSON can hold it, likewise.
     """
 
     lease: Lease
     observer: Observer
-    report: Report | None = None
+    report: Any = None
+    result: Any = None
     _totals: Totals = field(default_factory=Totals)
     _failures: list[Failure] = field(default_factory=list)
     _written: int = 0
@@ -94,11 +96,11 @@ class Running:
 
     def _state(self) -> JobState:
         report = self.report
-        if report is not None and report.stopped:
+        if getattr(report, "stopped", False):
             if not self._requested:
                 self._message = "interrupted"
             return WHEN_GONE[self._requested]
-        return "failed" if report is not None and report.failed else "done"
+        return "failed" if getattr(report, "failed", False) else "done"
 
     def _beat(self) -> None:
         every = min(_BEAT_S, self.lease.seconds / 6)
@@ -131,11 +133,11 @@ class Running:
             if self._lost is not None:
                 raise self._lost
             counts = self._counts()
-            if self.report is not None:  # a failure without an event, such as a limit that was reached
+            if isinstance(self.report, Report):  # a failure without an event, such as a limit that was reached
                 counts["errors"] = max(counts["errors"], self.report.errors)
                 if self.report.failures and not self._message:
                     self._message = counts["message"] = self.report.failures[-1].error
-            self.lease.end(state, counts, self._new_failures())
+            self.lease.end(state, counts, self._new_failures(), self.result)
             self._log.write(f"{state}: {self._so_far()}{f'; {self._message}' if self._message else ''}")
         except StorageError as error:
             self._log.write(f"ended: {error}")

@@ -17,6 +17,7 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.binding import Size, parse_duration
 from cloudmesh.storage.errors import InvalidName, UsageError
 from cloudmesh.storage.local_files import Links
+from cloudmesh.storage.meaning import SchedulerAddress
 from cloudmesh.storage.rate import Schedule
 
 _MAX_DELETE = "50%"
@@ -148,7 +149,7 @@ class TransferOptions(Selection):
     immutable: bool = False
     backup_dir: str | None = None
     links: Links = "inside"
-    cluster: str | None = None
+    cluster: SchedulerAddress | None = None
 
     def __post_init__(self) -> None:
         Selection.__post_init__(self)  # super() does not know a class with slots

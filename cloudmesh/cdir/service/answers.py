@@ -1,0 +1,70 @@
+"""What a method returned, as the answer to a request: what the command prints with ``--output=json``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from fastapi import Request, Response
+from starlette.responses import StreamingResponse
+
+from cloudmesh.cdir.offers import row_type
+from cloudmesh.storage.output import gives_bytes, json_text
+
+JSON = "application/json"
+NDJSON = "application/x-ndjson"
+BYTES = "application/octet-stream"
+
+PIECE = 64 * 1024
+"""Characters of rows that are sent together."""
+
+
+def answer(result: Any, returns: Any, request: Request) -> Response:
+    """Return the answer that holds a result; rows are sent as they come, in memory that does not grow with them.
+
+    An array that failed on its way stays open and its connection is cut, so that nobody takes it for the whole; so do
+    lines (NDJSON), which who asks gets with ``Accept: application/x-ndjson``.
+
+    Args:
+        result: what the method returned.
+        returns: its return annotation.
+        request: that is answered.
+
+    Raises:
+        StorageError: the rows fail before any was sent.
+    """
+    if gives_bytes(returns):
+        return _streamed(iter(result), BYTES)
+    if row_type(returns) is None and not isinstance(result, Iterator):
+        return Response(json_text(result), media_type=JSON)
+    if NDJSON in request.headers.get("accept", ""):
+        return _streamed(_pieces(json_text(row) + "\n" for row in result), NDJSON)
+    return _streamed(_pieces(_array(result)), JSON)
+
+
+def _array(rows: Iterable[Any]) -> Iterator[str]:
+    opening = "["
+    for row in rows:
+        yield f"{opening}\n{json_text(row)}"
+        opening = ","
+    yield "[]\n" if opening == "[" else "\n]\n"
+
+
+def _pieces(texts: Iterable[str]) -> Iterator[bytes]:
+    held: list[str] = []
+    size = 0
+    for text in texts:
+        held.append(text)
+        size += len(text)
+        if size > PIECE:
+            yield "".join(held).encode()
+            held, size = [], 0
+    yield "".join(held).encode()
+
+
+def _streamed(pieces: Iterator[bytes], media_type: str) -> Response:
+    first = list(itertools.islice(pieces, 2))  # what fails at once is answered with its status
+    if len(first) < 2:
+        return Response(b"".join(first), media_type=media_type)
+    return StreamingResponse(itertools.chain(first, pieces), media_type=media_type)

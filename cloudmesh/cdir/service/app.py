@@ -1,0 +1,77 @@
+"""The application: all routes, what guards them, and what they share."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from types import FrameType
+from typing import Any
+
+from anyio import to_thread
+from fastapi import FastAPI
+
+from cloudmesh.cdir.offers import PREFIX
+from cloudmesh.cdir.service import documentation, files, health, jobs, problems, routes, security, telemetry
+from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.settings import Settings, load
+from cloudmesh.cdir.service.work import Crew
+
+_THREADS = 100
+
+
+def create(settings: Settings) -> FastAPI:
+    """Return the application."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        house = app.state.house = House()
+        crew = app.state.crew = Crew(house)
+        _also_when_ended(crew.interrupt)
+        to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        yield
+        crew.close(settings.patience)
+        house.close()
+
+    app = FastAPI(
+        title="cdir",
+        summary="A virtual directory over many storage services",
+        version=version("cloudmesh-vdir"),
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    app.state.settings = settings
+    problems.install(app)
+    security.install(app, settings.guarded(lambda: app.state.house.database))
+    routes.install(app)
+    jobs.install(app)
+    files.install(app)
+    documentation.install(app)
+    health.install(app)
+    telemetry.install(app)  # outermost: it tells also of what the guards refuse
+    return app
+
+
+def _also_when_ended(do: Callable[[], None]) -> None:
+    """Do something at once when this process is told to end, and not only when all answers are given."""
+
+    def handler(before: Any) -> Callable[[int, FrameType | None], None]:
+        def ended(number: int, frame: FrameType | None) -> None:
+            do()
+            if callable(before):
+                before(number, frame)
+
+        return ended
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler(signal.getsignal(number)))
+
+
+def from_environment() -> FastAPI:
+    """Return the application with the settings of file and environment: what a worker process starts with."""
+    telemetry.log_as_json()
+    return create(load())

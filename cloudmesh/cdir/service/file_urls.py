@@ -1,0 +1,108 @@
+"""What the URL of a file means, and the headers that describe one."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import quote, unquote_to_bytes
+
+from cloudmesh.cdir.service.security.headers import content_disposition
+from cloudmesh.storage import paths
+from cloudmesh.storage.errors import InvalidName
+from cloudmesh.storage.output import visible
+from cloudmesh.vdir.records import Choice, NameInfo
+
+ROOT = "/files/"
+
+
+@dataclass(frozen=True, slots=True)
+class FileUrl:
+    """What a URL below ``/files/`` names.
+
+    Attributes:
+        path: the virtual path, with a slash before it.
+        service: whose replica is meant; None for the preferred one.
+        is_directory: whether it ends in a slash.
+    """
+
+    path: str
+    service: str | None
+    is_directory: bool
+
+    @property
+    def name(self) -> str:
+        """The name as the verbs of `Vdir` take it."""
+        return self.path if self.service is None else f"{self.service}:{self.path}"
+
+
+def parse(raw_path: bytes, services: Collection[str]) -> FileUrl:
+    """Return what a URL names.
+
+    Each part is decoded on its own, once, so that nothing in it can become a slash or a way up.
+
+    Args:
+        raw_path: of the URL, encoded as it came.
+        services: names of the configured ones: none is a top-level directory's.
+
+    Raises:
+        InvalidName: a part is empty, ``.`` or ``..``, or holds a slash, a NUL or bytes that are no UTF-8.
+    """
+    encoded = raw_path.partition(b"?")[0].removeprefix(ROOT.encode())
+    parts = [] if not encoded else encoded.removesuffix(b"/").split(b"/")
+    names: list[str] = []
+    for part in parts:
+        try:
+            name = unquote_to_bytes(part).decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidName(part.decode("ascii", "replace"), "the name is not UTF-8") from None
+        if name in ("", ".", "..") or "/" in name or "\0" in name:
+            raise InvalidName(repr(name), "this is no name of a file")
+        names.append(name)
+    service = names.pop(0) if names and names[0] in services else None
+    return FileUrl("/" + "/".join(names), service, not encoded or encoded.endswith(b"/") or not names)
+
+
+def url_of(path: str) -> str:
+    """Return the URL of a virtual path."""
+    return quote(f"{ROOT}{path.lstrip('/')}")
+
+
+def headers_of(info: NameInfo) -> dict[str, str]:
+    """Return the headers that describe a file; those of every answer come from the guards."""
+    name = paths.basename(info.path)
+    told = {
+        "Accept-Ranges": "bytes",
+        "Content-Type": content_type(name),
+        "Content-Disposition": content_disposition(name),
+        "Cache-Control": "private, no-cache",
+    }
+    if info.sha256 is not None:
+        digest = base64.b64encode(bytes.fromhex(info.sha256)).decode()
+        told |= {"Repr-Digest": f"sha-256=:{digest}:", "Digest": f"sha-256={digest}"}
+    return told
+
+
+def replica_headers(choice: Choice) -> dict[str, str]:
+    """Return the headers that tell which replica was read, and why that one."""
+    reason = visible(choice.reason).encode("ascii", "backslashreplace").decode()
+    return {"X-Cdir-Replica": choice.service, "X-Cdir-Replica-Reason": reason}
+
+
+def content_type(name: str) -> str:
+    """Return the media type that a file's name tells."""
+    kind, encoding = mimetypes.guess_type(name)
+    return "application/octet-stream" if kind is None or encoding is not None else kind
+
+
+def digest_in(headers: str | None) -> str | None:
+    """Return the SHA-256 that a header ``Repr-Digest`` tells, lower-case hex; None where it tells none."""
+    for part in (headers or "").split(","):
+        algorithm, _, value = part.strip().partition("=")
+        if algorithm.lower() == "sha-256":
+            try:
+                return base64.b64decode(value.strip(":"), validate=True).hex()
+            except ValueError:
+                return None
+    return None

@@ -1,0 +1,326 @@
+"""Files by URL: ``/files/DIR/NAME`` is the preferred replica, ``/files/SERVICE/DIR/NAME`` the one on that service."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from anyio import from_thread
+from fastapi import Depends, FastAPI, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
+from starlette.responses import RedirectResponse, StreamingResponse
+
+from cloudmesh.cdir.service import conditions, file_urls
+from cloudmesh.cdir.service.answers import answer
+from cloudmesh.cdir.service.conditions import Validators
+from cloudmesh.cdir.service.file_urls import FileUrl
+from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.models import record_model
+from cloudmesh.cdir.service.problems import RESPONSES, problem
+from cloudmesh.cdir.service.security import Principal, require
+from cloudmesh.cdir.service.security.ranges import NotSatisfiable, parse_ranges
+from cloudmesh.storage import paths
+from cloudmesh.storage.abc import CHUNK
+from cloudmesh.storage.errors import (
+    ChecksumMismatch,
+    IsADirectory,
+    NotADirectory,
+    PreconditionFailed,
+    QuotaExceeded,
+    SourceChanged,
+    StorageError,
+    Unsupported,
+    UsageError,
+)
+from cloudmesh.storage.output import json_text
+from cloudmesh.vdir import Vdir
+from cloudmesh.vdir.reading import NameReader
+from cloudmesh.vdir.records import Choice, NameInfo
+
+_REDIRECT_S = 300.0
+_BYTES = {"schema": {"type": "string", "format": "binary"}}
+_TEXT = {"description": "a virtual path, or a service's name and a virtual path; with a slash at its end a directory"}
+
+
+def install(app: FastAPI) -> None:
+    """Add the routes."""
+    route = file_urls.ROOT + "{path:path}"
+    named: dict[str, Any] = {"tags": ["files"], "response_model": None}
+    one = {"description": "the file, as it is now", "model": record_model(NameInfo)}
+    found: dict[int | str, dict[str, Any]] = {
+        200: {"description": "the file's bytes, or the names in a directory", "content": {"*/*": _BYTES}},
+        206: {"description": "the bytes that were asked for", "content": {"*/*": _BYTES}},
+        304: {"description": "it has not changed"},
+        307: {"description": "where the service gives it out by itself"},
+        308: {"description": "it is a directory: its URL ends in a slash"},
+        416: {"description": "it has no such bytes", "content": RESPONSES[400]["content"]},
+        **RESPONSES,
+    }
+
+    @app.get(route, responses=found, operation_id="files_get", **named)
+    def get(
+        request: Request,
+        path: str,
+        principal: Annotated[Principal, Depends(require("read"))],
+        redirect: Annotated[bool, Query(description="send to the service itself, where it gives URLs")] = False,
+    ) -> Response:
+        """Read a file, or the ranges of it that are asked for; list a directory.
+
+        Scope: read. A read that fails halfway goes on from the next replica.
+        """
+        return _get(request, principal, redirect=redirect)
+
+    @app.head(route, responses=found, operation_id="files_head", **named)
+    def head(request: Request, path: str, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
+        """Tell what there is to know of a file. Scope: read."""
+        return _get(request, principal, redirect=False)
+
+    @app.put(
+        route,
+        responses={200: one, 201: one | {"description": "a new file"}, 415: RESPONSES[400], **RESPONSES},
+        operation_id="files_put",
+        openapi_extra={"requestBody": {"content": {"application/octet-stream": _BYTES}, "required": True}},
+        **named,
+    )
+    async def put(request: Request, path: str, principal: Annotated[Principal, Depends(require("write"))]) -> Response:
+        """Give a file the bytes of the body, as its new version where it is there.
+
+        Scope: write. ``If-Match`` and ``If-None-Match: *`` decide against others who write it; ``Repr-Digest`` is
+        compared before anything is seen.
+        """
+        stream = request.stream()
+
+        async def next_piece() -> bytes | None:
+            try:
+                return await anext(stream, None)
+            except ClientDisconnect:
+                raise SourceChanged(path, "the upload was cut") from None
+
+        return await run_in_threadpool(_put, request, principal, next_piece)
+
+    @app.delete(
+        route, responses={204: {"description": "it is gone"}, **RESPONSES}, operation_id="files_delete", **named
+    )
+    def delete(
+        request: Request,
+        path: str,
+        principal: Annotated[Principal, Depends(require("delete"))],
+        recursive: Annotated[bool, Query(description="a directory with all that is in it")] = False,
+        purge: Annotated[bool, Query(description="remove the files on the services, too")] = False,
+    ) -> Response:
+        """Remove a name; with a service's name before it, the replica there, never the last good one. Scope: delete."""
+        vdir, url = _opened(request, principal)
+        if url.service is not None:
+            vdir.drop(url.path, from_=[url.service], recursive=recursive)
+        else:
+            if _is_conditional(request.headers):
+                conditions.check(request.headers, url.path, Validators.of(vdir.info(url.path)))
+            vdir.delete(url.path, recursive=recursive, purge=purge)
+        return Response(status_code=204)
+
+
+def _opened(request: Request, principal: Principal) -> tuple[Vdir, FileUrl]:
+    """Return the virtual directory as somebody may use it, and what the request's URL names.
+
+    Raises:
+        InvalidName, PermissionDenied: it names nothing, or nothing that is for who asks.
+    """
+    house: House = request.app.state.house
+    url = file_urls.parse(request.scope["raw_path"], house.services.names())
+    principal.check_path(paths.resolve(url.path))
+    if url.service is not None:
+        principal.check_service(url.service)
+    return house.vdir(principal), url
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
+    vdir, url = _opened(request, principal)
+    if url.is_directory:
+        return _listing(request, vdir, url)
+    info = vdir.info(url.path)
+    if info.kind == "directory":
+        # relative: a share link's URL is another one
+        asked = request.scope["state"].get("asked_path", request.scope["raw_path"]).decode("ascii")
+        return RedirectResponse(f"./{paths.basename(asked)}/", 308)
+    there = Validators.of(info)
+    headers = there.headers() | file_urls.headers_of(info)
+    match conditions.verdict(request.headers, there):
+        case "failed":
+            raise PreconditionFailed(url.path, hint="read it again")
+        case "not modified":
+            return Response(status_code=304, headers=there.headers())
+    choices = _choices(vdir, url, principal)
+    if redirect:
+        try:
+            return RedirectResponse(vdir.url(url.name, expires=_REDIRECT_S), 307, {"Cache-Control": "no-store"})
+        except Unsupported:
+            pass  # no service that has it can do this: the bytes come from here
+    wanted = None
+    if info.size is not None and conditions.is_range_valid(request.headers, there):
+        try:
+            wanted = parse_ranges(request.headers.get("range", ""), info.size)
+        except NotSatisfiable:
+            refusal = problem(UsageError(url.path, "it has no such bytes", f"it has {info.size}"), 416)
+            refusal.headers["Content-Range"] = f"bytes */{info.size}"
+            return refusal
+    if request.method == "HEAD":
+        size = {} if info.size is None else {"Content-Length": str(info.size)}
+        return Response(headers=headers | size | file_urls.replica_headers(choices[0]))
+    return _bytes(vdir, url.name, info, headers, wanted, choices)
+
+
+def _bytes(
+    vdir: Vdir, name: str, info: NameInfo, headers: dict[str, str], wanted: list[range] | None, choices: list[Choice]
+) -> Response:
+    """Return the answer that holds a file, or ranges of it."""
+    first = wanted[0] if wanted else range(0)
+    reader = vdir.open(name, first.start, len(first) if wanted else None)
+    used = reader.used[0].service.name if reader.used else choices[0].service
+    headers |= file_urls.replica_headers(next((one for one in choices if one.service == used), choices[0]))
+    if not wanted or len(wanted) == 1:
+        if wanted and info.size is not None:
+            headers["Content-Range"] = _content_range(first, info.size)
+        length = len(first) if wanted else reader.entry.size
+        if length is not None:
+            headers["Content-Length"] = str(length)
+        return StreamingResponse(_closing(reader), 206 if wanted else 200, headers)
+    boundary = secrets.token_hex(12)
+    kind, size = headers["Content-Type"], info.size or 0
+    heads = [
+        f"--{boundary}\r\nContent-Type: {kind}\r\nContent-Range: {_content_range(one, size)}\r\n\r\n".encode()
+        for one in wanted
+    ]
+    end = f"--{boundary}--\r\n".encode()
+    length = sum(len(head) + len(one) + 2 for head, one in zip(heads, wanted, strict=True)) + len(end)
+    headers |= {"Content-Type": f"multipart/byteranges; boundary={boundary}", "Content-Length": str(length)}
+
+    def parts() -> Iterator[bytes]:
+        for index, (head, one) in enumerate(zip(heads, wanted, strict=True)):
+            yield head
+            yield from _closing(reader if not index else vdir.open(name, one.start, len(one)))
+            yield b"\r\n"
+        yield end
+
+    return StreamingResponse(parts(), 206, headers)
+
+
+def _closing(reader: NameReader) -> Iterator[bytes]:
+    """Yield the bytes in pieces of at least a mebibyte but the last: each costs a change of threads."""
+    with reader:
+        held: list[bytes] = []
+        size = 0
+        for piece in reader:
+            held.append(piece)
+            size += len(piece)
+            if size >= CHUNK:
+                yield b"".join(held) if len(held) > 1 else piece
+                held, size = [], 0
+        if held:
+            yield b"".join(held)
+
+
+def _content_range(bytes_: range, size: int) -> str:
+    return f"bytes {bytes_.start}-{bytes_.stop - 1}/{size}"
+
+
+def _listing(request: Request, vdir: Vdir, url: FileUrl) -> Response:
+    found = vdir.ls(url.path)
+    if url.path != "/" and vdir.info(url.path).kind == "file":
+        raise NotADirectory(url.path)
+    service = url.service
+    rows = found if service is None else (one for one in found if one.kind == "directory" or service in one.services)
+    return answer(iter(rows), None, request)
+
+
+def _choices(vdir: Vdir, url: FileUrl, principal: Principal) -> list[Choice]:
+    """Return the replicas that somebody may read, the best first; those that cannot be read are among them.
+
+    Raises:
+        NotFound, PermissionDenied: there is none.
+    """
+    found = vdir.why(url.name)
+    allowed = [one for one in found if principal.services is None or one.service in principal.services]
+    if found and not allowed:
+        principal.check_service(found[0].service)
+    return allowed or [Choice(None, "", "missing", None, None, None, None, [], "there is no replica")]
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _put(request: Request, principal: Principal, next_piece: Any) -> Response:
+    vdir, url = _opened(request, principal)
+    headers = request.headers
+    if url.is_directory:
+        raise IsADirectory(url.path, "a file's URL does not end in a slash")
+    if (coding := headers.get("content-encoding", "identity")) != "identity":
+        return problem(UsageError("Content-Encoding", f"{coding} is not taken", "send the bytes as they are"), 415)
+    if "content-range" in headers:
+        raise UsageError("Content-Range", "is not taken", "send all of the file")
+    limit = request.app.state.settings.max_upload
+    size = int(headers["content-length"]) if headers.get("content-length", "").isdigit() else None
+    too_large = QuotaExceeded(url.path, f"a file of more than {limit} bytes is not taken", "max_upload is the limit")
+    if size is not None and size > limit:
+        return problem(too_large, 413)
+    to = [url.service] if url.service is not None else None
+    now = _now(vdir, url)
+    if principal.services is not None:  # all that hold the name get the new content
+        for service in now.services if now is not None else ():
+            principal.check_service(service)
+    promised = file_urls.digest_in(headers.get("repr-digest"))
+    made = False
+
+    def check(info: NameInfo | None, sha256: str) -> None:
+        nonlocal made
+        made = info is None
+        conditions.check(headers, url.path, None if info is None else Validators.of(info))
+        if promised not in (None, sha256):
+            raise ChecksumMismatch(url.path, "the bytes that came are not those that Repr-Digest tells")
+
+    if _is_conditional(headers):  # said before the bytes are sent, and again when they are there
+        conditions.check(headers, url.path, None if now is None else Validators.of(now))
+    try:
+        info = vdir.write(url.path, _pieces(next_piece, limit, too_large), size=size, to=to, check=check)
+    except QuotaExceeded as error:
+        return problem(error, 413 if error is too_large else None)
+    except ChecksumMismatch as error:
+        return problem(error, 422)
+    answered = {"Location": file_urls.url_of(url.path)} | Validators.of(info).headers()
+    return Response(json_text(info), 201 if made else 200, answered, "application/json")
+
+
+def _now(vdir: Vdir, url: FileUrl) -> NameInfo | None:
+    try:
+        return vdir.info(url.path)
+    except StorageError:  # what is wrong with the name is told when it is written
+        return None
+
+
+def _pieces(next_piece: Any, limit: int, too_large: QuotaExceeded) -> Iterator[bytes]:
+    """Yield the body in pieces of a mebibyte.
+
+    Raises:
+        QuotaExceeded: it is longer than the limit.
+    """
+    held = bytearray()
+    total = 0
+    while (piece := from_thread.run(next_piece)) is not None:
+        total += len(piece)
+        if total > limit:
+            raise too_large
+        held += piece
+        if len(held) >= CHUNK:
+            yield bytes(held)
+            held.clear()
+    if held:
+        yield bytes(held)
+
+
+def _is_conditional(headers: Headers) -> bool:
+    return "if-match" in headers or "if-none-match" in headers

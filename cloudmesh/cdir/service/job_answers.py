@@ -1,0 +1,31 @@
+"""How jobs are answered with: where one is, and what it came to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import Response
+
+from cloudmesh.cdir.offers import PREFIX
+from cloudmesh.cdir.service.problems import problem
+from cloudmesh.storage import errors
+from cloudmesh.storage.output import json_text
+from cloudmesh.storage.records import JobDetails
+
+JOBS = f"{PREFIX}/jobs"
+EVENTS = "text/event-stream"
+
+
+def accepted(job: JobDetails) -> Response:
+    """Return the answer to what has become a job."""
+    return Response(json_text(job), 202, {"Location": f"{JOBS}/{job.name}"}, "application/json")
+
+
+def answer_of(result: Any, name: str) -> Response:
+    """Return the answer that holds what a job's operation returned, or how it failed."""
+    if not result:
+        raise errors.Refused(name, "the job has no result", "storage jobs resume goes on with it")
+    if (told := result.get("error")) is not None:
+        kind = getattr(errors, told["kind"], errors.StorageError)
+        return problem(kind(told["subject"], told["why"], told["hint"]))
+    return Response(json_text(result["returned"]), media_type="application/json")

@@ -1,0 +1,108 @@
+"""The process that serves: ``python -m cloudmesh.cdir.service.server``, with its settings in file and environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+from cloudmesh.cdir.service import security
+from cloudmesh.cdir.service.security import tls
+from cloudmesh.cdir.service.settings import Settings, load
+from cloudmesh.cdir.service.state import ServiceState, current, serving
+from cloudmesh.cdir.service.telemetry import SHARED_COUNTS, log_as_json
+from cloudmesh.storage.database import Database
+from cloudmesh.storage.dispatch import guarded
+from cloudmesh.storage.errors import ConfigError, Unavailable
+from cloudmesh.storage.home import config_dir
+from cloudmesh.vdir.cwd import VARIABLE as CURRENT_DIRECTORY
+
+
+def serve(settings: Settings, announce: Callable[[ServiceState], None] = lambda now: None) -> int:
+    """Serve until SIGTERM or SIGINT, then end what is under way; return the exit code.
+
+    Args:
+        settings: of the service.
+        announce: is told what runs, once it listens.
+
+    Raises:
+        AlreadyExists: a service with this configuration is running.
+        Unavailable: the port is taken.
+        ConfigError: several processes are wanted on SQLite.
+    """
+    with Database() as database:  # brought to its present shape once, and not by each worker
+        if settings.workers > 1 and database.is_sqlite:
+            raise ConfigError("workers", "several processes need PostgreSQL", "set CDIR_DATABASE, or one worker")
+    certificate = _certificate(settings)
+    if certificate is not None:
+        settings = replace(settings, certificate=str(certificate.file), key=str(certificate.key))
+    guards = security.listening(settings.host, settings.guarded(Database))
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise Unavailable(f"{settings.host}:{settings.port}", error.strerror or "cannot listen there") from None
+    settings = replace(settings, port=listening.getsockname()[1])
+    _become_a_service(settings)
+    with serving(settings.address, certificate.fingerprint if certificate else "", settings.listens):
+        announce(current())
+        log_as_json()
+        config = uvicorn.Config(
+            "cloudmesh.cdir.service.app:from_environment",
+            factory=True,
+            workers=settings.workers,
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=round(settings.patience),
+            **guards,
+        )
+        server = uvicorn.Server(config)
+        if settings.workers == 1:
+            server.run([listening])
+            return 0
+        folder = tempfile.mkdtemp(prefix="cdir-counts-")
+        os.environ[SHARED_COUNTS] = folder
+        try:
+            Multiprocess(config, [listening]).run()
+        finally:
+            shutil.rmtree(folder)
+        return 0
+
+
+def _certificate(settings: Settings) -> tls.Certificate | None:
+    """Return the certificate to listen with, one's own or else one made where TLS is needed; None for no TLS.
+
+    Raises:
+        ConfigError: the user's own is none.
+    """
+    if settings.certificate:
+        if not settings.key:
+            raise ConfigError("certificate", "has no key", "the setting 'key' names its PEM file")
+        return tls.own_certificate(Path(settings.certificate).expanduser(), Path(settings.key).expanduser())
+    if tls.is_loopback(settings.host):
+        return None
+    name = urlsplit(replace(settings, certificate="-").address).hostname or ""
+    return tls.made_certificate(config_dir(), [name, *settings.hosts])
+
+
+def _become_a_service(settings: Settings) -> None:
+    """Nobody sits here: nothing is read from standard input, and paths of requests are those from the root."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - as long as the process lives
+    os.environ[CURRENT_DIRECTORY] = "/"
+    os.environ.update(settings.as_environment())
+
+
+if __name__ == "__main__":
+    sys.exit(guarded(lambda: serve(load())))

@@ -1,0 +1,123 @@
+"""What can be set of the service: by a section of the configuration, by the environment, by the command line."""
+
+from __future__ import annotations
+
+import os
+import socket
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from cloudmesh.cdir.service import security
+from cloudmesh.storage import yaml_file
+from cloudmesh.storage.binding import Count, Duration, Names, Size, convert
+from cloudmesh.storage.database import Database
+from cloudmesh.storage.errors import ConfigError, UsageError
+from cloudmesh.storage.home import config_dir
+
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a setting may say
+"""Addresses that mean all of this computer's, each with one at which it reaches itself."""
+
+VARIABLE = "CDIR_SERVICE_"
+"""Begins the environment variable of each setting: ``CDIR_SERVICE_PORT``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be set of the service.
+
+    Attributes:
+        host: the address at which it listens; beyond this computer with TLS alone.
+        port: likewise.
+        url: where others reach it, as behind a proxy that speaks TLS; made of the others where empty.
+        hosts: further names under which it may be asked for.
+        certificate: a PEM file; where it is empty and TLS is needed, one is made.
+        key: the PEM file with the certificate's key.
+        workers: processes; more than one needs PostgreSQL.
+        max_upload: bytes of the largest file that is taken.
+        patience: seconds that requests and jobs under way have at a stop.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    url: str = ""
+    hosts: Names = field(default_factory=list)
+    certificate: str = ""
+    key: str = ""
+    workers: Count = 1
+    max_upload: Size = 1 << 40
+    patience: Duration = 10.0
+
+    def changed(self, values: Mapping[str, Any], where: str) -> Settings:
+        """Return these settings with those that are given.
+
+        Raises:
+            ConfigError: one is not known, or makes no sense.
+        """
+        types = typing.get_type_hints(Settings, include_extras=True)
+        given: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in types:
+                raise ConfigError(where, f"there is no setting {name!r}", f"settings are {', '.join(types)}")
+            try:
+                text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+                given[name] = convert(name, text, types[name])
+            except UsageError as error:
+                raise ConfigError(where, str(error)) from None
+        return replace(self, **given)
+
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables with which another process has these settings."""
+        told = {name: getattr(self, name) for name in self.__slots__}
+        texts = {name: ",".join(one) if isinstance(one, list) else str(one) for name, one in told.items()}
+        return {VARIABLE + name.upper(): text for name, text in texts.items() if text}
+
+    @property
+    def address(self) -> str:
+        """The URL at which it is reached."""
+        if self.url:
+            return self.url.rstrip("/")
+        host = socket.gethostname() if self.host in _EVERYWHERE else self.host
+        return f"{'https' if self.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+    @property
+    def listens(self) -> str:
+        """The address and port at which this computer reaches it."""
+        host = _EVERYWHERE.get(self.host, self.host)
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+
+    def guarded(self, database: Callable[[], Database]) -> security.Settings:
+        """Return what the guards of its requests need to know.
+
+        Raises:
+            ConfigError: the URL is none.
+        """
+        parts = urlsplit(self.address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError("url", f"{self.url!r} is not allowed", "allowed is a URL such as https://nas.example.org")
+        return security.Settings(
+            database,
+            self.address,
+            hosts=frozenset(one.lower() for one in self.hosts),
+            certificate=Path(self.certificate) if self.certificate else None,
+            key=Path(self.key) if self.key else None,
+            max_upload_bytes=self.max_upload,
+        )
+
+
+def load() -> Settings:
+    """Return the settings of the file ``service.yaml`` in our own folder, then of the environment.
+
+    Raises:
+        ConfigError: one is not known, or makes no sense.
+    """
+    file = config_dir() / "service.yaml"
+    given = {one.name: os.environ[VARIABLE + one.name.upper()] for one in fields(Settings) if _is_set(one.name)}
+    return Settings().changed(yaml_file.read(file), str(file)).changed(given, "environment")
+
+
+def _is_set(name: str) -> bool:
+    return VARIABLE + name.upper() in os.environ

@@ -1,0 +1,134 @@
+"""Giving a name the bytes of a stream that can be read only once, such as an upload.
+
+They go to a service under a temporary name as they come, and from there to where they belong, as every `put` does. So
+nothing of an upload is seen before it is whole, and none needs room on this computer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cloudmesh.storage import paths, presence
+from cloudmesh.storage.abc import Content, Entry, StorageABC
+from cloudmesh.storage.errors import IsADirectory, NotFound, StorageError, Unavailable
+from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.claiming import claiming
+from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.lookup import check_path
+from cloudmesh.vdir.nodes import Node
+from cloudmesh.vdir.placing import Placing
+from cloudmesh.vdir.upload import Upload, upload
+from cloudmesh.vdir.work import Work
+
+Check = Callable[[Node | None, str], None]
+"""Is told what has the name, or None, and the SHA-256 of what is to be its content; raises to refuse it."""
+
+_PATIENCE_S = 20.0
+_POLL_S = 0.05
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """What is to be written.
+
+    Attributes:
+        path: the virtual path, normalised.
+        content: the bytes, read once.
+        size: of them, where it is known; others are then refused.
+    """
+
+    path: str
+    content: Iterable[bytes]
+    size: int | None
+
+
+def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: Check) -> None:
+    """Make a stream the content of a name: a new one, or its new version on all services that have it.
+
+    Args:
+        arrival: name and bytes.
+        services: where to; the rules or the default service decide where None.
+        work: the catalogue and the services.
+        check: is asked while nobody else writes the name in this way.
+
+    Raises:
+        StorageError: as `upload`, and what ``check`` raises; the name is as it was.
+        Unavailable: somebody else writes the name, for longer than we wait.
+    """
+    check_path(arrival.path)
+    placing = Placing(work, services, dryrun=False)
+    node = _lookup(work, arrival.path)
+    if node is not None and node.is_directory:
+        raise IsADirectory(f"/{arrival.path}", "a directory has this name")
+    placing.look_up([arrival.path])
+    held = [] if node is None else [one.service for one in work.catalogue.replicas_of([node])[node.id]]
+    first = placing.services(arrival.path, node, arrival.size, held)[0]
+    with _staged(arrival, work.target(first)) as (service, entry, sha256), _alone(arrival.path, work) as claims:
+        check(_lookup(work, arrival.path), sha256)
+        report = Report("put")
+        file = Upload(service, entry, arrival.path, sha256)
+        placing = Placing(work, services, dryrun=False)
+        upload([file], placing, work, report, force=True, dryrun=False, claims=claims)
+        report.ended()
+
+
+@contextmanager
+def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC, Entry, str]]:
+    """Bring the bytes to a service under a temporary name, and give what lies there, with its SHA-256."""
+    staged = presence.temporary_name(paths.STAGING)
+    digest, size, now_ns = hashlib.sha256(), 0, time.time_ns()
+
+    def seen() -> Iterator[bytes]:
+        nonlocal size
+        for piece in arrival.content:
+            digest.update(piece)
+            size += len(piece)
+            yield piece
+
+    try:
+        entry = service.write(staged, Content.of_stream(seen(), arrival.size, now_ns), mode="create")
+        yield service, entry._replace(size=size, mtime_ns=now_ns), digest.hexdigest()
+    finally:
+        try:
+            service.remove(staged)
+        except NotFound:
+            pass
+        except StorageError as error:  # the upload is what counts
+            _LOG.warning("%s was left behind: %s", service.location(staged), error)
+
+
+@contextmanager
+def _alone(path: str, work: Work) -> Iterator[Claims]:
+    """Let nobody else write a name in this way: the name is claimed, or where it is new the directory above it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    with claiming(work, "an upload") as claims:
+        while True:
+            wanted = _claimable(path, work)
+            with claims.claimed([wanted]) as held:
+                if not held and _claimable(path, work) == wanted:  # else somebody was faster
+                    yield claims
+                    return
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"/{path}", f"{next(iter(held.values()), 'somebody')} writes it", "try again", retry_after=1
+                )
+            time.sleep(_POLL_S)
+
+
+def _claimable(path: str, work: Work) -> int:
+    """Return the id of the name, or of the nearest directory above it that is there."""
+    while True:
+        node = _lookup(work, path)
+        if node is not None:
+            return node.id
+        path = paths.parent(path)
+
+
+def _lookup(work: Work, path: str) -> Node | None:
+    return work.catalogue.lookup_many([path]).get(path)
