@@ -6,6 +6,7 @@ Every worker of pytest-xdist has its own servers. One that does not come up make
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +25,10 @@ from deploy.servers import (
     free_port,
 )
 from tests.faults import FaultProxy, HttpFaults
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # as of a run that was started in the background: every command that is tested would inherit it, and not be stopped
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = ["tests.storage.conformance.table", "tests.vdir.crash_table"]
 
