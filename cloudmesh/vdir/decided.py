@@ -65,6 +65,26 @@ class Decided:
         changed = superseded(self.node, [one.known for one in self.observed if one.kind == "changed"])
         return good or [replace(one, required=False) for one in changed]
 
+    def replaced(self, last: int, *, losers: bool) -> list[list[Keeping]]:
+        """Number the contents that lost, and return all that are to be kept before the one that won takes their place.
+
+        Args:
+            last: the highest version so far.
+            losers: keep these too; else only the present content.
+
+        Returns:
+            for each content the ways to keep it; none where it need not be kept.
+        """
+        found = [self.superseded()]
+        for number, loser in enumerate(self.decision.losers, start=last + 1):
+            holders = self.that_hold(loser)
+            for one in holders:
+                self.rows[one.service] = replace(one.now, version=number)
+            if losers and self.node.rules.versions:
+                node = with_content(self.node, holders[0], number)
+                found.append([Keeping(node, self.rows[one.service], one.service) for one in holders])
+        return found
+
     def outdated(self) -> list[tuple[Observed, Keeping]]:
         """Return the replicas with older contents that are going to be overwritten, and what keeps these: their service
         was away when the content was superseded."""
