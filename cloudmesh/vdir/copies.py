@@ -21,8 +21,6 @@ from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
 
-_SECOND = 10**9
-
 
 @dataclass(frozen=True, slots=True)
 class Copy:
@@ -166,18 +164,6 @@ def is_as_seen(replica: Replica, there: Entry) -> bool:
     if replica.mtime_ns is None or there.mtime_ns is None:
         return False
     return abs(replica.mtime_ns - there.mtime_ns) < max(replica.mtime_precision_ns or 1, 1)
-
-
-def is_settled(checked_ns: int | None, there: Entry, service: StorageABC) -> bool:
-    """Tell whether a file that is as we saw it at some time cannot have been written since.
-
-    A service that tells times in whole seconds does not show a second write within the second of the first. So what was
-    seen so soon after it was written is not certain, until it has been read once more.
-    """
-    written_ns = there.mtime_ns if there.changed_ns is None else there.changed_ns
-    if service.immediate or written_ns is None or written_ns % _SECOND:
-        return True
-    return (checked_ns is not None and written_ns + 2 * _SECOND < checked_ns) or bool(service.capabilities.hashes)
 
 
 def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:

@@ -17,6 +17,7 @@ from cloudmesh.storage.transfer.events import Event
 from cloudmesh.vdir import versions
 from cloudmesh.vdir.claiming import working_on_it
 from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.clocks import Clocks
 from cloudmesh.vdir.conflicts import choose, name_losers
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.decide import Decision, Present, Sight, decide
@@ -26,7 +27,7 @@ from cloudmesh.vdir.distribute import bring
 from cloudmesh.vdir.forecast import forecast
 from cloudmesh.vdir.kept import Keeping, keep, keep_one_of
 from cloudmesh.vdir.nodes import Node, Replica
-from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
+from cloudmesh.vdir.observe import Observed, observe, seen_now, sight
 from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.records import SyncReport, is_good
 from cloudmesh.vdir.recovery import recover, sweep_beside
@@ -51,8 +52,8 @@ class Propagation:
         prompt: whom to ask.
         away: services that cannot be asked, or shall be left alone, each with why.
         bill: takes what a dry run would copy.
-        dryrun: only tell.
         clocks: of the services.
+        dryrun: only tell.
         lost: names of which no good replica was found.
     """
 
@@ -63,12 +64,9 @@ class Propagation:
     prompt: Prompt
     away: Mapping[str, StorageError]
     bill: Bill
+    clocks: Clocks
     dryrun: bool
-    clocks: Clocks = field(init=False)
     lost: list[Node] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.clocks = Clocks(self.work, exact=not self.dryrun)
 
     def run(self, batch: Batch) -> None:
         """Decide about some files, and do it; what fails is counted, and does not stop the rest."""
@@ -106,7 +104,10 @@ class Propagation:
             sweep_beside(self._unlisted_halfway(files, replicas), self.work)
         self._drop_halfway([(node, replicas[node.id]) for node, _ in files])
         looked = observe(
-            [(node, _revived(node, replicas[node.id]), seen) for node, seen in files], self.work, self.away
+            [(node, _revived(node, replicas[node.id]), seen) for node, seen in files],
+            self.work,
+            self.away,
+            self.clocks,
         )
         decided: list[Decided] = []
         for (node, _), observed in zip(files, looked, strict=True):

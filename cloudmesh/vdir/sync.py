@@ -12,6 +12,7 @@ from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import DeletionLimit
 from cloudmesh.vdir import kept, tombstones
 from cloudmesh.vdir.claiming import claiming
+from cloudmesh.vdir.clocks import Clocks
 from cloudmesh.vdir.detect import Detection, ServiceCount, detect
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.nodes import Node
@@ -54,13 +55,14 @@ def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: 
         prompt: whom to ask about conflicts.
         bill: takes what a dry run would copy.
     """
+    clocks = Clocks(work, exact=not choices.dryrun)
     with Spool() as spool, claiming(work, "vdir sync") as claims:
-        found = detect(scope, work, spool)
+        found = detect(scope, work, spool, clocks)
         recognise(spool, work, found)
         report.checked += found.files
         report.skipped += found.unchanged
         away = _left_alone(found, work, report, choices)
-        act = Propagation(work, claims, report, choices.conflict, prompt, away, bill, choices.dryrun)
+        act = Propagation(work, claims, report, choices.conflict, prompt, away, bill, clocks, choices.dryrun)
         for batch in spool.batches(BATCH):
             act.run(batch)
         act.finish()

@@ -481,25 +481,33 @@ class Shifted(Layer):
         return map(self._shifted, super().scan(path, **how))
 
     def write(self, path: str, content: Any, **how: Any) -> Entry:
-        return self._shifted(super().write(path, content, **how))
+        entry = super().write(path, content, **how)
+        if content.mtime_ns is None and entry.changed_ns is None and entry.mtime_ns is not None:
+            return entry._replace(mtime_ns=entry.mtime_ns + self._shift_ns)
+        return self._shifted(entry)
 
     def write_many(self, requests: Any) -> Iterator[Any]:
         for request, result in super().write_many(requests):
             yield request, self._shifted(result) if isinstance(result, Entry) else result
 
 
-@pytest.mark.parametrize("hours", [-1, 1])
-@pytest.mark.parametrize("newest", ["aws", "one"])
-def test_a_clock_that_is_an_hour_off(place: Place, newest: str, hours: int) -> None:
+def shift(place: Place, service: str, hours: int) -> None:
+    """Set the clock of a service."""
     opened = place.services.open
     shifted: dict[str, StorageABC] = {}
 
     def off(name: str) -> StorageABC:
         if name not in shifted:
-            shifted[name] = Shifted(opened(name), hours * HOUR_NS) if name == "aws" else opened(name)
+            shifted[name] = Shifted(opened(name), hours * HOUR_NS) if name == service else opened(name)
         return shifted[name]
 
     place.services.open = off  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+@pytest.mark.parametrize("newest", ["aws", "one"])
+def test_a_clock_that_is_an_hour_off(place: Place, newest: str, hours: int) -> None:
+    shift(place, "aws", hours)
     place.put("aws")
     place.edit_on("aws", "a.txt", b"of aws")
     place.edit("a.txt", b"of one", age_s=100 if newest == "aws" else -100)
@@ -509,6 +517,30 @@ def test_a_clock_that_is_an_hour_off(place: Place, newest: str, hours: int) -> N
     assert not place.sync().files
     with place.vdir() as vdir:
         assert [one.size for one in vdir.history("/data/a.txt")] == [6, 6], "what lost is kept"
+    place.nothing_is_left_over()
+
+
+@pytest.mark.parametrize("hours", [-1, 0, 1])
+def test_a_clock_that_tells_seconds_and_is_off(place: Place, hours: int) -> None:
+    """What was written in the second in which it was seen is read once more, by the right time, and nothing else is."""
+    shift(place, "nas", hours)
+    place.put("nas")
+
+    def edit(content: bytes, second: int) -> None:
+        place.edit_on("nas", "large", content)
+        os.utime(place.behind("nas", "large"), (second, second))
+
+    now = int(time.time()) + hours * 3600
+    edit(NEWER, now - 10)
+    assert place.sync().versions == 1
+    read = place.proxies["nas"].passed["down"]
+    assert not place.sync()
+    assert place.proxies["nas"].passed["down"] - read < MIB
+    edit(LARGE, now)
+    assert place.sync().versions == 1
+    edit(NEWER, now)
+    assert place.sync().versions == 1
+    assert place.holds("one", "large") == NEWER
     place.nothing_is_left_over()
 
 
