@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
-from cloudmesh.storage.errors import AlreadyExists, NotFound
+from cloudmesh.storage.errors import AlreadyExists, NotFound, PreconditionFailed
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
@@ -121,6 +122,11 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
             )
         except AlreadyExists:
             return None
+        except PreconditionFailed:
+            # a write of ours that was given up, in this run or the last, may have arrived after all
+            if etag is None or (arrived := _arrived(copy, service)) is None:
+                raise
+            return arrived
 
     made = use_first(copy.node, copy.sources, write)
     if made is not None:
@@ -166,18 +172,24 @@ def is_as_seen(replica: Replica, there: Entry) -> bool:
     return abs(replica.mtime_ns - there.mtime_ns) < max(replica.mtime_precision_ns or 1, 1)
 
 
+def _arrived(copy: Copy, service: StorageABC) -> Entry | None:
+    """Return the file that is there, if it has the right content."""
+    with suppress(NotFound):  # that of another name, and gone
+        there = service.stat(copy.path)
+        if _holds(service, there, copy):
+            return there
+    return None
+
+
 def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:
     """Return the replica that the file there is, if it has the right content.
 
     Raises:
         AlreadyExists: it has not.
     """
-    try:
-        there = service.stat(copy.path)
-        if _holds(service, there, copy):
-            return available(copy, service, there)
-    except NotFound:  # another name's file, and gone
-        pass
+    there = _arrived(copy, service)
+    if there is not None:
+        return available(copy, service, there)
     raise AlreadyExists(service.location(copy.path), why, hint)
 
 

@@ -199,6 +199,40 @@ def test_in_the_middle_of_a_write(place: Place, service: str, fault: str, monkey
     place.is_right(FILES | {"large": NEWER}, service)
 
 
+class Late(Layer):
+    """A service on which each write of a file arrives twice: one that was given up long ago comes just before."""
+
+    def write(self, path: str, content: Any, **how: Any) -> Entry:
+        if how.get("if_match") is not None:
+            self.inner.write(path, content)
+        return super().write(path, content, **how)
+
+
+@pytest.mark.parametrize("service", ["one", *REMOTE])
+def test_a_write_that_was_given_up_and_arrives_after_all(place: Place, service: str) -> None:
+    other = "dav" if service == "one" else "one"
+    place.put(*REMOTE)
+    place.edit_on(other, "large", NEWER)
+    wrap(place, service, Late)
+    report = place.sync()
+    assert (report.versions, report.files, report.errors) == (1, 3, 0), report.failures
+    place.is_right(FILES | {"large": NEWER}, *REMOTE)
+
+
+@pytest.mark.parametrize("service", REMOTE)
+def test_a_write_that_stalled_and_goes_on_during_the_next_run(place: Place, service: str) -> None:
+    place.put(service)
+    place.edit("large", NEWER)
+    place.proxies[service].stall(after=2 * MIB, direction="up", times=None)
+    place.fails(service)
+    place.proxies[service].heal()
+    for _ in range(3):
+        report = place.sync()
+        assert not report.errors, report.failures
+        assert place.holds(service, "large") == NEWER
+    place.is_right(FILES | {"large": NEWER}, service)
+
+
 @pytest.mark.parametrize("fault", ["cut", "stall"])
 @pytest.mark.parametrize("service", REMOTE)
 def test_in_the_middle_of_a_read(place: Place, service: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,6 +312,19 @@ def test_a_key_is_revoked(place: Place) -> None:
             seaweedfs.secret_access_key = key
     assert place.holds("aws", "a.txt") == place.holds("nas", "a.txt") == b"alpha"
     place.is_right(FILES | {"a.txt": b"their newer work"}, "aws", "nas")
+
+
+def wrap(place: Place, service: str, layer: Callable[[StorageABC], StorageABC]) -> None:
+    """Put a layer around a service, as it is opened from now on."""
+    opened = place.services.open
+    wrapped: dict[str, StorageABC] = {}
+
+    def behind_layer(name: str) -> StorageABC:
+        if name not in wrapped:
+            wrapped[name] = layer(opened(name)) if name == service else opened(name)
+        return wrapped[name]
+
+    place.services.open = behind_layer  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -491,23 +538,10 @@ class Shifted(Layer):
             yield request, self._shifted(result) if isinstance(result, Entry) else result
 
 
-def shift(place: Place, service: str, hours: int) -> None:
-    """Set the clock of a service."""
-    opened = place.services.open
-    shifted: dict[str, StorageABC] = {}
-
-    def off(name: str) -> StorageABC:
-        if name not in shifted:
-            shifted[name] = Shifted(opened(name), hours * HOUR_NS) if name == service else opened(name)
-        return shifted[name]
-
-    place.services.open = off  # type: ignore[method-assign]
-
-
 @pytest.mark.parametrize("hours", [-1, 1])
 @pytest.mark.parametrize("newest", ["aws", "one"])
 def test_a_clock_that_is_an_hour_off(place: Place, newest: str, hours: int) -> None:
-    shift(place, "aws", hours)
+    wrap(place, "aws", lambda inner: Shifted(inner, hours * HOUR_NS))
     place.put("aws")
     place.edit_on("aws", "a.txt", b"of aws")
     place.edit("a.txt", b"of one", age_s=100 if newest == "aws" else -100)
@@ -523,7 +557,7 @@ def test_a_clock_that_is_an_hour_off(place: Place, newest: str, hours: int) -> N
 @pytest.mark.parametrize("hours", [-1, 0, 1])
 def test_a_clock_that_tells_seconds_and_is_off(place: Place, hours: int) -> None:
     """What was written in the second in which it was seen is read once more, by the right time, and nothing else is."""
-    shift(place, "nas", hours)
+    wrap(place, "nas", lambda inner: Shifted(inner, hours * HOUR_NS))
     place.put("nas")
 
     def edit(content: bytes, second: int) -> None:
