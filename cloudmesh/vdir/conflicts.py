@@ -91,4 +91,4 @@ def _made(node: Node, one: Observed, work: Work) -> Node:
         if there is not None:
             return replace(there, rules=node.rules)
         mtime_ns = one.entry.mtime_ns if one.entry is not None else None
-        work.catalogue.register([NewFile(path, one.now.size, mtime_ns, one.sha256)])
+        work.catalogue.register([NewFile(path, one.now.size, mtime_ns, one.sha256, origin=one.service)])

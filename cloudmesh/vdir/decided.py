@@ -82,7 +82,7 @@ class Decided:
                 self.rows[one.service] = replace(one.now, version=number)
             if losers and self.node.rules.versions:
                 node = with_content(self.node, holders[0], number)
-                found.append([Keeping(node, self.rows[one.service], one.service) for one in holders])
+                found.append([Keeping(node, self.rows[one.service]) for one in holders])
         return found
 
     def outdated(self) -> list[tuple[Observed, Keeping]]:
@@ -111,9 +111,9 @@ def with_content(node: Node, one: Observed, version: int) -> Node:
     entry = one.entry
     assert entry is not None  # noqa: S101 - it was seen
     mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
-    return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version)
+    return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version, origin=one.service)
 
 
 def _as_it_was(node: Node, old: Replica) -> Node:
     """Return a name with the content that an outdated replica holds."""
-    return replace(node, size=old.size, mtime_ns=old.mtime_ns, sha256=old.sha256, version=old.version)
+    return replace(node, size=old.size, mtime_ns=old.mtime_ns, sha256=old.sha256, version=old.version, origin="")

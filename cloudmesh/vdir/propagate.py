@@ -240,6 +240,7 @@ class Propagation:
                 size=node.size,
                 mtime_ns=node.mtime_ns,
                 sha256=node.sha256,
+                origin=node.origin,
                 replicas=replicas,
             )
         except (NotFound, PreconditionFailed) as error:
