@@ -7,7 +7,6 @@ how far the two clocks are apart, within half of the time that passed and the un
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from cloudmesh.storage.abc import Content, StorageABC
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import NotFound
 from cloudmesh.storage.paths import MEASURING
+from cloudmesh.storage.presence import temporary_name
 from cloudmesh.storage.tables import service as table
 
 _TRIES = 3
@@ -31,6 +31,10 @@ class Offset(NamedTuple):
     error_ns: int
 
 
+NO_OFFSET = Offset(0, 0)
+"""Of a clock that is taken to be right."""
+
+
 def measure_offset(service: StorageABC) -> Offset | None:
     """Return by how much a service's clock is ahead of this computer's, and the error of that; both in ns.
 
@@ -42,7 +46,7 @@ def measure_offset(service: StorageABC) -> Offset | None:
     Raises:
         StorageError: it cannot be written to.
     """
-    path = f"{MEASURING}{uuid.uuid4().hex}"
+    path = temporary_name(MEASURING)
     low, high = -(1 << 62), 1 << 62
     try:
         for _ in range(_TRIES):

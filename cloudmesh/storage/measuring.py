@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from statistics import median
@@ -16,6 +15,7 @@ from cloudmesh.storage.errors import NotFound, StorageError
 from cloudmesh.storage.health import Health
 from cloudmesh.storage.paths import MEASURING
 from cloudmesh.storage.pool import run_parallel
+from cloudmesh.storage.presence import temporary_name
 from cloudmesh.storage.records import Measured
 from cloudmesh.storage.speed import Direction, Sample, learn
 
@@ -63,7 +63,7 @@ def measure(names: Sequence[str], services: Services, database: Database, size: 
 
 def _measure(service: StorageABC, size: int) -> tuple[Sample, Sample, Offset | None]:
     offset = measure_offset(service)
-    path = f"{MEASURING}{uuid.uuid4().hex}"
+    path = temporary_name(MEASURING)
     content = Content.of_bytes(os.urandom(size))
     try:
         written = [_seconds(lambda: service.write(path, content)) for _ in range(_TIMES)]

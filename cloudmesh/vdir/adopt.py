@@ -169,7 +169,7 @@ def _new_file(file: Adoption) -> NewFile:
         checked_ns=time.time_ns(),
     )
     mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
-    return NewFile(file.path, entry.size, mtime_ns, entry.hashes.get("sha256"), [replica])
+    return NewFile(file.path, entry.size, mtime_ns, entry.hashes.get("sha256"), [replica], file.service.name)
 
 
 def expand(text: str) -> list[str]:

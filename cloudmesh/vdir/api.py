@@ -563,7 +563,7 @@ class Vdir:
                 others become names of their own; ``ask``; or a service. What loses is kept as a version.
             accept_loss: believe a service that is empty, or has lost more than ``max_loss``.
             max_loss: a share such as 25%, or a number of files, of which at least 10 have to be missing.
-            dryrun: change nothing, only tell.
+            dryrun: change nothing, only tell, and estimate what it costs to copy and to keep.
 
         Returns:
             the counts; it has failed unless every replica was found, or made, good.
@@ -574,6 +574,7 @@ class Vdir:
         """
         from cloudmesh.storage.transfer.options import DeletionLimit
         from cloudmesh.vdir.mending import mend
+        from cloudmesh.vdir.pricing import Bill
         from cloudmesh.vdir.sync import Choices, sync
 
         known = ["newest", "keep-both", "ask", *self._services.names()]
@@ -587,8 +588,11 @@ class Vdir:
         node = self._catalogue.lookup(self._path(dir_or_name))
         choices = Choices(limit, conflict, accept_loss, dryrun)
         work = self._work(dryrun=dryrun)
-        sync(node, work, report, choices, self._prompt or TerminalPrompt())
-        mend(lambda: self._files(node), work, report, dryrun=dryrun)
+        bill = Bill(work)
+        sync(node, work, report, choices, self._prompt or TerminalPrompt(), bill)
+        mend(lambda: self._files(node), work, report, bill, dryrun=dryrun)
+        if dryrun:
+            bill.write(report)
         return report.ended()
 
     @reading

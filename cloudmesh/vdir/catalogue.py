@@ -430,6 +430,7 @@ class Catalogue:
         size: int | None,
         mtime_ns: int | None,
         sha256: str | None,
+        origin: str = "",
         replicas: Iterable[Replica] = (),
     ) -> None:
         """Give a file a new content, and at the same moment tell where it lies; available replicas of older versions
@@ -442,6 +443,7 @@ class Catalogue:
             size: bytes.
             mtime_ns: ns since the epoch.
             sha256: hex digest.
+            origin: the service on which a new content appeared; empty where it came through us.
             replicas: those that hold it already; their ``entry_id`` need not be set.
 
         Raises:
@@ -453,7 +455,8 @@ class Catalogue:
                 raise (NotFound if why == _REMOVED else PreconditionFailed)(f"entry {key}", why)
             changed = connection.execute(
                 text(
-                    "UPDATE entry SET size = :size, mtime_ns = :mtime_ns, sha256 = :sha256, version = :version"
+                    "UPDATE entry SET size = :size, mtime_ns = :mtime_ns, sha256 = :sha256, version = :version,"
+                    " origin = CASE WHEN version = :version THEN origin ELSE CAST(:origin AS text) END"
                     " WHERE id = :id AND version <= :version AND NOT is_directory"
                 ),
                 {
@@ -462,6 +465,7 @@ class Catalogue:
                     "mtime_ns": mtime_ns,
                     "sha256": bytes.fromhex(sha256) if sha256 else None,
                     "version": version,
+                    "origin": origin or None,
                 },
             ).rowcount
             if not changed:

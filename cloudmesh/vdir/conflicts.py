@@ -69,8 +69,8 @@ def name_losers(
     return errors
 
 
-def _made(node: Node, one: Observed, work: Work) -> Node:
-    """Return the new name of a content; where an earlier run made it already, that one."""
+def path_of_loser(node: Node, one: Observed, work: Work) -> tuple[str, Node | None]:
+    """Return the virtual path that a content which has lost gets, and what an earlier run has made there already."""
     stem, extension = os.path.splitext(node.name)
     day = time.strftime("%Y-%m-%d")
     number = 1
@@ -79,10 +79,16 @@ def _made(node: Node, one: Observed, work: Work) -> Node:
         name = f"{stem} (conflict on {one.service} {day}{more}){extension}"
         path = paths.join(paths.parent(node.path), name)
         there = work.catalogue.lookup_many([path]).get(path)
-        if there is None:
-            mtime_ns = one.entry.mtime_ns if one.entry is not None else None
-            work.catalogue.register([NewFile(path, one.now.size, mtime_ns, one.sha256)])
-        elif there.sha256 == one.sha256 and not there.is_directory:
+        if there is None or (there.sha256 == one.sha256 and not there.is_directory):
+            return path, there
+        number += 1
+
+
+def _made(node: Node, one: Observed, work: Work) -> Node:
+    """Return the new name of a content; where an earlier run made it already, that one."""
+    while True:
+        path, there = path_of_loser(node, one, work)
+        if there is not None:
             return replace(there, rules=node.rules)
-        else:
-            number += 1
+        mtime_ns = one.entry.mtime_ns if one.entry is not None else None
+        work.catalogue.register([NewFile(path, one.now.size, mtime_ns, one.sha256, origin=one.service)])

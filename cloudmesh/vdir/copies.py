@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Entry, StorageABC, WriteMode
-from cloudmesh.storage.errors import AlreadyExists, NotFound
+from cloudmesh.storage.errors import AlreadyExists, NotFound, PreconditionFailed
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.events import Event, Observer, nobody
@@ -20,8 +21,6 @@ from cloudmesh.vdir.intents import Intent
 from cloudmesh.vdir.nodes import Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of, use_first
 from cloudmesh.vdir.work import Work
-
-_SECOND = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +122,11 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
             )
         except AlreadyExists:
             return None
+        except PreconditionFailed:
+            # a write of ours that was given up, in this run or the last, may have arrived after all
+            if etag is None or (arrived := _arrived(copy, service)) is None:
+                raise
+            return arrived
 
     made = use_first(copy.node, copy.sources, write)
     if made is not None:
@@ -168,16 +172,13 @@ def is_as_seen(replica: Replica, there: Entry) -> bool:
     return abs(replica.mtime_ns - there.mtime_ns) < max(replica.mtime_precision_ns or 1, 1)
 
 
-def is_settled(checked_ns: int | None, there: Entry, service: StorageABC) -> bool:
-    """Tell whether a file that is as we saw it at some time cannot have been written since.
-
-    A service that tells times in whole seconds does not show a second write within the second of the first. So what was
-    seen so soon after it was written is not certain, until it has been read once more.
-    """
-    written_ns = there.mtime_ns if there.changed_ns is None else there.changed_ns
-    if service.immediate or written_ns is None or written_ns % _SECOND:
-        return True
-    return (checked_ns is not None and written_ns + 2 * _SECOND < checked_ns) or bool(service.capabilities.hashes)
+def _arrived(copy: Copy, service: StorageABC) -> Entry | None:
+    """Return the file that is there, if it has the right content."""
+    with suppress(NotFound):  # that of another name, and gone
+        there = service.stat(copy.path)
+        if _holds(service, there, copy):
+            return there
+    return None
 
 
 def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:
@@ -186,12 +187,9 @@ def _adopted(copy: Copy, service: StorageABC, why: str, hint: str) -> Replica:
     Raises:
         AlreadyExists: it has not.
     """
-    try:
-        there = service.stat(copy.path)
-        if _holds(service, there, copy):
-            return available(copy, service, there)
-    except NotFound:  # another name's file, and gone
-        pass
+    there = _arrived(copy, service)
+    if there is not None:
+        return available(copy, service, there)
     raise AlreadyExists(service.location(copy.path), why, hint)
 
 

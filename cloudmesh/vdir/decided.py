@@ -65,6 +65,26 @@ class Decided:
         changed = superseded(self.node, [one.known for one in self.observed if one.kind == "changed"])
         return good or [replace(one, required=False) for one in changed]
 
+    def replaced(self, last: int, *, losers: bool) -> list[list[Keeping]]:
+        """Number the contents that lost, and return all that are to be kept before the one that won takes their place.
+
+        Args:
+            last: the highest version so far.
+            losers: keep these too; else only the present content.
+
+        Returns:
+            for each content the ways to keep it; none where it need not be kept.
+        """
+        found = [self.superseded()]
+        for number, loser in enumerate(self.decision.losers, start=last + 1):
+            holders = self.that_hold(loser)
+            for one in holders:
+                self.rows[one.service] = replace(one.now, version=number)
+            if losers and self.node.rules.versions:
+                node = with_content(self.node, holders[0], number)
+                found.append([Keeping(node, self.rows[one.service]) for one in holders])
+        return found
+
     def outdated(self) -> list[tuple[Observed, Keeping]]:
         """Return the replicas with older contents that are going to be overwritten, and what keeps these: their service
         was away when the content was superseded."""
@@ -91,9 +111,9 @@ def with_content(node: Node, one: Observed, version: int) -> Node:
     entry = one.entry
     assert entry is not None  # noqa: S101 - it was seen
     mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
-    return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version)
+    return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version, origin=one.service)
 
 
 def _as_it_was(node: Node, old: Replica) -> Node:
     """Return a name with the content that an outdated replica holds."""
-    return replace(node, size=old.size, mtime_ns=old.mtime_ns, sha256=old.sha256, version=old.version)
+    return replace(node, size=old.size, mtime_ns=old.mtime_ns, sha256=old.sha256, version=old.version, origin="")

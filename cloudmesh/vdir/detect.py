@@ -18,7 +18,8 @@ from cloudmesh.storage.errors import ConfigError, NotADirectory, NotFound, Stora
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.ahead import Ahead
 from cloudmesh.vdir import intents
-from cloudmesh.vdir.copies import is_as_seen, is_settled
+from cloudmesh.vdir.clocks import Clocks
+from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.nodes import Node, Replica, replica_of
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.spool import Seen, Spool, Wanted, mark
@@ -70,23 +71,24 @@ class Detection:
         return self.services[service]
 
 
-def detect(scope: Node, work: Work, spool: Spool) -> Detection:
+def detect(scope: Node, work: Work, spool: Spool, clocks: Clocks) -> Detection:
     """Compare what the catalogue has at and below a name with what is there.
 
     Args:
         scope: a file or directory.
         work: the catalogue and the services.
         spool: takes what is not plainly as it was.
+        clocks: of the services.
     """
     found = Detection()
     pending = intents.concerned(work.catalogue.database)
     with ExitStack() as stack:
         if scope.is_directory:
             names = [one.service for one in work.catalogue.totals(scope.path).services]
-            listings = _Listings(names, scope.path, work, spool, found, stack)
+            listings = _Listings(names, scope.path, work, spool, found, stack, clocks)
             nodes: Iterable[Node] = work.catalogue.walk(scope.path)
         else:
-            listings = _Listings((), "", work, spool, found, stack)
+            listings = _Listings((), "", work, spool, found, stack, clocks)
             nodes = [scope]
         for node, rows in work.catalogue.with_rows(nodes):
             if not node.is_directory:
@@ -98,7 +100,7 @@ def detect(scope: Node, work: Work, spool: Spool) -> Detection:
         listings.finish()
     for service, directory, files in spool.directories():
         if service not in found.failed:
-            _look_elsewhere(service, directory, files, work, spool, found)
+            _look_elsewhere(service, directory, files, work, spool, found, clocks)
     found.unchanged += spool.settled()
     return found
 
@@ -133,7 +135,9 @@ def _compare(
             spool.add_lost(node.id, one, one.sha256 or node.sha256, marked)
 
 
-def _look_elsewhere(service: str, directory: str, files: int, work: Work, spool: Spool, found: Detection) -> None:
+def _look_elsewhere(
+    service: str, directory: str, files: int, work: Work, spool: Spool, found: Detection, clocks: Clocks
+) -> None:
     """Look for the replicas that are known to lie in a directory of a service."""
     wanted = spool.elsewhere(service, directory)
     count = found.count(service)
@@ -147,7 +151,7 @@ def _look_elsewhere(service: str, directory: str, files: int, work: Work, spool:
             count.known += one.known
             count.missing += one.known and entry is None
             count.listed = count.listed or entry is not None
-            plain = one.known and entry is not None and _is_same(one.replica, entry, storage)
+            plain = one.known and entry is not None and _is_same(one.replica, entry, storage, clocks)
             spool.add_seen(one.entry_id, service, Seen(one.mark, entry, plain))
             if entry is None and one.known:
                 spool.add_lost(one.entry_id, one.replica, one.replica.sha256, one.mark)
@@ -179,9 +183,17 @@ class _Listings:
     """The listings of one directory by all services, read along with the names in it."""
 
     def __init__(
-        self, services: Iterable[str], directory: str, work: Work, spool: Spool, found: Detection, stack: ExitStack
+        self,
+        services: Iterable[str],
+        directory: str,
+        work: Work,
+        spool: Spool,
+        found: Detection,
+        stack: ExitStack,
+        clocks: Clocks,
     ) -> None:
         self._found = found
+        self._clocks = clocks
         self._listings: dict[str, _Listing] = {}
         self._services: dict[str, StorageABC] = {}
         for name in dict.fromkeys(services):
@@ -213,7 +225,7 @@ class _Listings:
                 return False
             tokens = (etag, entry.etag) if None not in (etag, entry.etag) else (mtime_ns, entry.mtime_ns)
             same = tokens[0] == tokens[1] is not None
-            if not same or not is_settled(checked_ns, entry, self._services[service]):
+            if not same or not self._clocks.has_settled(checked_ns, entry, self._services[service]):
                 return False
         for row in rows:
             self._found.count(row[1]).known += 1
@@ -233,7 +245,7 @@ class _Listings:
 
     def is_same(self, replica: Replica, entry: Entry) -> bool:
         """Tell whether a replica surely is the file that was seen last."""
-        return _is_same(replica, entry, self._services[replica.service])
+        return _is_same(replica, entry, self._services[replica.service], self._clocks)
 
     def finish(self) -> None:
         """Read the listings to their ends."""
@@ -250,8 +262,8 @@ class _Listings:
         return "away"
 
 
-def _is_same(replica: Replica, entry: Entry, service: StorageABC) -> bool:
-    return is_as_seen(replica, entry) and is_settled(replica.checked_ns, entry, service)
+def _is_same(replica: Replica, entry: Entry, service: StorageABC, clocks: Clocks) -> bool:
+    return is_as_seen(replica, entry) and clocks.has_settled(replica.checked_ns, entry, service)
 
 
 def _noting(spool: Spool, service: str) -> Callable[[Entry], None]:

@@ -23,7 +23,7 @@ from cloudmesh.vdir.work import Work
 def history(node: Node, replicas: Sequence[Replica], work: Work) -> list[NameVersion]:
     """Return the content that a name has, and those that were kept, the newest first."""
     where = [f"{one.service}:{one.path}" for one in replicas if is_good(node, one)]
-    current = NameVersion(node.version, "current", node.size, node.mtime_ns, None, "", where, node.sha256)
+    current = NameVersion(node.version, "current", node.size, node.mtime_ns, None, node.origin, where, node.sha256)
     kept = versions.of(work.catalogue.database, [node.id]).get(node.id, [])
     return [
         current,

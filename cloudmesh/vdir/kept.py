@@ -22,7 +22,7 @@ from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import intents, versions
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.intents import Intent
-from cloudmesh.vdir.lookup import chunks
+from cloudmesh.vdir.lookup import chunks, paths_of
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import Source, sha256_of
@@ -40,14 +40,12 @@ class Keeping:
     Attributes:
         node: the name, with the content: its size, time, hash, and the version as which it is kept.
         replica: the file that holds it, as it was just seen.
-        origin: as of `Kept`.
         required: without it nothing may be overwritten; else it is overwritten already, and kept only where the service
             still has it by itself.
     """
 
     node: Node
     replica: Replica
-    origin: str = ""
     required: bool = True
 
     @property
@@ -184,10 +182,24 @@ def resume(intent: Intent, work: Work) -> None:
     if whole:
         now_ns = time.time_ns()
         facts = (intent.entry_id, intent.version, intent.size, intent.mtime_ns, intent.sha256)
-        work.catalogue.add_versions([Kept(*facts, "", now_ns, intent.service, intent.path)])
+        work.catalogue.add_versions([Kept(*facts, _origin(intent, work), now_ns, intent.service, intent.path)])
     else:
         with database.write() as connection:
             intents.done(connection, "keep", [(intent.entry_id, intent.service)])
+
+
+def _origin(intent: Intent, work: Work) -> str:
+    """Return where a content appeared that was being kept: one that had lost was not the name's."""
+    database, entry_id = work.catalogue.database, intent.entry_id
+    for one in versions.of(database, [entry_id]).get(entry_id, ()):
+        if one.version == intent.version:
+            return one.origin
+    with database.read() as connection:
+        path = paths_of(connection, [entry_id]).get(entry_id, "")
+    node = work.catalogue.lookup_many([path]).get(path)
+    if node is None or intent.version < node.version:
+        return ""
+    return node.origin if intent.version == node.version else intent.service
 
 
 def expire(directory: str, work: Work, report: Report, away: Iterable[str]) -> None:
@@ -248,7 +260,7 @@ def _intent(one: Keeping) -> Intent:
 def _row(one: Keeping, path: str, service_version: str | None = None) -> Kept:
     node = one.node
     facts = (node.id, node.version, node.size, node.mtime_ns, node.sha256)
-    return Kept(*facts, one.origin, time.time_ns(), one.replica.service, path, service_version)
+    return Kept(*facts, node.origin, time.time_ns(), one.replica.service, path, service_version)
 
 
 def _recorded(one: Keeping, work: Work) -> Kept | None:

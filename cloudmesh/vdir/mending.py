@@ -10,12 +10,13 @@ from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.distribute import BATCH, distribute
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
+from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.wanted import missing_services, surplus_services
 from cloudmesh.vdir.work import Work, counting_unusable
 
 
-def mend(files: Callable[[], Files], work: Work, report: Report, *, dryrun: bool) -> None:
+def mend(files: Callable[[], Files], work: Work, report: Report, bill: Bill, *, dryrun: bool) -> None:
     """Copy files to the services that the rules want, and then take away replicas that they forbid.
 
     A replica is taken away only where enough good ones are elsewhere, and one of those answers right then.
@@ -24,6 +25,7 @@ def mend(files: Callable[[], Files], work: Work, report: Report, *, dryrun: bool
         files: gives them, with their replicas as they are at that moment.
         work: the catalogue and the services.
         report: counts copies and removals.
+        bill: takes what a dry run would copy.
         dryrun: only count.
     """
     if not work.catalogue.has_rules():
@@ -32,6 +34,8 @@ def mend(files: Callable[[], Files], work: Work, report: Report, *, dryrun: bool
     if dryrun:
         for copy in copies:
             report.done(copy.node.size)
+            report.would("copy", copy.name, copy.node.size)
+            bill.add(copy.sources[0].service, copy.service, copy.node.size or 0)
     else:
         with claiming(work, "vdir sync") as claims:
             distribute(copies, work, report, claims)

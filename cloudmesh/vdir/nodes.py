@@ -34,6 +34,7 @@ class Node:
         rankers_from: the path where that was set.
         rules: for where replicas are and what becomes of changes, as set here and above.
         own_rules: those that are set here, as the catalogue keeps them.
+        origin: the service on which the content appeared; empty where it came through us.
     """
 
     id: int
@@ -50,6 +51,7 @@ class Node:
     rankers_from: str | None = None
     rules: Rules = DEFAULT
     own_rules: Mapping[str, Any] = field(default_factory=lambda: NOTHING)
+    origin: str = ""
 
     @property
     def name(self) -> str:
@@ -110,13 +112,15 @@ Files = Iterable[tuple[Node, tuple[Replica, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class NewFile:
-    """A file to be registered: its virtual path, its content as far as known, and where it lies."""
+    """A file to be registered: its virtual path, its content as far as known, where it lies, and the service on which
+    it appeared; none where it came through us."""
 
     path: str
     size: int | None = None
     mtime_ns: int | None = None
     sha256: str | None = None
     replicas: Sequence[Replica] = ()
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,7 @@ ENTRY_COLUMNS: tuple[str, ...] = (
     "preferred",
     "rankers",
     "rules",
+    "origin",
 )
 """What `node_of` reads, in this order."""
 
@@ -205,6 +210,7 @@ def node_of(row: Any, path: str, above: Node | None) -> Node:
         rankers_from=rankers_from,
         rules=rules,
         own_rules=own_rules,
+        origin=row[12] or "",
     )
 
 

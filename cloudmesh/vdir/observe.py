@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from cloudmesh.storage.abc import Entry
-from cloudmesh.storage.clock import Offset, known_offsets, measure_offset, remember_offsets
+from cloudmesh.storage.clock import NO_OFFSET
 from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, StorageError, VaultError
 from cloudmesh.storage.pool import run_parallel
-from cloudmesh.vdir.copies import is_as_seen, is_settled
+from cloudmesh.vdir.clocks import Clocks
+from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.decide import Kind, Sight
 from cloudmesh.vdir.hashing import Unread, hash_many
 from cloudmesh.vdir.nodes import Node, Replica, State
@@ -76,6 +77,7 @@ def observe(
     files: Sequence[tuple[Node, Sequence[Replica], Mapping[str, Seen]]],
     work: Work,
     away: Mapping[str, StorageError],
+    clocks: Clocks,
 ) -> list[list[Observed]]:
     """Return, for each file, how its replicas are.
 
@@ -83,12 +85,14 @@ def observe(
         files: names with their replicas as the catalogue has them now, and what was seen of them.
         work: the services.
         away: services that cannot be asked, or shall be left alone.
+        clocks: of the services.
     """
     found = [
-        [_cheaply(node, one, seen.get(one.service), work, away) for one in replicas] for node, replicas, seen in files
+        [_cheaply(node, one, seen.get(one.service), work, away, clocks) for one in replicas]
+        for node, replicas, seen in files
     ]
     everything = [one for each in found for one in each]
-    _look_again([one for one in everything if one.kind is None and one.entry is None], work)
+    _look_again([one for one in everything if one.kind is None and one.entry is None], work, clocks)
     unknown = [one for each in found for one in each if one.kind is None and one.entry is not None]
     wanted = [_unread(one, one.entry) for one in unknown if one.entry is not None]
     for each in found:
@@ -121,7 +125,7 @@ def sight(one: Observed, work: Work, clocks: Clocks | None) -> Sight:
     precision = work.open(one.service).capabilities.mtime_precision_ns
     kept = precision is not None and one.entry.mtime_ns is not None
     time_ns = one.entry.mtime_ns if kept else one.entry.changed_ns
-    offset = Offset(0, 0) if clocks is None else clocks.of(one.service)
+    offset = NO_OFFSET if clocks is None else clocks.of(one.service)
     right_ns = None if time_ns is None else time_ns - offset.offset_ns
     error_ns = (precision if kept and precision is not None else 10**9) + offset.error_ns
     silent = kept and _is_silent(one.known, one.entry, right_ns or 0, error_ns, exact=(precision or 0) <= _EXACT_NS)
@@ -138,41 +142,9 @@ def _is_silent(known: Replica, entry: Entry, right_ns: int, error_ns: int, *, ex
     return exact or (known.checked_ns is not None and right_ns + 2 * error_ns <= known.checked_ns)
 
 
-@dataclass(slots=True)
-class Clocks:
-    """How far the clocks of services are off; each is measured when it is first needed in a run.
-
-    Attributes:
-        work: the catalogue and the services.
-        exact: measure; else what was measured earlier has to do, or the clock is taken to be right.
-    """
-
-    work: Work
-    exact: bool = True
-    _found: dict[str, Offset] = field(default_factory=dict)
-
-    def of(self, service: str) -> Offset:
-        """Return a service's clock less this computer's."""
-        if service not in self._found:
-            self._found[service] = self._measured(service)
-        return self._found[service]
-
-    def _measured(self, service: str) -> Offset:
-        opened = self.work.target(service)
-        if opened.immediate:
-            return Offset(0, 0)
-        database = self.work.catalogue.database
-        if self.exact:
-            try:
-                found = measure_offset(opened)
-                remember_offsets(database, {service: found})
-                return found or Offset(0, 0)
-            except StorageError:  # it cannot be written to: what is known of it has to do
-                pass
-        return known_offsets(database).get(service) or Offset(0, 0)
-
-
-def _cheaply(node: Node, known: Replica, seen: Seen | None, work: Work, away: Mapping[str, StorageError]) -> Observed:
+def _cheaply(
+    node: Node, known: Replica, seen: Seen | None, work: Work, away: Mapping[str, StorageError], clocks: Clocks
+) -> Observed:
     one = Observed(node, known, None, None, known)
     if known.service in away:
         _fail(one, away[known.service])
@@ -180,11 +152,11 @@ def _cheaply(node: Node, known: Replica, seen: Seen | None, work: Work, away: Ma
         if seen.renamed:  # not believed before the service was asked: the listing may be older than the replica
             one.elsewhere = seen.entry
         else:
-            _judge(one, seen.entry, work)
+            _judge(one, seen.entry, work, clocks)
     return one
 
 
-def _look_again(unseen: Sequence[Observed], work: Work) -> None:
+def _look_again(unseen: Sequence[Observed], work: Work, clocks: Clocks) -> None:
     def look(one: Observed) -> Entry | None:
         try:
             return work.open(one.service).stat(one.known.path)
@@ -195,10 +167,11 @@ def _look_again(unseen: Sequence[Observed], work: Work) -> None:
         if isinstance(result, StorageError):
             _fail(one, result)
         else:
-            _judge(one, result or one.elsewhere, work, renamed=result is None and one.elsewhere is not None)
+            renamed = result is None and one.elsewhere is not None
+            _judge(one, result or one.elsewhere, work, clocks, renamed=renamed)
 
 
-def _judge(one: Observed, entry: Entry | None, work: Work, *, renamed: bool = False) -> None:
+def _judge(one: Observed, entry: Entry | None, work: Work, clocks: Clocks, *, renamed: bool = False) -> None:
     """Judge by what a listing tells; where that is not enough, ``kind`` stays None."""
     known, node = one.known, one.node
     one.entry = entry
@@ -211,7 +184,7 @@ def _judge(one: Observed, entry: Entry | None, work: Work, *, renamed: bool = Fa
     elif renamed:
         _learn(one, known.version, work)
     elif _was_whole(known) and known.version > 0 and is_as_seen(known, entry):
-        if known.state != "bad" and not is_settled(known.checked_ns, entry, work.open(one.service)):
+        if known.state != "bad" and not clocks.has_settled(known.checked_ns, entry, work.open(one.service)):
             return
         one.kind = "damaged" if known.state == "bad" else "good" if known.version == node.version else "old"
         state: State = "bad" if one.kind == "damaged" else "available" if one.kind == "good" else "stale"

@@ -9,6 +9,7 @@ from cloudmesh.storage.abc import StorageABC
 from cloudmesh.storage.errors import ConfigError
 from cloudmesh.storage.transfer.prices import estimate, monthly, price_of
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir.kept import Keeping
 from cloudmesh.vdir.work import Work
 
 
@@ -27,6 +28,12 @@ class Bill:
         """Count a copy of so many bytes from one service to another."""
         _, files, total = self._counts.get((source.name, service), (source, 0, 0))
         self._counts[source.name, service] = (source, files + 1, total + size)
+
+    def keep(self, keeping: Keeping) -> None:
+        """Count the copy that keeps an old content on its service, unless that keeps old contents by itself."""
+        service = keeping.replica.service
+        if keeping.required and not self._work.keeps_versions(service):
+            self.add(self._work.target(service), service, keeping.node.size or 0)
 
     def write(self, report: Report) -> None:
         """Write what was counted into the report of the dry run; nothing where a service cannot be opened."""

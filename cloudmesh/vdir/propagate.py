@@ -17,15 +17,18 @@ from cloudmesh.storage.transfer.events import Event
 from cloudmesh.vdir import versions
 from cloudmesh.vdir.claiming import working_on_it
 from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.clocks import Clocks
 from cloudmesh.vdir.conflicts import choose, name_losers
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.decide import Decision, Present, Sight, decide
 from cloudmesh.vdir.decided import Decided, with_content
 from cloudmesh.vdir.deletion import delete
 from cloudmesh.vdir.distribute import bring
+from cloudmesh.vdir.forecast import forecast
 from cloudmesh.vdir.kept import Keeping, keep, keep_one_of
 from cloudmesh.vdir.nodes import Node, Replica
-from cloudmesh.vdir.observe import Clocks, Observed, observe, seen_now, sight
+from cloudmesh.vdir.observe import Observed, observe, seen_now, sight
+from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.records import SyncReport, is_good
 from cloudmesh.vdir.recovery import recover, sweep_beside
 from cloudmesh.vdir.removal import drop_claimed, remove_empty
@@ -48,8 +51,9 @@ class Propagation:
         conflict: who wins where contents differ; as of `decide`.
         prompt: whom to ask.
         away: services that cannot be asked, or shall be left alone, each with why.
-        dryrun: only tell.
+        bill: takes what a dry run would copy.
         clocks: of the services.
+        dryrun: only tell.
         lost: names of which no good replica was found.
     """
 
@@ -59,17 +63,15 @@ class Propagation:
     conflict: str
     prompt: Prompt
     away: Mapping[str, StorageError]
+    bill: Bill
+    clocks: Clocks
     dryrun: bool
-    clocks: Clocks = field(init=False)
     lost: list[Node] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.clocks = Clocks(self.work, exact=not self.dryrun)
 
     def run(self, batch: Batch) -> None:
         """Decide about some files, and do it; what fails is counted, and does not stop the rest."""
         if self.dryrun:
-            self._tell(self._decided(batch))
+            forecast(self._decided(batch), self.work, self.report, self.bill, self.conflict, self.away)
             return
         with self.claims.claimed([entry_id for entry_id, _, _ in batch]) as held:
             for entry_id, path, _ in batch:
@@ -102,7 +104,10 @@ class Propagation:
             sweep_beside(self._unlisted_halfway(files, replicas), self.work)
         self._drop_halfway([(node, replicas[node.id]) for node, _ in files])
         looked = observe(
-            [(node, _revived(node, replicas[node.id]), seen) for node, seen in files], self.work, self.away
+            [(node, _revived(node, replicas[node.id]), seen) for node, seen in files],
+            self.work,
+            self.away,
+            self.clocks,
         )
         decided: list[Decided] = []
         for (node, _), observed in zip(files, looked, strict=True):
@@ -193,14 +198,7 @@ class Propagation:
         wanted: dict[int, list[list[Keeping]]] = {}
         for file in files:
             last = max([file.node.version, *(one.version for one in taken.get(file.node.id, ()))])
-            wanted[file.node.id] = [file.superseded()]
-            for number, loser in enumerate(file.decision.losers, start=last + 1):
-                found = file.that_hold(loser)
-                for one in found:
-                    file.rows[one.service] = replace(one.now, version=number)
-                if self.conflict != "keep-both" and file.node.rules.versions:
-                    node = with_content(file.node, found[0], number)
-                    wanted[file.node.id].append([Keeping(node, file.rows[one.service], one.service) for one in found])
+            wanted[file.node.id] = file.replaced(last, losers=self.conflict != "keep-both")
         failed = keep_one_of([one for each in wanted.values() for one in each], self.work)
         for file in files:
             errors = [failed[one[0].key] for one in wanted[file.node.id] if one and one[0].key in failed]
@@ -242,6 +240,7 @@ class Propagation:
                 size=node.size,
                 mtime_ns=node.mtime_ns,
                 sha256=node.sha256,
+                origin=node.origin,
                 replicas=replicas,
             )
         except (NotFound, PreconditionFailed) as error:
@@ -270,29 +269,6 @@ class Propagation:
             for one in file.lacking:
                 refuse(one.name, node.size, unreadable(node), self.work, self.report)
         return []
-
-    # ---- telling --------------------------------------------------------------------------------------------------
-
-    def _tell(self, files: Sequence[Decided]) -> None:
-        """Count what would be done."""
-        for file in files:
-            name, size = f"/{file.node.path}", file.node.size
-            for one in file.observed:
-                if one.is_renamed:
-                    self.report.renamed += 1
-                    self.report.would("rename", f"{one.service}:{one.known.path} to {one.now.path}", size)
-            if file.failed:
-                continue
-            if file.decision.what == "delete":
-                self.report.removed += 1
-                self.report.would("remove", name, size)
-            if file.decision.what == "renew":
-                self.report.versions += 1
-                self.report.conflicts += bool(file.decision.losers)
-                size = file.holders[0].now.size if file.holders else size
-            for one in file.lacking:
-                self.report.done(size)
-                self.report.would("copy" if one.entry is None else "replace", one.name, size)
 
     def _give_up(self, file: Decided, error: StorageError) -> None:
         file.failed = True

@@ -57,6 +57,7 @@ def ensure_directories(
                 None,
                 None,
                 None,
+                None,
             )
             for path in ordered
             for made in (created_ns.get(path),)
@@ -87,7 +88,9 @@ def register(connection: Connection, files: Sequence[NewFile]) -> Registered:
     for entry_id, key in zip(bulk.allocate(connection, len(new)), new, strict=True):
         file = keys[key]
         sha256 = bytes.fromhex(file.sha256) if file.sha256 else None
-        entries.append((entry_id, *key, False, file.size, file.mtime_ns, sha256, 1, now, None, None, None))
+        entries.append(
+            (entry_id, *key, False, file.size, file.mtime_ns, sha256, 1, now, None, None, None, file.origin or None)
+        )
         replicas.extend({r.service: replica_row(r, entry_id, r.state, 1) for r in file.replicas}.values())
     bulk.insert(connection, schema.entry, entries)
     bulk.insert(connection, schema.replica, replicas)

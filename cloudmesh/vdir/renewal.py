@@ -41,7 +41,9 @@ class Renewal:
     def copies(self, version: int) -> list[Copy]:
         """Return the copies to be made of it as a version."""
         entry = self.source.entry
-        node = replace(self.node, size=entry.size, mtime_ns=entry.mtime_ns, sha256=self.sha256, version=version)
+        node = replace(
+            self.node, size=entry.size, mtime_ns=entry.mtime_ns, sha256=self.sha256, version=version, origin=""
+        )
         known = {one.service: one for one in self.replicas}
         return [Copy(node, service, [self.source], known.get(service), self.force) for service in self.services]
 

@@ -37,6 +37,7 @@ entry = Table(
     Column("preferred", Text),
     Column("rankers", Text),
     Column("rules", Text),
+    Column("origin", Text),
     UniqueConstraint("parent_id", "name"),
     # an id is never used again, so that a job that began before a removal cannot hit another entry
     sqlite_autoincrement=True,
@@ -45,6 +46,7 @@ entry = Table(
 
 ``preferred`` is a JSON list of services, best first, ``rankers`` one of what decides between replicas; NULL = as the
 directory above says. ``rules`` is a JSON object of the rules that are set here; others are as above.
+``origin`` is the service on which the present content appeared; NULL where it came through us.
 """
 
 replica = Table(

@@ -18,6 +18,7 @@ from cloudmesh.storage.errors import (
     StorageError,
     Unavailable,
 )
+from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.vdir.claiming import claimed, claiming
 from cloudmesh.vdir.claims import Claims
@@ -32,7 +33,10 @@ _LIST_FROM = 4
 """From so many files in one directory on, listing it is cheaper than asking for each."""
 
 _OPEN_LISTINGS = 8
-"""Directory listings kept open, for directories whose files are asked for in several batches."""
+"""Directory listings of a service kept open, for directories whose files are asked for in several batches."""
+
+_AT_ONCE = 8
+"""Services that are listed at the same time."""
 
 _MANY = 10
 """Where so many files have vanished from a service on which nothing is left, the service is not what it was."""
@@ -82,7 +86,7 @@ class Inspector:
     def __init__(self, work: Work, *, believe: bool = False) -> None:
         self._work = work
         self._believe = believe
-        self._listings: dict[tuple[str, str], _Listing] = {}
+        self._listings: dict[str, dict[str, _Listing]] = {}
         self._failed: dict[str, str] = {}
 
     def inspect(self, files: Sequence[tuple[Node, tuple[Replica, ...]]]) -> list[tuple[Node, list[Found]]]:
@@ -91,9 +95,9 @@ class Inspector:
         A service that cannot be asked is not asked again, and none of its replicas is declared bad. That a file is not
         there is believed only where the listing and the question for this one file say so.
         """
-        sizes = Counter((one.service, paths.parent(one.path)) for _, replicas in files for one in replicas)
+        listed = self._list([one for _, replicas in files for one in replicas])
         questions = [
-            _Question(place, node, replica, self._listed(replica, sizes[replica.service, paths.parent(replica.path)]))
+            _Question(place, node, replica, listed.get(Location(replica.service, replica.path)))
             for place, (node, replicas) in enumerate(files)
             for replica in replicas
         ]
@@ -118,22 +122,40 @@ class Inspector:
             each.sort(key=lambda one: one.known.service)
         return [(node, each) for (node, _), each in zip(files, found, strict=True)]
 
-    def _listed(self, replica: Replica, files: int) -> Entry | None:
-        """Return what a listing of the file's directory says, where making one pays and it has the file."""
-        if files < _LIST_FROM or replica.state == "deleting" or replica.service in self._failed:
+    def _list(self, replicas: Sequence[Replica]) -> dict[Location, Entry]:
+        """Return what listings say of replicas, several services at once, where making them pays."""
+        sizes = Counter((one.service, paths.parent(one.path)) for one in replicas)
+        worth: dict[str, list[Replica]] = {}
+        for one in replicas:
+            if sizes[one.service, paths.parent(one.path)] >= _LIST_FROM and one.state != "deleting":
+                worth.setdefault(one.service, []).append(one)
+        remote = sum(self._work.knowledge.kinds.get(one) != "local" for one in worth)
+        found: dict[Location, Entry] = {}
+        for _, entries in run_parallel(
+            lambda name: {Location(name, one.path): self._listed(one) for one in worth[name]},
+            worth,
+            max(1, min(remote, _AT_ONCE)),
+        ):
+            if not isinstance(entries, StorageError):
+                found |= {place: entry for place, entry in entries.items() if entry is not None}
+        return found
+
+    def _listed(self, replica: Replica) -> Entry | None:
+        """Return what a listing of the file's directory says, where it has the file; one thread a service."""
+        if replica.service in self._failed:
             return None
         directory = paths.parent(replica.path)
-        key = (replica.service, directory)
+        listings = self._listings.setdefault(replica.service, {})
         try:
-            if key not in self._listings:
-                while len(self._listings) >= _OPEN_LISTINGS:
-                    del self._listings[next(iter(self._listings))]
-                self._listings[key] = _Listing(self._work.open(replica.service).scan(directory))
-            return self._listings[key].find(replica.path)
+            if directory not in listings:
+                while len(listings) >= _OPEN_LISTINGS:
+                    del listings[next(iter(listings))]
+                listings[directory] = _Listing(self._work.open(replica.service).scan(directory))
+            return listings[directory].find(replica.path)
         except (NotFound, NotADirectory):
             return None
         except StorageError as error:
-            self._listings.pop(key, None)
+            listings.pop(directory, None)
             self._remember(replica.service, error)
             return None
 

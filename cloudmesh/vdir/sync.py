@@ -12,9 +12,11 @@ from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import DeletionLimit
 from cloudmesh.vdir import kept, tombstones
 from cloudmesh.vdir.claiming import claiming
+from cloudmesh.vdir.clocks import Clocks
 from cloudmesh.vdir.detect import Detection, ServiceCount, detect
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.nodes import Node
+from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.propagate import Propagation
 from cloudmesh.vdir.records import SyncReport
 from cloudmesh.vdir.renames import recognise
@@ -42,7 +44,7 @@ class Choices:
     dryrun: bool = False
 
 
-def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: Prompt) -> None:
+def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: Prompt, bill: Bill) -> None:
     """Compare, then act: first all services are looked at, and only then anything is changed.
 
     Args:
@@ -51,14 +53,16 @@ def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: 
         report: counts what was done, and what was not.
         choices: the user's.
         prompt: whom to ask about conflicts.
+        bill: takes what a dry run would copy.
     """
+    clocks = Clocks(work, exact=not choices.dryrun)
     with Spool() as spool, claiming(work, "vdir sync") as claims:
-        found = detect(scope, work, spool)
+        found = detect(scope, work, spool, clocks)
         recognise(spool, work, found)
         report.checked += found.files
         report.skipped += found.unchanged
         away = _left_alone(found, work, report, choices)
-        act = Propagation(work, claims, report, choices.conflict, prompt, away, choices.dryrun)
+        act = Propagation(work, claims, report, choices.conflict, prompt, away, bill, clocks, choices.dryrun)
         for batch in spool.batches(BATCH):
             act.run(batch)
         act.finish()

@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import ConfigError
+from cloudmesh.vdir import versions
 from cloudmesh.vdir.catalogue import Catalogue
-from cloudmesh.vdir.exchange import FORMAT, VERSION, export_lines, import_lines
+from cloudmesh.vdir.exchange import export_lines, import_lines
+from cloudmesh.vdir.exchange_line import FORMAT, VERSION
 from cloudmesh.vdir.nodes import NewFile, Replica
 from cloudmesh.vdir.records import Imported
+from cloudmesh.vdir.versions import Kept
 
 HEADER = json.dumps({"format": FORMAT, "version": VERSION})
 
@@ -30,7 +33,14 @@ def fill(catalogue: Catalogue) -> None:
     catalogue.prefer("a/b", ["box", "aws"])
     catalogue.prefer("a-b", ["box"])
     node = catalogue.lookup("a-b")
-    catalogue.set_content(node.id, version=4, size=3, mtime_ns=2, sha256=None)
+    catalogue.set_content(node.id, version=4, size=3, mtime_ns=2, sha256=None, origin="box")
+    path = ".cdir-versions/a-b~v1-2"
+    catalogue.add_versions(
+        [
+            Kept(node.id, 3, 9, 8, "e" * 64, "aws", 7, "box", "z", "id of box"),
+            Kept(node.id, 1, None, None, None, "", 5, "box", path),
+        ]
+    )
 
 
 def test_round_trip_to_another_catalogue(catalogue: Catalogue, tmp_path: Path) -> None:
@@ -70,6 +80,19 @@ def test_import_again_changes_nothing(catalogue: Catalogue) -> None:
     lines = list(export_lines(catalogue))
     assert import_lines(catalogue, lines) == Imported(0, 7, 0)
     assert list(export_lines(catalogue)) == lines
+
+
+def test_files_of_earlier_formats_are_read(catalogue: Catalogue, tmp_path: Path) -> None:
+    fill(catalogue)
+    records = [json.loads(line) for line in export_lines(catalogue)]
+    older = [{key: one[key] for key in one if key not in ("versions", "origin")} for one in records]
+    lines = [json.dumps(one | ({"version": 2} if "format" in one else {})) for one in older]
+    before = list(export_lines(catalogue, "a"))
+    with Database(f"sqlite:///{tmp_path}/other.db") as database:
+        other = Catalogue(database)
+        import_lines(other, lines)
+        assert list(export_lines(other, "a")) == before
+        assert not versions.of(database, [other.lookup("a-b").id])
 
 
 def test_newer_content_is_kept_and_older_replaced(catalogue: Catalogue) -> None:
@@ -125,6 +148,10 @@ def test_newer_content_is_kept_and_older_replaced(catalogue: Catalogue) -> None:
         '{"path": "/there/x", "type": "file"}',
         '{"path": "/there/x/y", "type": "directory"}',
         '{"path": "/folder", "type": "file"}',
+        '{"path": "/x", "type": "file", "origin": ""}',
+        '{"path": "/x", "type": "file", "versions": [{"version": 1, "service": "aws", "path": "x"}]}',
+        '{"path": "/x", "type": "file", "versions": [{"version": 0, "replaced_ns": 1, "service": "aws", "path": "x"}]}',
+        '{"path": "/x", "type": "directory", "versions": []}',
     ],
 )
 def test_bad_line_is_named_and_nothing_changes(catalogue: Catalogue, line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -170,6 +171,49 @@ def test_a_dry_run_tells_the_price(vdir: Vdir, source: str) -> None:
     plan = vdir.copy("/t", to=["two"], recursive=True, dryrun=True)
     assert (plan.files, plan.cost_usd, plan.monthly_usd) == (2, Decimal(0), Decimal(1005) * Decimal("0.01") / 10**9)
     assert services(vdir) == {"a": ["one"], "d/b": ["one"]}
+
+
+def test_a_dry_run_of_sync_tells_the_price(home: Path, tmp_path: Path, source: str) -> None:
+    prices = {
+        "one": {"out": 1000, "store": 0},
+        "two": {"out": 5000, "write": 1, "copy": 4, "in": 10, "store": 100},
+        "three": {"write": 3, "store": 7},
+    }
+    places = {
+        name: ServiceSettings(name, "local", str(tmp_path / name), options={"price": prices[name]}) for name in prices
+    }
+    configure(home, places.values())
+    gb, nothing = Decimal(10) ** 9, (0, 0, Decimal(0), Decimal(0))
+
+    def plan(vdir: Vdir, **how: Any) -> tuple[int, int, Decimal | None, Decimal | None]:
+        found = vdir.sync("/t", dryrun=True, **how)
+        assert not found.errors, found.failures
+        return found.files, len(found.plan), found.cost_usd, found.monthly_usd
+
+    with Vdir() as vdir:
+        vdir.put(source, "/t/", to=["one", "two"], recursive=True)
+        assert plan(vdir) == nothing
+        (tmp_path / "two/t/a").unlink()
+        healed = Decimal("0.001") + 5 * 1010 / gb  # from one to two
+        assert plan(vdir) == (1, 1, healed, 500 / gb)
+        vdir.rules.set("/t/d", on=["three"])
+        wanted = Decimal("0.003") + 1000 * 1000 / gb  # from one as well
+        assert plan(vdir) == (2, 2, healed + wanted, 7500 / gb)
+        assert not vdir.sync("/t").errors
+        assert plan(vdir) == nothing
+        (tmp_path / "one/t/a").write_bytes(b"theirs, and newer")
+        kept = Decimal("0.004")  # the old content, by two itself
+        renewed = Decimal("0.001") + 17 * 1010 / gb
+        assert plan(vdir) == (1, 1, kept + renewed, 2200 / gb)
+        (tmp_path / "two/t/a").write_bytes(b"theirs, the newest")
+        os.utime(tmp_path / "one/t/a", ns=(1, 1))
+        # what has lost is kept by one itself; what one had before lies nowhere any more
+        assert plan(vdir) == (1, 1, 18 * 5000 / gb, Decimal(0))
+        both = Decimal("0.001") + 17 * 1010 / gb + 17 * 1000 / gb  # it becomes a name with two replicas
+        assert plan(vdir, conflict="keep-both") == (3, 3, 18 * 5000 / gb + both, 1700 / gb)
+        report = vdir.sync("/t", conflict="keep-both")
+        assert (report.files, report.errors) == (3, 0)
+        assert plan(vdir) == nothing
 
 
 # ---- check and mend ----------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ def test_of_several_changes_the_newest_wins_and_the_others_are_versions(vdir: Vd
     all_hold(disks, FILES | {"a.txt": b"newest"})
     history = vdir.history("/data/a.txt")
     assert [(one.version, one.state, one.origin, one.size) for one in history] == [
-        (4, "current", "", 6),
+        (4, "current", "two", 6),
         (3, "kept", "three", 7),
         (2, "kept", "one", 6),
     ]
@@ -146,6 +146,33 @@ def test_of_several_changes_the_newest_wins_and_the_others_are_versions(vdir: Vd
     with pytest.raises(Refused, match="already"):
         vdir.restore("/data/a.txt", 4)
     converged(vdir)
+
+
+def test_history_tells_where_contents_came_from(vdir: Vdir, disks: dict[str, Path], home: Path, tmp_path: Path) -> None:
+    edit(disks["two"], "a.txt", b"of two")
+    vdir.sync("/data")
+    edit(disks["three"], "a.txt", b"of three, newer")
+    vdir.sync("/data")
+    vdir.put(str(write_tree(tmp_path / "mine", {"a.txt": b"mine"}) / "a.txt"), "/data/a.txt", force=True)
+    vdir.restore("/data/a.txt", 2)
+    wanted = [(5, ""), (4, ""), (3, "three"), (2, "two"), (1, "")]
+    assert [(one.version, one.origin) for one in vdir.history("/data/a.txt")] == wanted
+    vdir.add("one:data/a.txt", "/added.txt")
+    assert vdir.history("/added.txt")[0].origin == "one"
+    vdir.delete("/added.txt")  # two names with one file keep each other from changing it
+
+    saved = str(tmp_path / "saved.jsonl")
+    vdir.export(saved)
+    vdir.close()
+    for file in home.glob("vdir.db*"):
+        file.unlink()
+    with Vdir() as anew:
+        anew.import_(saved)
+        assert [(one.version, one.origin) for one in anew.history("/data/a.txt")] == wanted
+        report = anew.restore("/data/a.txt", 3)
+        assert not report.errors, report.failures
+        all_hold(disks, FILES | {"a.txt": b"of three, newer"})
+        converged(anew)
 
 
 def test_a_touched_file_is_no_change(vdir: Vdir, disks: dict[str, Path]) -> None:

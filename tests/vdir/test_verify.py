@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cloudmesh.storage.abc import SMALL
+from cloudmesh.storage.abc import SMALL, Entry, StorageABC
+from cloudmesh.storage.layers import Layer
+from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.totals import Totals
 from cloudmesh.vdir import Vdir
@@ -308,6 +312,34 @@ def test_a_killed_verification_goes_on(
         assert (report.earlier + counts(report, "one")["good"], report.files) == (wanted, wanted)
         again = vdir.verify("/t", deep=deep, sample=sample)
         assert (again.earlier, counts(again, "one")["good"]) == (0, wanted), "what has ended begins anew"
+
+
+class Meeting(Layer):
+    """A service that is listed only while another one is."""
+
+    def __init__(self, inner: StorageABC, barrier: threading.Barrier) -> None:
+        super().__init__(inner)
+        self._barrier = barrier
+
+    def scan(self, path: str = "", **how: Any) -> Iterator[Entry]:
+        self._barrier.wait(timeout=30)
+        yield from super().scan(path, **how)
+
+
+def test_services_are_listed_at_the_same_time(home: Path, tmp_path: Path, wsgidav: Wsgidav) -> None:
+    names = ["left", "right"]
+    configure(home, [wsgidav.settings(name, root=f"{tmp_path.name}-{name}") for name in names])
+    source = write_tree(tmp_path / "source", {str(number): b"small" for number in range(6)})
+    with Vdir() as vdir:
+        vdir.put(str(source), "/t/", to=names, recursive=True)
+    services = Services()
+    barrier = threading.Barrier(2)
+    met = {name: Meeting(services.open(name), barrier) for name in names}
+    services.open = met.__getitem__  # type: ignore[assignment,method-assign]
+    with closing(services), Vdir(services=services) as vdir:
+        report = vdir.verify("/t")
+        assert counts(report, "left") == counts(report, "right") == {"checked": 6, "good": 6}
+        assert not vdir.status("/t", check=True).problems
 
 
 def test_a_sample_is_the_same_on_one_day(disks: dict[str, Path], tmp_path: Path) -> None:
