@@ -757,17 +757,16 @@ class Vdir:
 
         Raises:
             NotFound, NotADirectory: there is no such directory.
-            StorageError: the file cannot be written.
+            InvalidName: FILE names no file.
+            StorageError: it cannot be written.
         """
-        from pathlib import Path
-
-        from cloudmesh.storage.local_files import replacing, translated
+        from cloudmesh.storage.local_files import file_here, replacing, translated
         from cloudmesh.vdir.exchange import export_lines
 
         lines = export_lines(self._catalogue, self._path(dir))
         if file == "-":
             return (line.rstrip("\n") for line in lines)
-        path = Path(file).expanduser()
+        path = file_here(file)
         report = Report("export")
         with translated(file), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
             for line in lines:
@@ -787,16 +786,14 @@ class Vdir:
             NotFound: there is no such file.
             StorageError: a line is wrong (the error names it); nothing was changed.
         """
-        from pathlib import Path
-
-        from cloudmesh.storage.local_files import translated
+        from cloudmesh.storage.local_files import file_here, translated
         from cloudmesh.vdir.exchange import import_lines
 
         if file == "-":
             import sys
 
             return import_lines(self._catalogue, sys.stdin, "standard input", dryrun=dryrun)
-        with translated(file), Path(file).expanduser().open(encoding="utf-8") as lines:
+        with translated(file), file_here(file).open(encoding="utf-8") as lines:
             return import_lines(self._catalogue, lines, file, dryrun=dryrun)
 
     def close(self) -> None:

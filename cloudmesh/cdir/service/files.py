@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from anyio import from_thread
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -16,10 +16,10 @@ from starlette.responses import RedirectResponse, StreamingResponse
 from cloudmesh.cdir.service import conditions, file_urls
 from cloudmesh.cdir.service.answers import answer
 from cloudmesh.cdir.service.conditions import Validators
+from cloudmesh.cdir.service.file_documents import DELETED, DELETING, READ, READING, WRITING, WRITTEN
 from cloudmesh.cdir.service.file_urls import FileUrl
 from cloudmesh.cdir.service.house import House
-from cloudmesh.cdir.service.models import record_model
-from cloudmesh.cdir.service.problems import RESPONSES, problem
+from cloudmesh.cdir.service.problems import problem
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.cdir.service.security.ranges import NotSatisfiable, parse_ranges
 from cloudmesh.storage import paths
@@ -41,29 +41,20 @@ from cloudmesh.vdir.reading import NameReader
 from cloudmesh.vdir.records import Choice, NameInfo
 
 _REDIRECT_S = 300.0
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
-_TEXT = {"description": "a virtual path, or a service's name and a virtual path; with a slash at its end a directory"}
+_Place = Annotated[
+    str, Path(description="a virtual path, or a service's name and a virtual path; with a slash at its end a directory")
+]
 
 
 def install(app: FastAPI) -> None:
     """Add the routes."""
     route = file_urls.ROOT + "{path:path}"
     named: dict[str, Any] = {"tags": ["files"], "response_model": None}
-    one = {"description": "the file, as it is now", "model": record_model(NameInfo)}
-    found: dict[int | str, dict[str, Any]] = {
-        200: {"description": "the file's bytes, or the names in a directory", "content": {"*/*": _BYTES}},
-        206: {"description": "the bytes that were asked for", "content": {"*/*": _BYTES}},
-        304: {"description": "it has not changed"},
-        307: {"description": "where the service gives it out by itself"},
-        308: {"description": "it is a directory: its URL ends in a slash"},
-        416: {"description": "it has no such bytes", "content": RESPONSES[400]["content"]},
-        **RESPONSES,
-    }
 
-    @app.get(route, responses=found, operation_id="files_get", **named)
+    @app.get(route, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
     def get(
         request: Request,
-        path: str,
+        path: _Place,
         principal: Annotated[Principal, Depends(require("read"))],
         redirect: Annotated[bool, Query(description="send to the service itself, where it gives URLs")] = False,
     ) -> Response:
@@ -73,19 +64,15 @@ def install(app: FastAPI) -> None:
         """
         return _get(request, principal, redirect=redirect)
 
-    @app.head(route, responses=found, operation_id="files_head", **named)
-    def head(request: Request, path: str, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
+    @app.head(route, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
+    def head(request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
         """Tell what there is to know of a file. Scope: read."""
         return _get(request, principal, redirect=False)
 
-    @app.put(
-        route,
-        responses={200: one, 201: one | {"description": "a new file"}, 415: RESPONSES[400], **RESPONSES},
-        operation_id="files_put",
-        openapi_extra={"requestBody": {"content": {"application/octet-stream": _BYTES}, "required": True}},
-        **named,
-    )
-    async def put(request: Request, path: str, principal: Annotated[Principal, Depends(require("write"))]) -> Response:
+    @app.put(route, responses=WRITTEN, operation_id="files_put", openapi_extra=WRITING, **named)
+    async def put(
+        request: Request, path: _Place, principal: Annotated[Principal, Depends(require("write"))]
+    ) -> Response:
         """Give a file the bytes of the body, as its new version where it is there.
 
         Scope: write. ``If-Match`` and ``If-None-Match: *`` decide against others who write it; ``Repr-Digest`` is
@@ -101,12 +88,10 @@ def install(app: FastAPI) -> None:
 
         return await run_in_threadpool(_put, request, principal, next_piece)
 
-    @app.delete(
-        route, responses={204: {"description": "it is gone"}, **RESPONSES}, operation_id="files_delete", **named
-    )
+    @app.delete(route, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
     def delete(
         request: Request,
-        path: str,
+        path: _Place,
         principal: Annotated[Principal, Depends(require("delete"))],
         recursive: Annotated[bool, Query(description="a directory with all that is in it")] = False,
         purge: Annotated[bool, Query(description="remove the files on the services, too")] = False,
@@ -290,7 +275,7 @@ def _put(request: Request, principal: Principal, next_piece: Any) -> Response:
     except QuotaExceeded as error:
         return problem(error, 413 if error is too_large else None)
     except ChecksumMismatch as error:
-        return problem(error, 422)
+        return problem(error, 400)
     answered = {"Location": file_urls.url_of(url.path)} | Validators.of(info).headers()
     return Response(json_text(info), 201 if made else 200, answered, "application/json")
 

@@ -49,7 +49,10 @@ def install(app: FastAPI) -> None:
         **RESPONSES,
     }
     told = {
-        200: {"description": "server-sent events", "content": {EVENTS: {"schema": {"type": "string"}}}},
+        200: {
+            "description": "server-sent events: progress, failure and end, their data as JSON",
+            "content": {EVENTS: {}},
+        },
         **RESPONSES,
     }
 

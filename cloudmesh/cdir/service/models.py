@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Documented
 
 from cloudmesh.cdir.offers import Offer, row_type
@@ -17,9 +17,20 @@ from cloudmesh.storage.binding import plain_type
 from cloudmesh.storage.json_values import is_list, is_text, reader
 from cloudmesh.storage.output import gives_bytes
 
+MOST = (1 << 53) - 1
+"""The largest whole number that every reader of JSON takes as it is (RFC 7493)."""
 
-class _Request(BaseModel):
+
+class _Query(BaseModel):
+    """Values that come as text."""
+
     model_config = ConfigDict(extra="forbid", validate_by_name=False, validate_by_alias=True, allow_inf_nan=False)
+
+
+class _Body(_Query):
+    """Values with types of their own, none of which is taken for another."""
+
+    model_config = ConfigDict(strict=True)
 
 
 def request_model(offer: Offer, in_path: Collection[str] = ()) -> type[BaseModel]:
@@ -39,7 +50,7 @@ def request_model(offer: Offer, in_path: Collection[str] = ()) -> type[BaseModel
             default, alias=field.name, description=field.help or None, json_schema_extra=_without_null
         )
         values[field.parameter.name + "_value"] = (kind, documented)
-    return create_model(_name(offer), __base__=_Request, **values)
+    return create_model(_name(offer), __base__=_Body if offer.http_method == "POST" else _Query, **values)
 
 
 def _without_null(schema: dict[str, Any]) -> None:
@@ -71,13 +82,18 @@ def _json_type(annotation: Any) -> Any:
         inner = get_args(annotation)[0]
         reads = reader(annotation)
         if inner is int and reads is not None:
-            return Annotated[int, Documented(ge=_least(reads.parse), le=(1 << 63) - 1)]
+            return Annotated[int, Documented(ge=_least(reads.parse), le=MOST), BeforeValidator(_whole)]
         if inner is float and reads is not None:
             return Annotated[float, Documented(ge=0)]
         return _json_type(inner)
     if is_list(annotation):
         return list[_json_type(get_args(annotation)[0])]  # type: ignore[misc]
-    return annotation
+    return Annotated[int, BeforeValidator(_whole)] if annotation is int else annotation
+
+
+def _whole(value: Any) -> Any:
+    """A whole number, also where it was written as ``5.0``: to JSON they are one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _least(parse: Any) -> int:
