@@ -54,6 +54,7 @@ from cloudmesh.vdir.records import (
     Verified,
     name_info,
 )
+from cloudmesh.vdir.visible import VisibleCatalogue
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
     from cloudmesh.storage.health import Health
@@ -837,7 +838,8 @@ class Vdir:
 
     @cached_property
     def _catalogue(self) -> Catalogue:
-        return Catalogue(self._database)
+        allowed = self._services.allowed
+        return Catalogue(self._database) if allowed is None else VisibleCatalogue(self._database, allowed)
 
     def _work(self, options: Selection = ALL_FILES, *, dryrun: bool = False, to_disk: bool = False) -> Work:
         """Return what one command works with; of a dry run nobody hears, as nothing moves."""

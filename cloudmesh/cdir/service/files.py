@@ -28,6 +28,7 @@ from cloudmesh.storage.errors import (
     ChecksumMismatch,
     IsADirectory,
     NotADirectory,
+    NotFound,
     PreconditionFailed,
     QuotaExceeded,
     SourceChanged,
@@ -49,7 +50,7 @@ _Place = Annotated[
 def install(app: FastAPI) -> None:
     """Add the routes."""
     route = file_urls.ROOT + "{path:path}"
-    named: dict[str, Any] = {"tags": ["files"], "response_model": None}
+    named: dict[str, Any] = {"tags": ["files"], "response_model": None, "response_class": Response}
 
     @app.get(route, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
     def get(
@@ -88,7 +89,7 @@ def install(app: FastAPI) -> None:
 
         return await run_in_threadpool(_put, request, principal, next_piece)
 
-    @app.delete(route, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
+    @app.delete(route, status_code=204, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
     def delete(
         request: Request,
         path: _Place,
@@ -111,13 +112,13 @@ def _opened(request: Request, principal: Principal) -> tuple[Vdir, FileUrl]:
     """Return the virtual directory as somebody may use it, and what the request's URL names.
 
     Raises:
-        InvalidName, PermissionDenied: it names nothing, or nothing that is for who asks.
+        InvalidName, PermissionDenied, NotFound: it names nothing, or nothing that is for who asks.
     """
     house: House = request.app.state.house
     url = file_urls.parse(request.scope["raw_path"], house.services.names())
     principal.check_path(paths.resolve(url.path))
-    if url.service is not None:
-        principal.check_service(url.service)
+    if url.service is not None and principal.services is not None and url.service not in principal.services:
+        raise NotFound(f"/{paths.join(url.service, url.path.lstrip('/'))}")  # as a directory that is not there
     return house.vdir(principal), url
 
 
@@ -227,12 +228,10 @@ def _choices(vdir: Vdir, url: FileUrl, principal: Principal) -> list[Choice]:
     """Return the replicas that somebody may read, the best first; those that cannot be read are among them.
 
     Raises:
-        NotFound, PermissionDenied: there is none.
+        NotFound: there is no such file.
     """
     found = vdir.why(url.name)
     allowed = [one for one in found if principal.services is None or one.service in principal.services]
-    if found and not allowed:
-        principal.check_service(found[0].service)
     return allowed or [Choice(None, "", "missing", None, None, None, None, [], "there is no replica")]
 
 

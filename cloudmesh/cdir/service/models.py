@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Documented
 
-from cloudmesh.cdir.offers import Offer, row_type
+from cloudmesh.cdir.offers import Field, Offer, row_type
 from cloudmesh.storage.binding import plain_type
 from cloudmesh.storage.json_values import is_list, is_text, reader
 from cloudmesh.storage.output import gives_bytes
@@ -47,10 +47,15 @@ def request_model(offer: Offer, in_path: Collection[str] = ()) -> type[BaseModel
         else:
             default = None  # what is left out is left to the method; null is no value
         documented = Documented(
-            default, alias=field.name, description=field.help or None, json_schema_extra=_without_null
+            default, alias=field.name, description=description(field), json_schema_extra=_without_null
         )
         values[field.parameter.name + "_value"] = (kind, documented)
     return create_model(_name(offer), __base__=_Body if offer.http_method == "POST" else _Query, **values)
+
+
+def description(field: Field) -> str | None:
+    """Return what is said of a value: the words of the method, or else what its type says."""
+    return field.help or (field.concern.value if field.concern is not None else None)
 
 
 def _without_null(schema: dict[str, Any]) -> None:
@@ -137,10 +142,11 @@ def record_model(kind: type) -> type[BaseModel]:
 
 
 def _attributes(kind: type) -> dict[str, str]:
-    """What a class's docstring says of its attributes."""
+    """What the docstrings of a class, and of those that it is made of, say of its attributes."""
     found: dict[str, str] = {}
-    for line in (kind.__doc__ or "").partition("Attributes:\n")[2].splitlines():
-        names, colon, text = line.strip().partition(": ")
-        if colon:
-            found |= dict.fromkeys(names.split(", "), text)
+    for one in reversed(kind.__mro__):
+        for line in (one.__doc__ or "").partition("Attributes:\n")[2].splitlines():
+            names, colon, text = line.strip().partition(": ")
+            if colon:
+                found |= dict.fromkeys(names.split(", "), text)
     return found
