@@ -16,7 +16,9 @@ _ASKED = {
     "If-Match": "only if one of these is the ETag, or with * if it is there",
     "If-None-Match": "only if none of these is the ETag, or with * if it is not there",
     "If-Modified-Since": "only if it was changed after this time",
+    "If-Unmodified-Since": "only if it was not changed after this time",
     "Repr-Digest": "the SHA-256 that the bytes must have (RFC 9530): sha-256=:BASE64:",
+    "Content-Digest": "likewise",
 }
 
 _TOLD = {
@@ -45,7 +47,9 @@ def _told(*names: str) -> dict[str, Any]:
 _content = {"content": {"*/*": BYTES}}
 _file = {"description": "the file, as it is now", "model": record_model(NameInfo)} | _told("ETag", "Last-Modified")
 
-READING: dict[str, Any] = asked("Range", "If-Range", "If-Match", "If-None-Match", "If-Modified-Since")
+_CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
+
+READING: dict[str, Any] = asked("Range", "If-Range", "If-Modified-Since", *_CONDITIONS)
 
 READ: dict[int | str, dict[str, Any]] = {
     200: {"description": "the file's bytes, or the names in a directory"} | _content | _told(*_TOLD),
@@ -59,11 +63,11 @@ READ: dict[int | str, dict[str, Any]] = {
 
 WRITING: dict[str, Any] = {
     "requestBody": {"content": {"application/octet-stream": BYTES}},  # none at all is an empty file
-    **asked("If-Match", "If-None-Match", "Repr-Digest"),
+    **asked(*_CONDITIONS, "Repr-Digest", "Content-Digest"),
 }
 
 WRITTEN: dict[int | str, dict[str, Any]] = {200: _file, 201: _file | {"description": "a new file"}, **RESPONSES}
 
-DELETING: dict[str, Any] = asked("If-Match", "If-None-Match")
+DELETING: dict[str, Any] = asked(*_CONDITIONS)
 
 DELETED: dict[int | str, dict[str, Any]] = {204: {"description": "it is gone"}, **RESPONSES}

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from anyio import from_thread
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, StreamingResponse
 
@@ -99,11 +98,11 @@ def install(app: FastAPI) -> None:
     ) -> Response:
         """Remove a name; with a service's name before it, the replica there, never the last good one. Scope: delete."""
         vdir, url = _opened(request, principal)
+        if conditions.is_conditional(request.headers):
+            conditions.check(request.headers, url.path, Validators.of(vdir.info(url.path)))
         if url.service is not None:
             vdir.drop(url.path, from_=[url.service], recursive=recursive)
         else:
-            if _is_conditional(request.headers):
-                conditions.check(request.headers, url.path, Validators.of(vdir.info(url.path)))
             vdir.delete(url.path, recursive=recursive, purge=purge)
         return Response(status_code=204)
 
@@ -140,7 +139,8 @@ def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
         case "failed":
             raise PreconditionFailed(url.path, hint="read it again")
         case "not modified":
-            return Response(status_code=304, headers=there.headers())
+            kept = {name: headers[name] for name in (*there.headers(), "Cache-Control")}
+            return Response(status_code=304, headers=kept)
     choices = _choices(vdir, url, principal)
     if redirect:
         try:
@@ -257,17 +257,18 @@ def _put(request: Request, principal: Principal, next_piece: Any) -> Response:
     if principal.services is not None:  # all that hold the name get the new content
         for service in now.services if now is not None else ():
             principal.check_service(service)
-    promised = file_urls.digest_in(headers.get("repr-digest"))
+    # of all the bytes of a file that is sent as it is, both are one
+    promised = {file_urls.digest_in(headers.get(name)) for name in ("repr-digest", "content-digest")} - {None}
     made = False
 
     def check(info: NameInfo | None, sha256: str) -> None:
         nonlocal made
         made = info is None
         conditions.check(headers, url.path, None if info is None else Validators.of(info))
-        if promised not in (None, sha256):
-            raise ChecksumMismatch(url.path, "the bytes that came are not those that Repr-Digest tells")
+        if promised - {sha256}:
+            raise ChecksumMismatch(url.path, "the bytes that came are not those that the request's digest tells")
 
-    if _is_conditional(headers):  # said before the bytes are sent, and again when they are there
+    if conditions.is_conditional(headers):  # said before the bytes are sent, and again when they are there
         conditions.check(headers, url.path, None if now is None else Validators.of(now))
     try:
         info = vdir.write(url.path, _pieces(next_piece, limit, too_large), size=size, to=to, check=check)
@@ -304,7 +305,3 @@ def _pieces(next_piece: Any, limit: int, too_large: QuotaExceeded) -> Iterator[b
             held.clear()
     if held:
         yield bytes(held)
-
-
-def _is_conditional(headers: Headers) -> bool:
-    return "if-match" in headers or "if-none-match" in headers
