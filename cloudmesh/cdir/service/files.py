@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from anyio import from_thread
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, StreamingResponse
 
@@ -46,9 +47,16 @@ _Place = Annotated[
 ]
 
 
+class _AnyPath(PathConvertor):
+    """All that stands in a URL, also the end of a line, which is a character of names like others."""
+
+    regex = "(?s:.*)"
+
+
 def install(app: FastAPI) -> None:
     """Add the routes."""
-    route = file_urls.ROOT + "{path:path}"
+    register_url_convertor("any", _AnyPath())
+    route = file_urls.ROOT + "{path:any}"
     named: dict[str, Any] = {"tags": ["files"], "response_model": None, "response_class": Response}
 
     @app.get(route, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
