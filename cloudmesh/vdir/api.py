@@ -171,6 +171,10 @@ class Vdir:
     def search(self, pattern: str, dir: VirtualPath = "") -> Iterator[NameInfo]:
         """Yield the names below a virtual directory that fit a pattern with ``*``, ``?`` and ``[…]``; case matters.
 
+        Args:
+            pattern: of the last part of a name.
+            dir: the directory; the current one where empty.
+
         Raises:
             NotFound, NotADirectory: there is no such directory.
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -145,8 +147,7 @@ def _attributes(kind: type) -> dict[str, str]:
     """What the docstrings of a class, and of those that it is made of, say of its attributes."""
     found: dict[str, str] = {}
     for one in reversed(kind.__mro__):
-        for line in (one.__doc__ or "").partition("Attributes:\n")[2].splitlines():
-            names, colon, text = line.strip().partition(": ")
-            if colon:
-                found |= dict.fromkeys(names.split(", "), text)
+        section = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        for names, text in re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", section, re.MULTILINE):
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
     return found

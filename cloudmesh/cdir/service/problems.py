@@ -75,7 +75,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         414: "the path or the query is too long",
         415: "the body is compressed",
         421: "the service is not asked for by this name",
-        422: "",
+        422: "the request is not as this document says",
         429: "too many requests",
         500: "",
         502: "",

@@ -19,6 +19,13 @@ from cloudmesh.cdir.service.work import Crew
 from cloudmesh.storage.records import JobDetails
 
 _LONGEST_WAIT_S = 60
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": f"wait=SECONDS: for the end, at most {_LONGEST_WAIT_S}; what takes longer is answered as a job",
+    "schema": {"type": "string"},
+}
 
 
 def install(app: FastAPI) -> None:
@@ -42,6 +49,7 @@ def add(app: FastAPI, offer: Offer, path: str, method: str, tag: str = "") -> No
         responses=_answers(offer) | RESPONSES,
         response_model=None,
         response_class=Response,  # of no type: each answer has its own
+        openapi_extra={"parameters": [_PREFER]} if offer.is_long else None,
     )
 
 
