@@ -103,6 +103,7 @@ setup(
             "ruff>=0.9",
             "trustme",
             "httpx>=0.28",
+            "schemathesis>=4.32",
             "openapi-spec-validator>=0.7",
             "dask>=2024.12",  # with distributed, of the extra cluster
             "types-psutil",

@@ -522,10 +522,11 @@ class Storage:
 
         Args:
             service: by its name; all that are configured where None.
-            size: bytes of the file that is written and read.
+            size: bytes of the file that is written and read; it is held in memory for each service.
 
         Raises:
             ConfigError: there is no such service.
+            UsageError: so much is not held in memory.
         """
         from cloudmesh.storage.measuring import measure
         from cloudmesh.storage.registry import kinds

@@ -17,10 +17,12 @@ class LimitedServices(Services):
         allowed: names of those that may be used, whoever names them: a request, a default, a rule, a replica.
     """
 
+    allowed: frozenset[str]
+
     def __init__(self, services: Services, allowed: Collection[str]) -> None:
         super().__init__(services.configuration)
         self._services = services
-        self._allowed = frozenset(allowed)
+        self.allowed = frozenset(allowed)
 
     def open(self, name: str) -> StorageABC:
         """Return the service called ``name``.
@@ -28,7 +30,7 @@ class LimitedServices(Services):
         Raises:
             PermissionDenied: it may not be used; it is not told whether it exists.
         """
-        if name not in self._allowed:
+        if name not in self.allowed:
             raise PermissionDenied(name, "this service may not be used")
         return self._services.open(name)
 

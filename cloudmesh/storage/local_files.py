@@ -62,6 +62,18 @@ def translated(subject: str) -> Iterator[None]:
         raise translate(error, subject) from error
 
 
+def file_here(typed: str) -> Path:
+    """Return the file of this computer that was typed; ``~`` is the home directory.
+
+    Raises:
+        InvalidName: it names no file.
+    """
+    path = Path(typed).expanduser()
+    if not path.name or "\0" in typed:
+        raise InvalidName(typed, "this names no file")
+    return path
+
+
 def write_pieces(destination: Path, pieces: Iterable[bytes]) -> int:
     """Write ``pieces`` into ``destination`` and return the number of bytes.
 

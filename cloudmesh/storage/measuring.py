@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cloudmesh.storage.abc import Content, StorageABC
 from cloudmesh.storage.clock import Offset, measure_offset, remember_offsets
-from cloudmesh.storage.errors import NotFound, StorageError
+from cloudmesh.storage.errors import NotFound, StorageError, UsageError
 from cloudmesh.storage.health import Health
 from cloudmesh.storage.paths import MEASURING
 from cloudmesh.storage.pool import run_parallel
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from cloudmesh.storage.services import Services
 
 _TIMES = 3
+_MOST = 256 << 20
+"""Bytes of the largest file: a disk or a line shows its speed with less, and each service's is held in memory."""
 
 
 def measure(names: Sequence[str], services: Services, database: Database, size: int) -> list[Measured]:
@@ -34,7 +36,12 @@ def measure(names: Sequence[str], services: Services, database: Database, size: 
         services: opens them.
         database: where it is remembered.
         size: bytes that are written and read, a few times.
+
+    Raises:
+        UsageError: it is more than is held in memory.
     """
+    if size > _MOST:
+        raise UsageError("--size", f"{size} bytes are too many", f"allowed are at most {_MOST >> 20}M")
     kinds = {one.name: one.kind for one in services.configuration.services()}
     found: dict[str, Measured] = {}
     samples: dict[tuple[str, Direction], Sample] = {}

@@ -23,6 +23,9 @@ class Services:
         parallel: connections that each may have open at once; the provider's default where None.
     """
 
+    allowed: frozenset[str] | None = None
+    """Names of those that may be opened; None = all."""
+
     def __init__(self, configuration: Configuration | None = None, parallel: int | None = None) -> None:
         self._given = configuration
         self._parallel = parallel

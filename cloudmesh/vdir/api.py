@@ -54,6 +54,7 @@ from cloudmesh.vdir.records import (
     Verified,
     name_info,
 )
+from cloudmesh.vdir.visible import VisibleCatalogue
 
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
     from cloudmesh.storage.health import Health
@@ -169,6 +170,10 @@ class Vdir:
     @reading
     def search(self, pattern: str, dir: VirtualPath = "") -> Iterator[NameInfo]:
         """Yield the names below a virtual directory that fit a pattern with ``*``, ``?`` and ``[…]``; case matters.
+
+        Args:
+            pattern: of the last part of a name.
+            dir: the directory; the current one where empty.
 
         Raises:
             NotFound, NotADirectory: there is no such directory.
@@ -761,17 +766,16 @@ class Vdir:
 
         Raises:
             NotFound, NotADirectory: there is no such directory.
-            StorageError: the file cannot be written.
+            InvalidName: FILE names no file.
+            StorageError: it cannot be written.
         """
-        from pathlib import Path
-
-        from cloudmesh.storage.local_files import replacing, translated
+        from cloudmesh.storage.local_files import file_here, replacing, translated
         from cloudmesh.vdir.exchange import export_lines
 
         lines = export_lines(self._catalogue, self._path(dir))
         if file == "-":
             return (line.rstrip("\n") for line in lines)
-        path = Path(file).expanduser()
+        path = file_here(file)
         report = Report("export")
         with translated(file), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
             for line in lines:
@@ -791,16 +795,14 @@ class Vdir:
             NotFound: there is no such file.
             StorageError: a line is wrong (the error names it); nothing was changed.
         """
-        from pathlib import Path
-
-        from cloudmesh.storage.local_files import translated
+        from cloudmesh.storage.local_files import file_here, translated
         from cloudmesh.vdir.exchange import import_lines
 
         if file == "-":
             import sys
 
             return import_lines(self._catalogue, sys.stdin, "standard input", dryrun=dryrun)
-        with translated(file), Path(file).expanduser().open(encoding="utf-8") as lines:
+        with translated(file), file_here(file).open(encoding="utf-8") as lines:
             return import_lines(self._catalogue, lines, file, dryrun=dryrun)
 
     def close(self) -> None:
@@ -844,7 +846,8 @@ class Vdir:
 
     @cached_property
     def _catalogue(self) -> Catalogue:
-        return Catalogue(self._database)
+        allowed = self._services.allowed
+        return Catalogue(self._database) if allowed is None else VisibleCatalogue(self._database, allowed)
 
     def _work(self, options: Selection = ALL_FILES, *, dryrun: bool = False, to_disk: bool = False) -> Work:
         """Return what one command works with; of a dry run nobody hears, as nothing moves."""

@@ -36,13 +36,13 @@ def claiming(work: Work, purpose: str) -> Iterator[Claims]:
         work: of one command.
         purpose: what is done, for those who have to wait.
     """
-    database = work.catalogue.database
-    with Claims(database, purpose) as claims:
-        work.catalogue = Catalogue(database, claims)
+    before = work.catalogue
+    with Claims(before.database, purpose) as claims:
+        work.catalogue = Catalogue(before.database, claims)
         try:
             yield claims
         finally:
-            work.catalogue = Catalogue(database)
+            work.catalogue = before
 
 
 @contextmanager

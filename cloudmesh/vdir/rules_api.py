@@ -123,6 +123,10 @@ class RulesApi:
     def remove(self, dir: VirtualPath, rules: Names | None = None) -> list[RuleInfo]:
         """Take rules back that were set on a directory, so that those above hold; all of them where none is named.
 
+        Args:
+            dir: the directory.
+            rules: the names of those, as `show` tells them.
+
         Raises:
             NotFound: nothing is there, or such a rule is not set there.
             UsageError: there is no such rule.

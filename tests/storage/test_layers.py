@@ -511,6 +511,22 @@ def test_token_bucket_spreads_what_passes() -> None:
     assert clock.now == pytest.approx(102.0)
 
 
+def test_token_bucket_of_almost_nothing_waits_no_longer_than_a_thread_can() -> None:
+    slept: list[float] = []
+
+    class Enough(Exception): ...
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        raise Enough
+
+    bucket = TokenBucket(1e-300, sleep=sleep)
+    bucket.take(1)
+    with pytest.raises(Enough):
+        bucket.take(1)
+    assert slept == [threading.TIMEOUT_MAX]
+
+
 def test_token_bucket_wants_a_rate() -> None:
     with pytest.raises(ValueError, match="rate"):
         TokenBucket(0)

@@ -42,7 +42,7 @@ class Validators:
 
 def verdict(headers: Mapping[str, str], there: Validators) -> Literal["go on", "not modified", "failed"]:
     """Return what becomes of a request to read a file, by its headers."""
-    if (wanted := headers.get("if-match")) is not None and not _strongly(wanted, there.etag):
+    if not _is_still(headers, there):
         return "failed"
     if (known := headers.get("if-none-match")) is not None:
         return "not modified" if _weakly(known, there.etag) else "go on"
@@ -71,13 +71,26 @@ def check(headers: Mapping[str, str], name: str, there: Validators | None) -> No
         there: what it has; None where it is not there.
 
     Raises:
-        PreconditionFailed: ``If-Match`` or ``If-None-Match`` says so.
+        PreconditionFailed: ``If-Match``, ``If-Unmodified-Since`` or ``If-None-Match`` says so.
     """
-    wanted, unwanted = headers.get("if-match"), headers.get("if-none-match")
-    if wanted is not None and (there is None or not _strongly(wanted, there.etag)):
+    unwanted = headers.get("if-none-match")
+    if not _is_still(headers, there):
         raise PreconditionFailed(name, hint="read it again")
     if unwanted is not None and there is not None and _weakly(unwanted, there.etag):
         raise PreconditionFailed(name, "it is there already" if unwanted.strip() == "*" else "")
+
+
+def is_conditional(headers: Mapping[str, str]) -> bool:
+    """Tell whether a change of a name may be refused by `check`."""
+    return not {"if-match", "if-none-match", "if-unmodified-since"}.isdisjoint(headers.keys())
+
+
+def _is_still(headers: Mapping[str, str], there: Validators | None) -> bool:
+    """Tell whether it is what who asks takes it to be; a time counts only where no ETag is given."""
+    if (wanted := headers.get("if-match")) is not None:
+        return there is not None and _strongly(wanted, there.etag)
+    since = _moment(headers.get("if-unmodified-since"))
+    return since is None or there is None or there.modified_s is None or there.modified_s <= since
 
 
 def _strongly(wanted: str, etag: str) -> bool:

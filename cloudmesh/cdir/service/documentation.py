@@ -37,6 +37,8 @@ def install(app: FastAPI) -> None:
             schemas = found.setdefault("components", {}).setdefault("schemas", {})
             _, definitions = models_json_schema([(Problem, "serialization")])
             schemas |= definitions["$defs"]
+            found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            found["security"] = [{"token": []}]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
             app.openapi_schema = found

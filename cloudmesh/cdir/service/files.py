@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 from anyio import from_thread
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from cloudmesh.cdir.service import conditions, file_urls
 from cloudmesh.cdir.service.answers import answer
 from cloudmesh.cdir.service.conditions import Validators
+from cloudmesh.cdir.service.file_documents import DELETED, DELETING, READ, READING, WRITING, WRITTEN
 from cloudmesh.cdir.service.file_urls import FileUrl
 from cloudmesh.cdir.service.house import House
-from cloudmesh.cdir.service.models import record_model
-from cloudmesh.cdir.service.problems import RESPONSES, problem
+from cloudmesh.cdir.service.problems import problem
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.cdir.service.security.ranges import NotSatisfiable, parse_ranges
 from cloudmesh.storage import paths
@@ -28,6 +28,7 @@ from cloudmesh.storage.errors import (
     ChecksumMismatch,
     IsADirectory,
     NotADirectory,
+    NotFound,
     PreconditionFailed,
     QuotaExceeded,
     SourceChanged,
@@ -41,29 +42,27 @@ from cloudmesh.vdir.reading import NameReader
 from cloudmesh.vdir.records import Choice, NameInfo
 
 _REDIRECT_S = 300.0
-_BYTES = {"schema": {"type": "string", "format": "binary"}}
-_TEXT = {"description": "a virtual path, or a service's name and a virtual path; with a slash at its end a directory"}
+_Place = Annotated[
+    str, Path(description="a virtual path, or a service's name and a virtual path; with a slash at its end a directory")
+]
+
+
+class _AnyPath(PathConvertor):
+    """All that stands in a URL, also the end of a line, which is a character of names like others."""
+
+    regex = "(?s:.*)"
 
 
 def install(app: FastAPI) -> None:
     """Add the routes."""
-    route = file_urls.ROOT + "{path:path}"
-    named: dict[str, Any] = {"tags": ["files"], "response_model": None}
-    one = {"description": "the file, as it is now", "model": record_model(NameInfo)}
-    found: dict[int | str, dict[str, Any]] = {
-        200: {"description": "the file's bytes, or the names in a directory", "content": {"*/*": _BYTES}},
-        206: {"description": "the bytes that were asked for", "content": {"*/*": _BYTES}},
-        304: {"description": "it has not changed"},
-        307: {"description": "where the service gives it out by itself"},
-        308: {"description": "it is a directory: its URL ends in a slash"},
-        416: {"description": "it has no such bytes", "content": RESPONSES[400]["content"]},
-        **RESPONSES,
-    }
+    register_url_convertor("any", _AnyPath())
+    route = file_urls.ROOT + "{path:any}"
+    named: dict[str, Any] = {"tags": ["files"], "response_model": None, "response_class": Response}
 
-    @app.get(route, responses=found, operation_id="files_get", **named)
+    @app.get(route, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
     def get(
         request: Request,
-        path: str,
+        path: _Place,
         principal: Annotated[Principal, Depends(require("read"))],
         redirect: Annotated[bool, Query(description="send to the service itself, where it gives URLs")] = False,
     ) -> Response:
@@ -73,19 +72,15 @@ def install(app: FastAPI) -> None:
         """
         return _get(request, principal, redirect=redirect)
 
-    @app.head(route, responses=found, operation_id="files_head", **named)
-    def head(request: Request, path: str, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
+    @app.head(route, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
+    def head(request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
         """Tell what there is to know of a file. Scope: read."""
         return _get(request, principal, redirect=False)
 
-    @app.put(
-        route,
-        responses={200: one, 201: one | {"description": "a new file"}, 415: RESPONSES[400], **RESPONSES},
-        operation_id="files_put",
-        openapi_extra={"requestBody": {"content": {"application/octet-stream": _BYTES}, "required": True}},
-        **named,
-    )
-    async def put(request: Request, path: str, principal: Annotated[Principal, Depends(require("write"))]) -> Response:
+    @app.put(route, responses=WRITTEN, operation_id="files_put", openapi_extra=WRITING, **named)
+    async def put(
+        request: Request, path: _Place, principal: Annotated[Principal, Depends(require("write"))]
+    ) -> Response:
         """Give a file the bytes of the body, as its new version where it is there.
 
         Scope: write. ``If-Match`` and ``If-None-Match: *`` decide against others who write it; ``Repr-Digest`` is
@@ -101,23 +96,21 @@ def install(app: FastAPI) -> None:
 
         return await run_in_threadpool(_put, request, principal, next_piece)
 
-    @app.delete(
-        route, responses={204: {"description": "it is gone"}, **RESPONSES}, operation_id="files_delete", **named
-    )
+    @app.delete(route, status_code=204, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
     def delete(
         request: Request,
-        path: str,
+        path: _Place,
         principal: Annotated[Principal, Depends(require("delete"))],
         recursive: Annotated[bool, Query(description="a directory with all that is in it")] = False,
         purge: Annotated[bool, Query(description="remove the files on the services, too")] = False,
     ) -> Response:
         """Remove a name; with a service's name before it, the replica there, never the last good one. Scope: delete."""
         vdir, url = _opened(request, principal)
+        if conditions.is_conditional(request.headers):
+            conditions.check(request.headers, url.path, Validators.of(vdir.info(url.path)))
         if url.service is not None:
             vdir.drop(url.path, from_=[url.service], recursive=recursive)
         else:
-            if _is_conditional(request.headers):
-                conditions.check(request.headers, url.path, Validators.of(vdir.info(url.path)))
             vdir.delete(url.path, recursive=recursive, purge=purge)
         return Response(status_code=204)
 
@@ -126,13 +119,13 @@ def _opened(request: Request, principal: Principal) -> tuple[Vdir, FileUrl]:
     """Return the virtual directory as somebody may use it, and what the request's URL names.
 
     Raises:
-        InvalidName, PermissionDenied: it names nothing, or nothing that is for who asks.
+        InvalidName, PermissionDenied, NotFound: it names nothing, or nothing that is for who asks.
     """
     house: House = request.app.state.house
     url = file_urls.parse(request.scope["raw_path"], house.services.names())
     principal.check_path(paths.resolve(url.path))
-    if url.service is not None:
-        principal.check_service(url.service)
+    if url.service is not None and principal.services is not None and url.service not in principal.services:
+        raise NotFound(f"/{paths.join(url.service, url.path.lstrip('/'))}")  # as a directory that is not there
     return house.vdir(principal), url
 
 
@@ -154,7 +147,8 @@ def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
         case "failed":
             raise PreconditionFailed(url.path, hint="read it again")
         case "not modified":
-            return Response(status_code=304, headers=there.headers())
+            kept = {name: headers[name] for name in (*there.headers(), "Cache-Control")}
+            return Response(status_code=304, headers=kept)
     choices = _choices(vdir, url, principal)
     if redirect:
         try:
@@ -242,12 +236,10 @@ def _choices(vdir: Vdir, url: FileUrl, principal: Principal) -> list[Choice]:
     """Return the replicas that somebody may read, the best first; those that cannot be read are among them.
 
     Raises:
-        NotFound, PermissionDenied: there is none.
+        NotFound: there is no such file.
     """
     found = vdir.why(url.name)
     allowed = [one for one in found if principal.services is None or one.service in principal.services]
-    if found and not allowed:
-        principal.check_service(found[0].service)
     return allowed or [Choice(None, "", "missing", None, None, None, None, [], "there is no replica")]
 
 
@@ -273,24 +265,25 @@ def _put(request: Request, principal: Principal, next_piece: Any) -> Response:
     if principal.services is not None:  # all that hold the name get the new content
         for service in now.services if now is not None else ():
             principal.check_service(service)
-    promised = file_urls.digest_in(headers.get("repr-digest"))
+    # of all the bytes of a file that is sent as it is, both are one
+    promised = {file_urls.digest_in(headers.get(name)) for name in ("repr-digest", "content-digest")} - {None}
     made = False
 
     def check(info: NameInfo | None, sha256: str) -> None:
         nonlocal made
         made = info is None
         conditions.check(headers, url.path, None if info is None else Validators.of(info))
-        if promised not in (None, sha256):
-            raise ChecksumMismatch(url.path, "the bytes that came are not those that Repr-Digest tells")
+        if promised - {sha256}:
+            raise ChecksumMismatch(url.path, "the bytes that came are not those that the request's digest tells")
 
-    if _is_conditional(headers):  # said before the bytes are sent, and again when they are there
+    if conditions.is_conditional(headers):  # said before the bytes are sent, and again when they are there
         conditions.check(headers, url.path, None if now is None else Validators.of(now))
     try:
         info = vdir.write(url.path, _pieces(next_piece, limit, too_large), size=size, to=to, check=check)
     except QuotaExceeded as error:
         return problem(error, 413 if error is too_large else None)
     except ChecksumMismatch as error:
-        return problem(error, 422)
+        return problem(error, 400)
     answered = {"Location": file_urls.url_of(url.path)} | Validators.of(info).headers()
     return Response(json_text(info), 201 if made else 200, answered, "application/json")
 
@@ -320,7 +313,3 @@ def _pieces(next_piece: Any, limit: int, too_large: QuotaExceeded) -> Iterator[b
             held.clear()
     if held:
         yield bytes(held)
-
-
-def _is_conditional(headers: Headers) -> bool:
-    return "if-match" in headers or "if-none-match" in headers

@@ -8,12 +8,13 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header, Request, Response
+from fastapi import Depends, FastAPI, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from cloudmesh.cdir.offers import HttpMethod, offers
 from cloudmesh.cdir.service import rights, routes
+from cloudmesh.cdir.service.answers import JSON
 from cloudmesh.cdir.service.job_answers import EVENTS, JOBS, answer_of
 from cloudmesh.cdir.service.problems import RESPONSES
 from cloudmesh.cdir.service.security import Principal, require
@@ -33,6 +34,7 @@ URLS: Mapping[str, tuple[HttpMethod, str]] = {
 }
 """Where the operations of ``storage jobs`` are, too."""
 
+_Name = Annotated[str, Path(description="of the job")]
 _POLL_S = 0.5
 _QUIET_S = 15.0
 _OPEN = ("waiting", "running")
@@ -44,17 +46,21 @@ def install(app: FastAPI) -> None:
         if offer.command == "storage" and offer.operation.words[0] == "jobs":
             method, path = URLS[offer.operation.words[1]]
             routes.add(app, offer, path, method, tag="jobs")
+    named: dict[str, Any] = {"tags": ["jobs"], "response_model": None, "response_class": Response}
     ended: dict[int | str, dict[str, Any]] = {
-        200: {"description": "what the operation answers where it is no job"},
+        200: {"description": "what the operation answers where it is no job", "content": {JSON: {}}},
         **RESPONSES,
     }
     told = {
-        200: {"description": "server-sent events", "content": {EVENTS: {"schema": {"type": "string"}}}},
+        200: {
+            "description": "server-sent events: progress, failure and end, their data as JSON",
+            "content": {EVENTS: {}},
+        },
         **RESPONSES,
     }
 
-    @app.get(JOBS + "/{name}/result", tags=["jobs"], responses=ended, operation_id="jobs_result", response_model=None)
-    def result(request: Request, name: str, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
+    @app.get(JOBS + "/{name}/result", responses=ended, operation_id="jobs_result", **named)
+    def result(request: Request, name: _Name, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
         """Return what a job's operation returned, or how it failed. Scope: read."""
         crew: Crew = request.app.state.crew
         rights.check_owner(principal, name, crew.jobs)
@@ -63,10 +69,10 @@ def install(app: FastAPI) -> None:
             raise errors.Refused(name, f"the job is {job.state}")
         return answer_of(crew.jobs.result(name), name)
 
-    @app.get(JOBS + "/{name}/events", tags=["jobs"], responses=told, operation_id="jobs_events", response_model=None)
+    @app.get(JOBS + "/{name}/events", responses=told, operation_id="jobs_events", **named)
     async def events(
         request: Request,
-        name: str,
+        name: _Name,
         principal: Annotated[Principal, Depends(require("read"))],
         last_event_id: Annotated[str, Header(description="of the last event that was received")] = "",
     ) -> Response:

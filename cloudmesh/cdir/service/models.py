@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
@@ -9,17 +11,28 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Documented
 
-from cloudmesh.cdir.offers import Offer, row_type
+from cloudmesh.cdir.offers import Field, Offer, row_type
 from cloudmesh.storage.binding import plain_type
 from cloudmesh.storage.json_values import is_list, is_text, reader
 from cloudmesh.storage.output import gives_bytes
 
+MOST = (1 << 53) - 1
+"""The largest whole number that every reader of JSON takes as it is (RFC 7493)."""
 
-class _Request(BaseModel):
+
+class _Query(BaseModel):
+    """Values that come as text."""
+
     model_config = ConfigDict(extra="forbid", validate_by_name=False, validate_by_alias=True, allow_inf_nan=False)
+
+
+class _Body(_Query):
+    """Values with types of their own, none of which is taken for another."""
+
+    model_config = ConfigDict(strict=True)
 
 
 def request_model(offer: Offer, in_path: Collection[str] = ()) -> type[BaseModel]:
@@ -36,10 +49,15 @@ def request_model(offer: Offer, in_path: Collection[str] = ()) -> type[BaseModel
         else:
             default = None  # what is left out is left to the method; null is no value
         documented = Documented(
-            default, alias=field.name, description=field.help or None, json_schema_extra=_without_null
+            default, alias=field.name, description=description(field), json_schema_extra=_without_null
         )
         values[field.parameter.name + "_value"] = (kind, documented)
-    return create_model(_name(offer), __base__=_Request, **values)
+    return create_model(_name(offer), __base__=_Body if offer.http_method == "POST" else _Query, **values)
+
+
+def description(field: Field) -> str | None:
+    """Return what is said of a value: the words of the method, or else what its type says."""
+    return field.help or (field.concern.value if field.concern is not None else None)
 
 
 def _without_null(schema: dict[str, Any]) -> None:
@@ -71,13 +89,18 @@ def _json_type(annotation: Any) -> Any:
         inner = get_args(annotation)[0]
         reads = reader(annotation)
         if inner is int and reads is not None:
-            return Annotated[int, Documented(ge=_least(reads.parse), le=(1 << 63) - 1)]
+            return Annotated[int, Documented(ge=_least(reads.parse), le=MOST), BeforeValidator(_whole)]
         if inner is float and reads is not None:
             return Annotated[float, Documented(ge=0)]
         return _json_type(inner)
     if is_list(annotation):
         return list[_json_type(get_args(annotation)[0])]  # type: ignore[misc]
-    return annotation
+    return Annotated[int, BeforeValidator(_whole)] if annotation is int else annotation
+
+
+def _whole(value: Any) -> Any:
+    """A whole number, also where it was written as ``5.0``: to JSON they are one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _least(parse: Any) -> int:
@@ -121,10 +144,10 @@ def record_model(kind: type) -> type[BaseModel]:
 
 
 def _attributes(kind: type) -> dict[str, str]:
-    """What a class's docstring says of its attributes."""
+    """What the docstrings of a class, and of those that it is made of, say of its attributes."""
     found: dict[str, str] = {}
-    for line in (kind.__doc__ or "").partition("Attributes:\n")[2].splitlines():
-        names, colon, text = line.strip().partition(": ")
-        if colon:
-            found |= dict.fromkeys(names.split(", "), text)
+    for one in reversed(kind.__mro__):
+        section = inspect.cleandoc(one.__doc__ or "").partition("Attributes:\n")[2].partition("\n\n")[0]
+        for names, text in re.findall(r"^    (\w[\w, ]*): (.*(?:\n {8}.*)*)", section, re.MULTILINE):
+            found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
     return found

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 
 from cloudmesh.storage import errors
 from cloudmesh.storage.output import json_text
@@ -29,7 +30,7 @@ STATUS: dict[type[errors.StorageError], int] = {
     errors.QuotaExceeded: 507,
     errors.RateLimited: 503,
     errors.Unavailable: 503,
-    errors.Unsupported: 422,
+    errors.Unsupported: 409,
     errors.Refused: 409,
     errors.ConfigError: 409,
     errors.UsageError: 400,
@@ -74,7 +75,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         414: "the path or the query is too long",
         415: "the body is compressed",
         421: "the service is not asked for by this name",
-        422: "",
+        422: "the request is not as this document says",
         429: "too many requests",
         500: "",
         502: "",
@@ -128,8 +129,20 @@ def install(app: FastAPI) -> None:
         kind = kinds.get(error.status_code, errors.UsageError)
         answer = problem(kind(request.url.path, _TITLES.get(error.status_code, str(error.detail))), error.status_code)
         answer.headers.update(error.headers or {})
+        if error.status_code == 405:
+            answer.headers["Allow"] = ", ".join(sorted(_allowed(app, request)))
         return answer
 
     @app.exception_handler(Exception)
     def unexpected(request: Request, error: Exception) -> Response:
         return problem(errors.internal_error(request.url.path, error))
+
+
+def _allowed(app: FastAPI, request: Request) -> set[str]:
+    """Return the methods of all routes with a request's path: a router tells those of the first one alone."""
+    return {
+        method
+        for route in app.routes
+        if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+        for method in route.methods or ()
+    }

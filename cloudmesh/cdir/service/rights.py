@@ -14,6 +14,7 @@ from cloudmesh.cdir.service.security import Principal
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import PermissionDenied
 from cloudmesh.storage.jobs.commands import Jobs
+from cloudmesh.storage.jobs.rows import no_such_job
 from cloudmesh.storage.meaning import Concerns
 from cloudmesh.storage.services import Services
 
@@ -64,14 +65,13 @@ def is_limited(principal: Principal) -> bool:
 
 
 def check_owner(principal: Principal, job: str, jobs: Jobs) -> None:
-    """Refuse a job of another to somebody who is limited in what may be seen.
+    """Refuse a job of another to somebody who is limited in what may be seen, as one that is not there.
 
     Raises:
-        NotFound: there is no such job.
-        PermissionDenied: so it is.
+        NotFound: there is no such job, or it is another's.
     """
     if is_limited(principal) and jobs.owner(job) != principal.name:
-        raise PermissionDenied(job, "the job is another's")
+        raise no_such_job(job)
 
 
 def is_here(concern: Concerns | None, value: str, services: Services) -> bool:
@@ -118,7 +118,8 @@ def _check_services(principal: Principal, offer: Offer, values: Mapping[str, Any
                     principal.check_service(paths.split_location(one)[0] or default)
         elif field.concern is Concerns.REPLICA:
             for text in _texts(given):
-                if (service := _replica(text, services)[0]) is not None:
+                # whether or not there is such a service: that is not told
+                if (service := paths.split_location(text)[0]) is not None:
                     principal.check_service(service)
 
 

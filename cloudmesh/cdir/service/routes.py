@@ -5,20 +5,27 @@ from __future__ import annotations
 import inspect
 from typing import Annotated, Any
 
-from fastapi import Body, Depends, FastAPI, Query, Request, Response
+from fastapi import Body, Depends, FastAPI, Path, Query, Request, Response
 
 from cloudmesh.cdir.offers import Offer, offers
 from cloudmesh.cdir.service import rights
 from cloudmesh.cdir.service.answers import BYTES, JSON, NDJSON, answer
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.job_answers import accepted, answer_of
-from cloudmesh.cdir.service.models import answer_model, record_model, request_model, rows_model
+from cloudmesh.cdir.service.models import answer_model, description, record_model, request_model, rows_model
 from cloudmesh.cdir.service.problems import RESPONSES
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.cdir.service.work import Crew
 from cloudmesh.storage.records import JobDetails
 
 _LONGEST_WAIT_S = 60
+_PREFER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "description": f"wait=SECONDS: for the end, at most {_LONGEST_WAIT_S}; what takes longer is answered as a job",
+    "schema": {"type": "string"},
+}
 
 
 def install(app: FastAPI) -> None:
@@ -41,12 +48,14 @@ def add(app: FastAPI, offer: Offer, path: str, method: str, tag: str = "") -> No
         tags=[tag or offer.command],
         responses=_answers(offer) | RESPONSES,
         response_model=None,
+        response_class=Response,  # of no type: each answer has its own
+        openapi_extra={"parameters": [_PREFER]} if offer.is_long else None,
     )
 
 
 def _endpoint(offer: Offer, path: str, method: str) -> Any:
-    in_path = tuple(field.name for field in offer.fields if f"{{{field.name}}}" in path)
-    model = request_model(offer, in_path)
+    of_path = [field for field in offer.fields if f"{{{field.name}}}" in path]
+    model = request_model(offer, [field.name for field in of_path])
 
     def endpoint(request: Request, values: Any, principal: Any, **given_by_path: str) -> Response:
         given = values.model_dump(by_alias=True, exclude_unset=True) | given_by_path
@@ -59,7 +68,7 @@ def _endpoint(offer: Offer, path: str, method: str) -> Any:
     else:
         endpoint = _without_values(endpoint, model)
     kinds["principal"] = Annotated[Any, Depends(require(offer.scope))]
-    kinds |= dict.fromkeys(in_path, str)
+    kinds |= {field.name: Annotated[str, Path(description=description(field))] for field in of_path}
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [inspect.Parameter(name, keyword, annotation=kind) for name, kind in kinds.items()]
     endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

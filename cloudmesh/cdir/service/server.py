@@ -63,6 +63,7 @@ def serve(settings: Settings, announce: Callable[[ServiceState], None] = lambda 
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=round(settings.patience),
+            timeout_worker_healthcheck=60,  # on a busy computer, 5 s would end workers that are well
             **guards,
         )
         server = uvicorn.Server(config)

@@ -39,6 +39,8 @@ class Settings:
         workers: processes; more than one needs PostgreSQL.
         max_upload: bytes of the largest file that is taken.
         patience: seconds that requests and jobs under way have at a stop.
+        strangers_per_s: requests a second that one address may send without a token that is known, for long; behind a
+            proxy all clients have one address.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +52,7 @@ class Settings:
     workers: Count = 1
     max_upload: Size = 1 << 40
     patience: Duration = 10.0
+    strangers_per_s: float = 5.0
 
     def changed(self, values: Mapping[str, Any], where: str) -> Settings:
         """Return these settings with those that are given.
@@ -105,6 +108,7 @@ class Settings:
             certificate=Path(self.certificate) if self.certificate else None,
             key=Path(self.key) if self.key else None,
             max_upload_bytes=self.max_upload,
+            strangers_per_s=self.strangers_per_s,
         )
 
 

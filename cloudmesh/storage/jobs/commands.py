@@ -63,6 +63,9 @@ class Jobs:
     def show(self, name: str) -> JobDetails:
         """Return one job with the first files that it could not do.
 
+        Args:
+            name: of the job.
+
         Raises:
             NotFound: there is none of this name.
         """
@@ -76,6 +79,9 @@ class Jobs:
     def pause(self, name: str) -> JobAsked:
         """Let a job end between two files, to be resumed by its name alone; one that nobody does is paused at once.
 
+        Args:
+            name: of the job.
+
         Raises:
             NotFound: there is none of this name.
             Refused: it has ended.
@@ -83,7 +89,11 @@ class Jobs:
         return self._request(name, "pause", ("interrupted", "paused"))
 
     def cancel(self, name: str) -> JobAsked:
-        """Let a job end between two files, for good; what is done stays done. Raises as `pause`."""
+        """Let a job end between two files, for good; what is done stays done. Raises as `pause`.
+
+        Args:
+            name: of the job.
+        """
         return self._request(name, "cancel", ("interrupted", "paused", "cancelled"))
 
     @tells_when_empty("no job was interrupted")
@@ -109,6 +119,9 @@ class Jobs:
 
     def remove(self, name: str) -> Job:
         """Forget a job that is not running, with its log, and return what it was; no other file is touched.
+
+        Args:
+            name: of the job.
 
         Raises:
             NotFound: there is none of this name.

@@ -25,6 +25,11 @@ _ARGUMENTS: dict[str, Any] = {
 }
 
 
+def no_such_job(name: str) -> NotFound:
+    """Return the error that tells of a job that is not there."""
+    return NotFound(name, "there is no such job", "cms storage jobs list names those there are")
+
+
 def find(connection: Connection, name: str) -> Row[Any]:
     """Return the row of a job.
 
@@ -33,7 +38,7 @@ def find(connection: Connection, name: str) -> Row[Any]:
     """
     row = connection.execute(table.select().where(table.c.name == name)).first()
     if row is None:
-        raise NotFound(name, "there is no such job", "cms storage jobs list names those there are")
+        raise no_such_job(name)
     return row
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import Counter
@@ -56,7 +55,7 @@ class TokenBucket:
         self._schedule = rate if isinstance(rate, Schedule) else Schedule.constant(rate)
         if any(one is not None and one <= 0 for one in self._schedule.rates):
             raise ValueError("a rate must be more than 0")
-        self._longest_sleep = 1.0 if len(self._schedule.rates) > 1 else math.inf
+        self._longest_sleep = 1.0 if len(self._schedule.rates) > 1 else threading.TIMEOUT_MAX
         self._clock = clock
         self._sleep = sleep
         self._now = now

@@ -111,8 +111,9 @@ class Filter:
         if options.filter_from is not None:
             try:
                 lines = options.filter_from.read_text("utf-8", "surrogateescape").splitlines()
-            except OSError as error:
-                raise UsageError(f"--filter-from={options.filter_from}", error.strerror or str(error)) from None
+            except (OSError, ValueError) as error:  # the second of a NUL in the name
+                why = getattr(error, "strerror", None) or str(error)
+                raise UsageError(f"--filter-from={options.filter_from}", why) from None
             for number, line in enumerate(lines, 1):
                 try:
                     self._add_line(line.strip())

@@ -7,15 +7,20 @@ import hashlib
 import http.client
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from cloudmesh.vdir import Vdir
-from tests.cdir.service.conftest import Start
-from tests.places import read_tree, write_tree
+from deploy.servers import SeaweedFS, Wsgidav
+from tests.cdir.service.conftest import Start, running
+from tests.faults import FaultProxy
+from tests.places import configure, read_tree, write_tree
 
 DATA = os.urandom(3_000_000)
 SHA = hashlib.sha256(DATA).hexdigest()
@@ -121,13 +126,25 @@ def test_conditions_of_reading(filled: httpx.Client) -> None:
         ({"If-Match": '"x"'}, 412),
         ({"If-Match": f'"x", {tag}'}, 200),
         ({"If-Modified-Since": modified}, 304),
+        ({"If-Modified-Since": modified, "If-None-Match": '"x"'}, 200),
+        ({"If-Modified-Since": "yesterday"}, 200),
+        ({"If-Unmodified-Since": modified}, 200),
+        ({"If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}, 412),
+        ({"If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT", "If-Match": tag}, 200),
+        ({"If-Match": f"W/{tag}"}, 412),
+        ({"If-Match": "*"}, 200),
+        ({"If-None-Match": "*"}, 304),
         ({"If-Modified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}, 200),
         ({"Range": "bytes=0-0", "If-Range": tag}, 206),
         ({"Range": "bytes=0-0", "If-Range": '"x"'}, 200),
         ({"Range": "bytes=0-0", "If-Range": modified}, 206),
     ):
         assert filled.head(url, headers=headers).status_code in (status, 200 if status == 206 else status)
-        assert filled.get(url, headers=headers).status_code == status, headers
+        answer = filled.get(url, headers=headers)
+        assert answer.status_code == status, headers
+        if status in (200, 304):  # what is kept of a file is told the same of it again
+            told = ("etag", "last-modified", "cache-control")
+            assert [answer.headers[name] for name in told] == [tag, modified, "private, no-cache"]
 
 
 OUTSIDE = [
@@ -153,6 +170,37 @@ def test_no_url_leaves_the_tree(filled: httpx.Client, tmp_path: Path) -> None:
         assert answer.status in (400, 404)
         assert b"top secret" not in answer.read()
         connection.close()
+
+
+def test_a_read_that_fails_halfway_goes_on_from_the_next_replica(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, wsgidav: Wsgidav, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    fragile = fault_proxy(seaweedfs.port)
+    configure(
+        home,
+        [
+            seaweedfs.settings("aws", bucket=seaweedfs.make_bucket(), port=fragile.port),
+            wsgidav.settings("dav", root=f"run-{time.time_ns()}"),
+        ],
+    )
+    with Vdir() as vdir:
+        vdir.put(str(write_tree(tmp_path / "source", {"big.bin": DATA})), "/data", to=["aws", "dav"], recursive=True)
+        vdir.prefer("/data", ["aws", "dav"])
+
+    def read(client: httpx.Client, path: str, asked: str) -> httpx.Response:
+        fragile.heal()
+        fragile.drop()  # no connection that was used before
+        fragile.stall(after=1_500_000)
+        with client.stream("GET", path, headers={"Range": asked} if asked else {}) as answer:
+            fragile.refuse()  # the head is here, and so the read was begun
+            answer.read()
+        return answer
+
+    with running() as client:
+        for asked, status, wanted in (("", 200, DATA), ("bytes=1000-", 206, DATA[1000:])):
+            answer = read(client, "/files/data/big.bin", asked)
+            assert (answer.status_code, answer.content) == (status, wanted)
+            assert answer.headers["x-cdir-replica"] == "aws", "it was begun with that"
 
 
 def test_a_url_of_the_service_itself(filled: httpx.Client) -> None:
@@ -202,9 +250,16 @@ def test_conditions_of_writing(client: httpx.Client) -> None:
     assert first.status_code == 201
     assert client.put(url, content=b"2", headers={"If-None-Match": "*"}).status_code == 412
     assert client.put(url, content=b"2", headers={"If-Match": '"x"'}).status_code == 412
+    long_ago = {"If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}
+    assert client.put(url, content=b"2", headers=long_ago).status_code == 412
     assert client.put(url, content=b"2", headers={"If-Match": first.headers["etag"]}).status_code == 200
-    assert client.delete("/files/a", headers={"If-Match": first.headers["etag"]}).status_code == 412
-    assert client.get(url).content == b"2"
+    client.put("/files/two/a", content=b"2")
+    for one in ("/files/a", "/files/one/a"):
+        assert client.delete(one, headers={"If-Match": first.headers["etag"]}).status_code == 412
+        assert client.delete(one, headers=long_ago).status_code == 412
+        assert client.delete("/files/none", headers=long_ago).status_code == 404
+    assert client.get(url).content == client.get("/files/two/a").content == b"2"
+    assert client.delete(url, headers={"If-Match": client.head(url).headers["etag"]}).status_code == 204
 
 
 def test_of_two_writers_with_if_match_one_wins(client: httpx.Client) -> None:
@@ -224,6 +279,29 @@ def test_of_two_writers_with_if_match_one_wins(client: httpx.Client) -> None:
     assert sorted(statuses) == [200, 412, 412, 412, 412]
 
 
+def test_of_writers_at_several_processes_one_wins(
+    start: Start, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CDIR_DATABASE", database_url)
+    client = start(CDIR_SERVICE_WORKERS="3")
+    tag = client.put("/files/one/a", content=b"0").headers["etag"]
+    for _ in range(2):
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(partial(write, client, tag), range(8)))
+        statuses = [answer.status_code for answer in answers]
+        assert sorted(statuses) == [200, *[412] * 7]
+        won = statuses.index(200)
+        assert client.get("/files/a").content == str(won).encode() * 100_000
+        tag = answers[won].headers["etag"]
+
+
+def write(client: httpx.Client, tag: str, number: int) -> httpx.Response:
+    """Write from a connection of its own, so that any of the processes may answer."""
+    headers = {"If-Match": tag, "Authorization": client.headers["Authorization"]}
+    body = str(number).encode() * 100_000
+    return httpx.put(f"{client.base_url}/files/a", content=body, headers=headers, timeout=60)
+
+
 def test_what_is_not_taken(start: Start, disks: dict[str, Path]) -> None:
     client = start(CDIR_SERVICE_MAX_UPLOAD="1K")
     assert client.put("/files/one/a", content=bytes(2000)).status_code == 413
@@ -231,8 +309,9 @@ def test_what_is_not_taken(start: Start, disks: dict[str, Path]) -> None:
     assert client.put("/files/one/a", content=b"x", headers={"Content-Encoding": "gzip"}).status_code == 415
     assert client.put("/files/one/a", content=b"x", headers={"Content-Range": "bytes 0-0/2"}).status_code == 400
     wrong = base64.b64encode(hashlib.sha256(b"y").digest()).decode()
-    answer = client.put("/files/one/a", content=b"x", headers={"Repr-Digest": f"sha-256=:{wrong}:"})
-    assert (answer.status_code, answer.json()["error"]) == (422, "ChecksumMismatch")
+    for name in ("Repr-Digest", "Content-Digest"):
+        answer = client.put("/files/one/a", content=b"x", headers={name: f"sha-256=:{wrong}:"})
+        assert (answer.status_code, answer.json()["error"]) == (400, "ChecksumMismatch")
     assert client.put("/files/one/a/", content=b"x").status_code == 409
     assert client.put("/files/none:x/../a", content=b"x").status_code in (201, 400)
     assert read_tree(disks["one"]) == {}

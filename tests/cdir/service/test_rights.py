@@ -163,11 +163,11 @@ def test_what_limits_leave(roots: dict[str, Path], tmp_path: Path) -> None:
             (inside, "GET", "/files/two/other/two", None, 403),
             # services
             (first, "GET", "vdir/cat", {"name": "/run/both"}, 200),
-            (first, "GET", "vdir/cat", {"name": "/run/two"}, 403),
+            (first, "GET", "vdir/cat", {"name": "/run/two"}, 404),
             (first, "GET", "vdir/cat", {"name": "two:/run/both"}, 403),
             (first, "GET", "/files/run/both", None, 200),
-            (first, "GET", "/files/run/two", None, 403),
-            (first, "GET", "/files/two/run/both", None, 403),
+            (first, "GET", "/files/run/two", None, 404),
+            (first, "GET", "/files/two/run/both", None, 404),
             (first, "GET", "storage/list", {"source": "one:"}, 200),
             (first, "GET", "storage/list", {"source": "two:"}, 403),
             (first, "GET", "storage/list", {"source": "", "storage": "two"}, 403),
@@ -184,7 +184,7 @@ def test_what_limits_leave(roots: dict[str, Path], tmp_path: Path) -> None:
             (first, "GET", "storage/jobs/list", {}, 403),
             (first, "GET", "jobs", {}, 403),
             # a job has the limits of who began it: it cannot be read from where the only replica is
-            (first, "POST", "vdir/copy", {"dir_or_name": "/other", "to": ["one"], "recursive": True}, 403),
+            (first, "POST", "vdir/copy", {"dir_or_name": "/other/two", "to": ["one"]}, 404),
         ):
             assert asked(client, token, method, path, values) == status, (method, path, values)
         # of two replicas the one that may not be read is not gone on with
@@ -200,18 +200,110 @@ def test_what_limits_leave(roots: dict[str, Path], tmp_path: Path) -> None:
 def test_a_job_is_shown_to_its_owner_and_keeps_the_limits(roots: dict[str, Path]) -> None:
     first, second = new_token(service=["one"]), new_token(service=["one"])
     with running() as client:
-        values = {"dir_or_name": "/other", "to": ["one"], "recursive": True}
+        values = {"dir_or_name": "/other/two", "to": ["one"]}
         headers = {"Authorization": f"Bearer {first}"}
         name = client.post("/api/v1/vdir/copy", json=values, headers=headers).json()["name"]
         client.get(f"/api/v1/jobs/{name}/events", headers=headers)  # ends with the job
-        for scope_of, status in ((first, 200), (second, 403)):
+        for scope_of, status in ((first, 200), (second, 404)):
             for path in (f"jobs/{name}", f"jobs/{name}/log", f"storage/jobs/show?name={name}"):
                 assert asked(client, scope_of, "GET", path) == status, path
-        assert asked(client, second, "GET", f"jobs/{name}/result") == 403
+        assert asked(client, second, "GET", f"jobs/{name}/result") == 404
+        assert asked(client, second, "GET", f"jobs/{name}/events") == 404
         # done again, by a process of its own, it still has no more
         assert asked(client, first, "POST", f"jobs/{name}/resume", {}) == 200
         client.get(f"/api/v1/jobs/{name}/events", headers=headers)  # ends with the job
     assert "other/two" not in read_tree(roots["one"])
+
+
+HIDDEN = "two"
+"""The last part of the names that lie on service ``two`` alone."""
+
+ABOUT_NAMES: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", "vdir/ls", {"dir": "/", "recursive": True}),
+    ("GET", "vdir/ls", {"dir": "/run"}),
+    ("GET", "vdir/tree", {"dir": "/"}),
+    ("GET", "vdir/search", {"pattern": "*", "dir": "/"}),
+    ("GET", "vdir/status", {"dir_or_name": "/", "check": True}),
+    ("GET", "vdir/rules/check", {"dir": "/"}),
+    ("POST", "vdir/export", {"file": "-", "dir": "/"}),
+    ("GET", "/files/run/", {}),
+    ("GET", "/files/one/run/", {}),
+    ("POST", "vdir/copy", {"dir_or_name": "/run", "to": ["one"], "recursive": True, "dryrun": True}),
+    ("POST", "vdir/verify", {"dir_or_name": "/run"}),
+]
+
+
+def paths_in(told: Any) -> set[str]:
+    """All texts in an answer that could be names."""
+    if isinstance(told, dict):
+        return set().union(*map(paths_in, told.values()), set())
+    if isinstance(told, list):
+        return set().union(*map(paths_in, told), set())
+    return {told} if isinstance(told, str) else set()
+
+
+def test_names_on_services_of_others_are_not_there(roots: dict[str, Path]) -> None:
+    with running() as client:
+        headers = {"Authorization": f"Bearer {new_token(service=['one'])}", "Prefer": "wait=30"}
+
+        def ask(method: str, path: str, values: dict[str, Any]) -> httpx.Response:
+            given: dict[str, Any] = {"json": values} if method == "POST" else {"params": values}
+            return client.request(
+                method, path if path.startswith("/files") else f"/api/v1/{path}", headers=headers, **given
+            )
+
+        for method, path, values in ABOUT_NAMES:
+            answer = ask(method, path, values)
+            assert answer.status_code in (200, 202), (path, answer.text)
+            hidden = {f"/run/{HIDDEN}", f"/other/{HIDDEN}", f"run/{HIDDEN}", f"other/{HIDDEN}"}
+            told = answer.json() if answer.text[:1] in "[{" else answer.text
+            assert hidden.isdisjoint(paths_in(told)), path
+        assert ask("GET", "vdir/status", {"dir_or_name": "/"}).json()["files"] == 1
+        # as of names that were never there, with the same words
+        for method, path, name in (
+            ("GET", "vdir/ls", "dir"),
+            ("GET", "vdir/status", "dir_or_name"),
+            ("GET", "vdir/why", "name"),
+            ("GET", "vdir/url", "name"),
+            ("GET", "vdir/history", "name"),
+            ("GET", "vdir/cat", "name"),
+            ("DELETE", "vdir/delete", "dir_or_name"),
+            ("POST", "vdir/prefer", "dir_or_name"),
+        ):
+            there = ask(method, path, {name: f"/run/{HIDDEN}"}).json()
+            missing = ask(method, path, {name: "/run/six"}).json()
+            assert there["status"] == 404, path
+            assert there["detail"] == missing["detail"].replace("/run/six", f"/run/{HIDDEN}")
+        for method in ("GET", "HEAD", "DELETE"):
+            assert ask(method, f"/files/run/{HIDDEN}", {}).status_code == 404
+        assert ask("POST", "vdir/sync", {"dir_or_name": "/run"}).status_code == 403, "it asks all services"
+        # and nothing is done to them, also not with the directory that holds them
+        assert ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True}).status_code == 403
+        assert ask("POST", "vdir/move", {"source": "/run", "destination": "/away"}).status_code == 403
+        assert ask("DELETE", "/files/run/both", {}).status_code == 403, "a replica is another's"
+        assert client.put(f"/files/run/{HIDDEN}", content=b"x", headers=headers).status_code in (403, 409)
+        assert client.get("/files/run/").json()[1]["name"] == HIDDEN
+        assert client.get(f"/files/run/{HIDDEN}").content == b"second"
+    assert read_tree(roots["one"]) == {"run/both": b"both"}
+    assert read_tree(roots["two"]) == {"run/both": b"both", "run/two": b"second", "other/two": b"second"}
+
+
+def test_services_of_others_are_told_as_those_that_are_not_there(roots: dict[str, Path]) -> None:
+    with running() as client:
+        headers = {"Authorization": f"Bearer {new_token(service=['one'])}"}
+        for path, values in (
+            ("/files/{}/run/both", {}),
+            ("/files/{}/", {}),
+            ("/api/v1/vdir/cat", {"name": "{}:/run/both"}),
+            ("/api/v1/storage/list", {"source": "{}:"}),
+            ("/api/v1/storage/stat", {"source": "x", "storage": "{}"}),
+        ):
+            answers = [
+                client.get(path.format(name), params={k: v.format(name) for k, v in values.items()}, headers=headers)
+                for name in ("two", "six")
+            ]
+            assert answers[0].status_code == answers[1].status_code
+            assert answers[0].json()["detail"] == answers[1].json()["detail"].replace("six", "two")
 
 
 def test_a_directory_is_shared_by_a_link(roots: dict[str, Path]) -> None:

@@ -114,6 +114,8 @@ def test_a_new_usage_line_is_a_new_route(with_new_command: FastAPI) -> None:
 
 def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any]) -> None:
     validate(document)
+    assert document["security"] == [{"token": []}]
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
     assert document["openapi"].startswith("3.1")
     for (method, path), operation in operations(document).items():
         assert operation["summary"], path
@@ -122,6 +124,22 @@ def test_the_document_is_openapi_3_1_and_complete(document: dict[str, Any]) -> N
         assert good, path
         problem = operation["responses"]["404"]["content"]["application/problem+json"]["schema"]
         assert problem == {"$ref": "#/components/schemas/Problem"}, (method, path)
+
+
+def test_every_value_is_described_and_every_answer_has_its_type(document: dict[str, Any]) -> None:
+    for (method, path), operation in operations(document).items():
+        assert operation["description"], path
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+        model = document["components"]["schemas"].get(body.get("$ref", "").rpartition("/")[2], {})
+        for name, value in [
+            *((one["name"], one) for one in operation.get("parameters", ())),
+            *model.get("properties", {}).items(),
+        ]:
+            assert value.get("description"), (method, path, name)
+        for answer in operation["responses"].values():
+            assert {"schema": {}} not in answer.get("content", {}).values(), (method, path)
+    info = document["components"]["schemas"]["FileInfo"]["properties"]
+    assert info["modified_ns"]["description"].endswith("else when the service stored it.")
 
 
 def test_the_page_of_operations_loads_nothing(client: httpx.Client) -> None:

@@ -15,6 +15,7 @@ import pytest
 import uvicorn
 
 from cloudmesh.cdir.service import security
+from cloudmesh.cdir.service.security.principal import SCOPES
 from cloudmesh.cdir.service.security.sessions import Sessions
 from cloudmesh.cdir.service.security.shares import Shares
 from cloudmesh.cdir.service.security.tokens import Tokens
@@ -68,3 +69,19 @@ def service(kept: Running) -> Iterator[Running]:
     yield kept
     shutil.rmtree(kept.root)
     kept.root.mkdir()
+
+
+@pytest.fixture
+def token(service: Running) -> str:
+    """A token that may do everything."""
+    return service.tokens.create(scope=list(SCOPES)).token
+
+
+@pytest.fixture
+def sharing(start: Callable[..., Running]) -> Running:
+    """A service with something to share, and something else."""
+    service = start()
+    (service.root / "a").mkdir()
+    (service.root / "a" / "x").write_text("shared")
+    (service.root / "b").write_text("private")
+    return service

@@ -5,6 +5,8 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +25,9 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.errors import NotFound, PermissionDenied, StorageError
 from cloudmesh.storage.providers.local import LocalStorage
+
+HOST = "Host: 127.0.0.1\r\n"
+"""A line of a request's head."""
 
 
 @dataclass
@@ -86,6 +91,14 @@ class Running:
         answer = self.ask("GET", link.removeprefix(self.settings.url))
         assert answer.status == 200, answer.body
         return answer.headers["set-cookie"].partition(";")[0]
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = 5) -> None:
+    """Return as soon as it is so; fail where it does not become so in time."""
+    until = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < until
+        time.sleep(0.02)
 
 
 def read_all(connection: socket.socket) -> bytes:

@@ -1,0 +1,101 @@
+"""The catalogue as it is for somebody who may use only some of the services."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+
+from cloudmesh.storage.database import Database
+from cloudmesh.storage.errors import NotFound, PermissionDenied
+from cloudmesh.vdir.catalogue import Catalogue
+from cloudmesh.vdir.lookup import shown
+from cloudmesh.vdir.nodes import Node, ServiceTotal, State, Totals
+
+
+class VisibleCatalogue(Catalogue):
+    """The names that lie on certain services: a file that lies only on others is as one that is not there.
+
+    Directories lie on no service, and are all there. What is done with a name that is there is told all its replicas:
+    who gives it a new content has to know them, and opens none that is not allowed.
+
+    Args:
+        database: where it is kept; it stays the caller's to close.
+        services: names of those that may be used.
+    """
+
+    def __init__(self, database: Database, services: Collection[str]) -> None:
+        super().__init__(database)
+        self._services = frozenset(services)
+
+    def lookup(self, path: str) -> Node:
+        """Return what is at ``path``; raises as `Catalogue.lookup`."""
+        node = super().lookup(path)
+        if not self._sees(node):
+            raise NotFound(shown(path))
+        return node
+
+    def way(self, path: str) -> list[Node]:
+        """Return the entries on the way to ``path``, from the root on, as far as there are any."""
+        return [node for node in super().way(path) if self._sees(node)]
+
+    def lookup_many(self, files: Iterable[str]) -> dict[str, Node]:
+        """Return what is at those of ``files`` (virtual paths) that there are."""
+        found = super().lookup_many(files)
+        seen = {node.id for node in self._seen(found.values())}
+        return {path: node for path, node in found.items() if node.id in seen}
+
+    def children(self, directory: str) -> Iterator[Node]:
+        """Yield what is in ``directory``; raises as `Catalogue.children`."""
+        return self._seen(super().children(directory))
+
+    def walk(self, directory: str) -> Iterator[Node]:
+        """Yield all that is below ``directory``; raises as `Catalogue.walk`."""
+        return self._seen(super().walk(directory))
+
+    def search(self, directory: str, pattern: str, *, recursive: bool = True) -> Iterator[Node]:
+        """Yield what is below ``directory`` and fits a glob; raises as `Catalogue.search`."""
+        return self._seen(super().search(directory, pattern, recursive=recursive))
+
+    def totals(self, path: str) -> Totals:
+        """Return how much there is at and below ``path``; raises as `Catalogue.totals`."""
+        top = self.lookup(path)
+        files = directories = size = 0
+        counts: Counter[tuple[str, State]] = Counter()
+        sizes: Counter[tuple[str, State]] = Counter()
+        for node, replicas in self.with_replicas([top, *(self.walk(path) if top.is_directory else ())]):
+            directories += node.is_directory
+            files += not node.is_directory
+            size += node.size or 0
+            for one in replicas:
+                if one.service in self._services:
+                    counts[one.service, one.state] += 1
+                    sizes[one.service, one.state] += one.size or 0
+        totals = tuple(ServiceTotal(*key, counts[key], sizes[key]) for key in sorted(counts))
+        return Totals(files, directories, size, totals)
+
+    def move(self, source: str, destination: str) -> Node:
+        """Give a file or directory another path; raises as `Catalogue.move`, and PermissionDenied as `remove`."""
+        self._need_all(source)
+        return super().move(source, destination)
+
+    def remove(self, path: str, *, recursive: bool = False) -> None:
+        """Remove a name; raises as `Catalogue.remove`.
+
+        Raises:
+            PermissionDenied: a replica of it, or of what is below, lies on a service that may not be used.
+        """
+        self._need_all(path)
+        super().remove(path, recursive=recursive)
+
+    def _need_all(self, path: str) -> None:
+        self.lookup(path)
+        if any(one.service not in self._services for one in super().totals(path).services):
+            raise PermissionDenied(shown(path), "some of it lies on services that may not be used")
+
+    def _sees(self, node: Node) -> bool:
+        return next(self._seen([node]), None) is not None
+
+    def _seen(self, nodes: Iterable[Node]) -> Iterator[Node]:
+        for node, replicas in self.with_replicas(nodes):
+            if not replicas or any(one.service in self._services for one in replicas):
+                yield node
