@@ -118,6 +118,7 @@ class Content:
         check: sees whether ``path`` still is the file that was meant, and raises SourceChanged where not. A provider
             that reads ``path`` itself calls it after the last byte and before the new file is visible; ``open`` gives
             its last piece only after it has seen to that itself.
+        hashes: what is known beforehand of the bytes: algorithm to lower-case hex digest.
     """
 
     open: Callable[[], Iterable[bytes]]
@@ -127,6 +128,7 @@ class Content:
     moved: Moved = nobody_counts
     replayable: bool = True
     check: Callable[[], None] | None = None
+    hashes: Mapping[str, str] = field(default_factory=lambda: NO_HASHES)
 
     @classmethod
     def of_bytes(cls, data: bytes, mtime_ns: int | None = None) -> Content:

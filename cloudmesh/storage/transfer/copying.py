@@ -260,6 +260,7 @@ class _Relay:
             open=self._pieces,
             size=entry.size if entry.size is not None else opened.size,
             mtime_ns=entry.mtime_ns if entry.mtime_ns is not None else opened.mtime_ns,
+            hashes=opened.hashes,
         )
 
     def __enter__(self) -> _Relay:

@@ -125,6 +125,12 @@ def test_signature_is_that_of_botocore(
     assert "secret" not in repr(keys)
 
 
+def as_stream(data: bytes) -> Content:
+    """Bytes that come in pieces, of which the MD5 is known beforehand."""
+    pieces = [data[begin : begin + MIB] for begin in range(0, len(data), MIB)]
+    return Content(open=lambda: pieces, size=len(data), hashes={"md5": hashlib.md5(data).hexdigest()})
+
+
 class _Damage(socketserver.StreamRequestHandler):
     """Passes one connection on to a server, with another byte in the middle of what is sent."""
 
@@ -144,9 +150,10 @@ class _Damage(socketserver.StreamRequestHandler):
             self.connection.sendall(data)
 
 
-@pytest.mark.parametrize("parts", [False, True])
-def test_bytes_damaged_on_the_way_are_refused(seaweedfs: SeaweedFS, rclone_s3: RcloneS3, parts: bool) -> None:
-    data = b"<right>" + (BIG if parts else b"")
+@pytest.mark.parametrize("way", ["whole", "parts", "stream"])
+def test_bytes_damaged_on_the_way_are_refused(seaweedfs: SeaweedFS, rclone_s3: RcloneS3, way: str) -> None:
+    data = b"<right>" + (b"" if way == "whole" else BIG)
+    content = as_stream(data) if way == "stream" else Content.of_bytes(data)
     for server in (seaweedfs, rclone_s3):
         handler = type("Handler", (_Damage,), {"target": server.port})
         with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as relay:
@@ -155,8 +162,8 @@ def test_bytes_damaged_on_the_way_are_refused(seaweedfs: SeaweedFS, rclone_s3: R
             storage = S3Storage(server.settings("s3", root=uuid.uuid4().hex, port=relay.server_address[1]))
             try:
                 with pytest.raises(ChecksumMismatch):
-                    storage.write("a", Content.of_bytes(data))
-                if not parts:
+                    storage.write("a", content)
+                if way == "whole":
                     ((_, result),) = storage.write_many([WriteRequest("a", data)])
                     assert isinstance(result, ChecksumMismatch)
                 with pytest.raises(NotFound):
@@ -548,7 +555,14 @@ def test_md5_only_of_what_was_sent_in_one_piece(storage: S3Storage) -> None:
     digest = hashlib.md5(BIG[:MIB]).hexdigest()
     assert storage.write("one", Content.of_bytes(BIG[:MIB])).hashes == {"md5": digest}
     storage.write("parts", Content.of_bytes(BIG))
-    assert {entry.path: dict(entry.hashes) for entry in storage.scan()} == {"one": {"md5": digest}, "parts": {}}
+    stream = {"md5": hashlib.md5(BIG).hexdigest()}
+    assert storage.write("stream", as_stream(BIG)).hashes == stream
+    assert {entry.path: dict(entry.hashes) for entry in storage.scan()} == {
+        "one": {"md5": digest},
+        "parts": {},
+        "stream": stream,
+    }
+    assert storage.open_read("stream").read() == BIG
 
 
 _NAMES = st.text(
@@ -857,6 +871,11 @@ def failing(error: Exception) -> Iterable[bytes]:
         (Content(open=lambda: [BIG, b"1"], size=len(BIG)), SourceChanged),
         (Content(open=lambda: failing(ZeroDivisionError())), ZeroDivisionError),
         (Content(open=lambda: failing(OSError(5, "Input/output error"))), Unavailable),
+        (replace(as_stream(BIG), open=lambda: [BIG[1:]]), SourceChanged),
+        (replace(as_stream(BIG), open=lambda: [BIG, b"1"]), SourceChanged),
+        (replace(as_stream(BIG), open=lambda: [BIG[1:], b"1"]), ChecksumMismatch),
+        (replace(as_stream(BIG * 3), open=lambda: failing(ZeroDivisionError())), ZeroDivisionError),
+        (replace(as_stream(BIG * 3), open=lambda: failing(OSError(5, "Input/output error"))), Unavailable),
     ],
 )
 def test_nothing_stays_of_an_upload_that_failed(
@@ -1197,16 +1216,21 @@ def through(seaweedfs: SeaweedFS, port: int, root: str, read: float = 60.0) -> S
     return S3Storage(replace(seaweedfs.settings("s3", root=root, port=port), timeouts=Timeouts(5.0, read)))
 
 
+@pytest.mark.parametrize("make", [Content.of_bytes, as_stream])
 @pytest.mark.parametrize("size", [1000, 3 * MIB, len(BIG)])
 def test_write_that_is_cut_leaves_the_old_file(
-    seaweedfs: SeaweedFS, storage: S3Storage, fault_proxy: Callable[[int], FaultProxy], size: int
+    seaweedfs: SeaweedFS,
+    storage: S3Storage,
+    fault_proxy: Callable[[int], FaultProxy],
+    size: int,
+    make: Callable[[bytes], Content],
 ) -> None:
     storage.write("a", Content.of_bytes(b"before"))
     proxy = fault_proxy(seaweedfs.port)
     broken = through(seaweedfs, proxy.port, storage.settings.root)
     proxy.cut(after=min(size // 2, 5 * MIB), direction="up", times=None)  # of each connection: parts go by several
     with pytest.raises(Unavailable):
-        broken.write("a", Content.of_bytes(BIG[:size]))
+        broken.write("a", make(BIG[:size]))
     assert proxy.fired >= 1
     assert storage.open_read("a").read() == b"before"
     assert not uploads(seaweedfs, storage)
