@@ -297,7 +297,10 @@ class Capabilities:
         name_max_bytes: longest name of one file or directory, UTF-8 bytes; None = only the path counts.
         path_max_bytes: longest path below the root, UTF-8 bytes; None = no limit known.
         forbidden: characters that no name may hold there (besides ``/`` and NUL).
-        part_bytes: content longer than this is sent in parts; None where it is always one stream.
+        part_bytes: content longer than this is sent in parts, unless `verifies` holds for it; None where it is always
+            one stream.
+        verifies: hash algorithm to the largest content, in bytes, that the service itself compares with
+            `Content.hashes` before the new file is visible: a `write` then raises ChecksumMismatch for other bytes.
     """
 
     mtime_precision_ns: int | None = None
@@ -318,6 +321,7 @@ class Capabilities:
     path_max_bytes: int | None = None
     forbidden: frozenset[str] = frozenset()
     part_bytes: int | None = None
+    verifies: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,6 +459,7 @@ class StorageABC(ABC):
             NotADirectory: a parent of ``path`` is a file.
             InvalidName: the service cannot hold the name; nothing was sent.
             SourceChanged: the content was not as long as promised; nothing was changed.
+            ChecksumMismatch: other bytes arrived than were sent, or than ``content.hashes`` tells; nothing was changed.
             QuotaExceeded: no room; nothing was changed.
         """
 

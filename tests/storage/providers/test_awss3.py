@@ -17,6 +17,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -58,6 +59,7 @@ from cloudmesh.storage.providers.awss3 import (
     signing,
 )
 from cloudmesh.storage.providers.awss3.local_parts import Room
+from cloudmesh.storage.transfer.copying import copy_file
 from deploy.servers import RcloneS3, SeaweedFS
 from tests.faults import FaultProxy, HttpFaults
 from tests.storage.transfer.places import change
@@ -132,22 +134,35 @@ def as_stream(data: bytes) -> Content:
 
 
 class _Damage(socketserver.StreamRequestHandler):
-    """Passes one connection on to a server, with another byte in the middle of what is sent."""
+    """Passes one connection on to a server, with other bytes in the middle of what passes, either way."""
 
     target: int
 
     def handle(self) -> None:
         with socket.create_connection(("127.0.0.1", self.target)) as server:
-            back = threading.Thread(target=self.pass_back, args=(server,))
+            back = threading.Thread(target=self.pass_on, args=(server, self.connection))
             back.start()
-            while data := self.connection.recv(65536):
-                server.sendall(data.replace(b"<right>", b"<wrong>"))
+            self.pass_on(self.connection, server)
             server.shutdown(socket.SHUT_WR)
             back.join()
 
-    def pass_back(self, server: socket.socket) -> None:
-        while data := server.recv(65536):
-            self.connection.sendall(data)
+    def pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        while data := one.recv(65536):
+            other.sendall(data.replace(b"<right>", b"<wrong>"))
+
+
+@contextmanager
+def damaging(server: SeaweedFS | RcloneS3) -> Iterator[int]:
+    """Give the port of a relay to a server, through which no ``<right>`` passes."""
+    handler = type("Handler", (_Damage,), {"target": server.port})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as relay:
+        thread = threading.Thread(target=relay.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield relay.server_address[1]
+        finally:
+            relay.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize("way", ["whole", "parts", "stream"])
@@ -155,23 +170,37 @@ def test_bytes_damaged_on_the_way_are_refused(seaweedfs: SeaweedFS, rclone_s3: R
     data = b"<right>" + (b"" if way == "whole" else BIG)
     content = as_stream(data) if way == "stream" else Content.of_bytes(data)
     for server in (seaweedfs, rclone_s3):
-        handler = type("Handler", (_Damage,), {"target": server.port})
-        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as relay:
-            thread = threading.Thread(target=relay.serve_forever, args=(0.05,))
-            thread.start()
-            storage = S3Storage(server.settings("s3", root=uuid.uuid4().hex, port=relay.server_address[1]))
-            try:
-                with pytest.raises(ChecksumMismatch):
-                    storage.write("a", content)
-                if way == "whole":
-                    ((_, result),) = storage.write_many([WriteRequest("a", data)])
-                    assert isinstance(result, ChecksumMismatch)
-                with pytest.raises(NotFound):
-                    storage.stat("a")
-            finally:
-                storage.close()
-                relay.shutdown()
-                thread.join()
+        with (
+            damaging(server) as port,
+            closing(S3Storage(server.settings("s3", root=uuid.uuid4().hex, port=port))) as storage,
+        ):
+            with pytest.raises(ChecksumMismatch):
+                storage.write("a", content)
+            if way == "whole":
+                ((_, result),) = storage.write_many([WriteRequest("a", data)])
+                assert isinstance(result, ChecksumMismatch)
+            with pytest.raises(NotFound):
+                storage.stat("a")
+
+
+@pytest.mark.parametrize("where", ["source", "destination"])
+def test_copy_that_is_damaged_on_the_way_changes_nothing(
+    seaweedfs: SeaweedFS, rclone_s3: RcloneS3, storage: S3Storage, other: S3Storage, where: str
+) -> None:
+    data = b"<right>" + BIG
+    other.write("a", as_stream(data))
+    storage.write("a", Content.of_bytes(b"before"))
+    damaged, server = (other, rclone_s3) if where == "source" else (storage, seaweedfs)
+    with (
+        damaging(server) as port,
+        closing(S3Storage(server.settings("s3", root=damaged.settings.root, port=port))) as broken,
+    ):
+        ends = (broken, storage) if where == "source" else (other, broken)
+        with pytest.raises(ChecksumMismatch):
+            copy_file(ends[0], other.stat("a"), ends[1], "a")
+    assert storage.open_read("a").read() == b"before"
+    assert copy_file(other, other.stat("a"), storage, "a").hashes == {"md5": hashlib.md5(data).hexdigest()}
+    assert storage.open_read("a").read() == data
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------

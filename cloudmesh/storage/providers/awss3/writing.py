@@ -11,15 +11,12 @@ from cloudmesh.storage import local_files
 from cloudmesh.storage.abc import Content, Entry
 from cloudmesh.storage.errors import SourceChanged
 from cloudmesh.storage.providers.awss3 import metadata, multipart
-from cloudmesh.storage.providers.awss3.bucket import Bucket
+from cloudmesh.storage.providers.awss3.bucket import STREAMED, Bucket
 from cloudmesh.storage.providers.awss3.local_parts import LocalParts
 from cloudmesh.storage.providers.awss3.unfinished import LocalSource
 
 if TYPE_CHECKING:
     from cloudmesh.storage.http_multi import Transfer
-
-STREAMED = 64 * multipart.MIB
-"""Bytes of the largest file that is sent in one piece as it comes, where its hash is known beforehand."""
 
 
 def write(bucket: Bucket, path: str, content: Content, condition: Mapping[str, str]) -> Entry:
