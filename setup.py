@@ -113,12 +113,6 @@ setup(
     },
     entry_points={
         "console_scripts": ["cdir = cloudmesh.cdir.main:main"],
-        "cloudmesh.storage": [
-            "local = cloudmesh.storage.providers.local:LocalStorage",
-            "awss3 = cloudmesh.storage.providers.awss3:S3Storage",
-            "webdav = cloudmesh.storage.providers.webdav:WebdavStorage",
-            "sftp = cloudmesh.storage.providers.sftp:SftpStorage",
-        ],
         "cloudmesh.storage.name_guards": ["vdir = cloudmesh.vdir.names:refuse_directory_name"],
         "cloudmesh.storage.removal_guards": ["vdir = cloudmesh.vdir.last_copy:refuse_last_copies"],
     },

@@ -51,6 +51,7 @@ def test_no_provider_knows_another_or_what_stands_above_it(kind: str) -> None:
         "leftovers",
         "presence",
         "home",
+        "http_body",
         "http_multi",
         "providers",
     )

@@ -118,6 +118,7 @@ class Content:
         check: sees whether ``path`` still is the file that was meant, and raises SourceChanged where not. A provider
             that reads ``path`` itself calls it after the last byte and before the new file is visible; ``open`` gives
             its last piece only after it has seen to that itself.
+        hashes: what is known beforehand of the bytes: algorithm to lower-case hex digest.
     """
 
     open: Callable[[], Iterable[bytes]]
@@ -127,6 +128,7 @@ class Content:
     moved: Moved = nobody_counts
     replayable: bool = True
     check: Callable[[], None] | None = None
+    hashes: Mapping[str, str] = field(default_factory=lambda: NO_HASHES)
 
     @classmethod
     def of_bytes(cls, data: bytes, mtime_ns: int | None = None) -> Content:
@@ -295,7 +297,10 @@ class Capabilities:
         name_max_bytes: longest name of one file or directory, UTF-8 bytes; None = only the path counts.
         path_max_bytes: longest path below the root, UTF-8 bytes; None = no limit known.
         forbidden: characters that no name may hold there (besides ``/`` and NUL).
-        part_bytes: content longer than this is sent in parts; None where it is always one stream.
+        part_bytes: content longer than this is sent in parts, unless `verifies` holds for it; None where it is always
+            one stream.
+        verifies: hash algorithm to the largest content, in bytes, that the service itself compares with
+            `Content.hashes` before the new file is visible: a `write` then raises ChecksumMismatch for other bytes.
     """
 
     mtime_precision_ns: int | None = None
@@ -316,6 +321,7 @@ class Capabilities:
     path_max_bytes: int | None = None
     forbidden: frozenset[str] = frozenset()
     part_bytes: int | None = None
+    verifies: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,6 +459,7 @@ class StorageABC(ABC):
             NotADirectory: a parent of ``path`` is a file.
             InvalidName: the service cannot hold the name; nothing was sent.
             SourceChanged: the content was not as long as promised; nothing was changed.
+            ChecksumMismatch: other bytes arrived than were sent, or than ``content.hashes`` tells; nothing was changed.
             QuotaExceeded: no room; nothing was changed.
         """
 

@@ -199,7 +199,7 @@ class Configuration:
         """Return the secrets that stand in the file in plain text, those of a known provider and those that look so."""
         service = self.service(name)
         declared: frozenset[str] = frozenset()
-        if service.kind in registry.kinds():
+        if registry.is_known(service.kind):
             declared = registry.provider_class(service.kind, name).secrets
         found = self.values(name)["credentials"]
         return {key: str(value) for key, value in found.items() if _is_sealable(key, value, declared)}

@@ -514,7 +514,7 @@ def _probe(storage: StorageABC) -> None:
 
 
 def _provider(kind: str) -> type[StorageABC] | None:
-    return registry.provider_class(kind) if kind in registry.kinds() else None
+    return registry.provider_class(kind) if registry.is_known(kind) else None
 
 
 def _cm(name: str, kind: str, label: str) -> dict[str, Any]:

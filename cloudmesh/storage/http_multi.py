@@ -19,6 +19,7 @@ from typing import Any
 import pycurl
 
 from cloudmesh.storage.abc import Timeouts
+from cloudmesh.storage.http_body import Source
 
 _BUFFER = 512 * 1024
 _LINE = "iso-8859-1"
@@ -39,6 +40,7 @@ class Transfer:
         body: None where the method has none.
         once: never send the body a second time by itself, as libcurl does where a kept connection turns out to be
             broken: for a request that fails when it is done twice.
+        source: gives the body instead, as it is sent; once. What it raises ends the run.
         options: libcurl's, such as ``pycurl.HTTPAUTH``. They stay set on the handle, which later transfers use too: so
             all transfers of one `HttpMulti` set the same ones.
         sink: called with the head of an answer (an empty body) when its body begins; gives what takes the body's
@@ -51,6 +53,7 @@ class Transfer:
     headers: Sequence[tuple[str, str]] = ()
     body: bytes | None = None
     once: bool = False
+    source: Source | None = None
     options: Sequence[tuple[int, Any]] = ()
     sink: Callable[[Answer], Callable[[bytes], object] | None] | None = None
     context: Any = None
@@ -158,6 +161,11 @@ class HttpMulti:
         loop.close()
 
 
+def _nothing(limit: int) -> bytes:
+    """Give no bytes, in place of a source that is no longer needed."""
+    return b""
+
+
 class _Once:
     """A body that is given again only after an answer to it, such as 401 because a Digest nonce ran out."""
 
@@ -215,19 +223,19 @@ class _Slot:
         lines = [f"{name}: {value}".encode() for name, value in transfer.headers]
         if "accept" not in names:
             lines.append(b"Accept: */*")
-        body = transfer.body
-        if body is None:
+        body, source = transfer.body, transfer.source
+        if source is not None:
+            lines.append(b"Expect:")
+            self._upload(source.body.size, source.read, source.seek)
+        elif body is None:
             easy.setopt(pycurl.HTTPGET, 1)
             if transfer.method == "HEAD":
                 easy.setopt(pycurl.NOBODY, 1)
         else:
             lines.append(b"Expect:")
             if transfer.once:
-                easy.setopt(pycurl.UPLOAD, 1)
-                easy.setopt(pycurl.INFILESIZE_LARGE, len(body))
                 sending = _Once(body, self.lines)
-                easy.setopt(pycurl.READFUNCTION, sending.read)
-                easy.setopt(pycurl.SEEKFUNCTION, sending.seek)
+                self._upload(len(body), sending.read, sending.seek)
             else:
                 easy.setopt(pycurl.POST, 1)
                 easy.setopt(pycurl.POSTFIELDS, body)
@@ -241,6 +249,14 @@ class _Slot:
             self._trust_the_system()
         for option, value in transfer.options:
             easy.setopt(option, value)
+
+    def _upload(self, size: int | None, read: Callable[[int], bytes | int], seek: Callable[[int, int], int]) -> None:
+        """Let libcurl ask for a body of ``size`` bytes; None where that is not known."""
+        easy = self.easy
+        easy.setopt(pycurl.UPLOAD, 1)
+        easy.setopt(pycurl.INFILESIZE_LARGE, -1 if size is None else size)
+        easy.setopt(pycurl.READFUNCTION, read)
+        easy.setopt(pycurl.SEEKFUNCTION, seek)
 
     def _hand_on(self, piece: bytes) -> int:
         """Give a piece of the body to the transfer's sink; an error is kept, as libcurl would not pass it on."""
@@ -298,6 +314,8 @@ class _Slot:
         """Forget the request and its bytes."""
         if self.transfer.body:
             self.easy.setopt(pycurl.POSTFIELDS, b"")
+        if self.transfer.source is not None:
+            self.easy.setopt(pycurl.READFUNCTION, _nothing)
         self.transfer = _NONE
         self.moved = None
         self.take = None
@@ -367,8 +385,9 @@ class _Loop:
                 yield self._result(slot, slot.answer() if slot.has_whole_head() else Failure(pycurl.E_GOT_NOTHING))
             for easy, code, message in bad:
                 slot = self._end(easy)
-                if slot.error is not None:
-                    error = slot.error
+                source = slot.transfer.source
+                error = slot.error or (source.error if source is not None else None)
+                if error is not None:
                     slot.clear()
                     self._free.append(slot)
                     raise error

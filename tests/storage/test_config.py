@@ -335,6 +335,25 @@ def test_every_kind_loads_and_tells_what_it_needs() -> None:
         registry.provider_class("zzz", "nas")
 
 
+def test_others_add_a_kind_by_an_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "theirs-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text(
+        "[cloudmesh.storage]\n"
+        "theirs = cloudmesh.storage.providers.local:LocalStorage\n"
+        "missing = theirs.storage:Storage\n"
+        "other = cloudmesh.storage.config:Configuration\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert {"theirs", "local"} <= set(registry.kinds())
+    assert registry.is_known("theirs")
+    assert registry.provider_class("theirs") is registry.provider_class("local")
+    for kind, words in (("missing", "does not load"), ("other", "is not a StorageABC")):
+        with pytest.raises(ConfigError, match=words):
+            registry.provider_class(kind)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_complete(name: str) -> None:
     preset = PRESETS[name]

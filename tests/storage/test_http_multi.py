@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -14,6 +14,8 @@ import pytest
 import trustme
 
 from cloudmesh.storage.abc import Timeouts
+from cloudmesh.storage.errors import SourceChanged
+from cloudmesh.storage.http_body import Body, Source
 from cloudmesh.storage.http_multi import Answer, Failure, HttpMulti, Transfer
 
 
@@ -249,6 +251,18 @@ def test_an_error_of_a_sink_ends_the_run(server: _Server, multi: HttpMulti, at_o
     with pytest.raises(ZeroDivisionError):
         list(multi.run(Transfer("GET", f"{server.url}/{name}", sink=sink) for name in "ab"))
     assert answer(multi.request(Transfer("GET", f"{server.url}/c"))).body == b"/c"
+
+
+def test_a_body_comes_from_its_source(server: _Server, multi: HttpMulti) -> None:
+    def put(pieces: Iterable[bytes], size: int) -> Transfer:
+        return Transfer("PUT", f"{server.url}/put", source=Source(Body(lambda: pieces, size), "it", once=True))
+
+    pieces = [b"x" * 1_000_000, b"", b"y" * 2_000_000]
+    assert answer(multi.request(put(pieces, 3_000_000))).body == b"".join(pieces)
+    for bad in (pieces[:1], [*pieces, b"1"]):
+        with pytest.raises(SourceChanged):
+            multi.request(put(bad, 3_000_000))
+    assert answer(multi.request(Transfer("GET", f"{server.url}/a"))).body == b"/a"
 
 
 def test_stall_ends_only_what_stalls(server: _Server) -> None:

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from cloudmesh.storage.database import Database
+from cloudmesh.storage.http_body import Source
 from cloudmesh.storage.http_multi import HttpMulti, Transfer
 from cloudmesh.storage.paths import TEMPORARY_PREFIX, VERSIONS
 from cloudmesh.storage.providers import local
 from cloudmesh.storage.providers.sftp.protocol import Sftp
-from cloudmesh.storage.providers.webdav.exchange import Source
 from cloudmesh.storage.providers.webdav.http import Client
 from cloudmesh.vdir import Vdir
 

@@ -1,15 +1,16 @@
 """Copying one file: on a service's own side, to or from the local disk natively, or streaming to one or more services.
 
 What is read through this process is compared, at its end and before it is visible anywhere, with the hash that is
-expected or that the source reports; what the destination reports afterwards is compared with what was sent.
+expected or that the source reports: here, or by the destination where that does so itself. What the destination reports
+afterwards is compared with what was sent.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloudmesh.storage.abc import Content, Entry, Moved, Reader, StorageABC, WriteMode, counted
 from cloudmesh.storage.digest import COMPUTABLE, strongest
@@ -63,13 +64,13 @@ def copy_file(
             source, entry, target, mode=mode, expected_sha256=expected_sha256, moved=told_to(observer, name)
         )
     if isinstance(source, Disk):
-        sent = _Digests(_reported_by(destination, entry))
+        sent = _Digests(_reported_by(destination, entry.size))
         made = destination.write(target, _of_disk(source, entry, observer, sent), mode=mode, if_match=if_match)
-        _check_arrived(destination, made, sent)
+        _check_arrived(destination, made, sent.found)
         return made
-    with _Relay(source, entry, observer, expected_sha256, _reported_by(destination, entry)) as relay:
+    with _Relay(source, entry, observer, expected_sha256, [destination]) as relay:
         made = destination.write(target, relay.content, mode=mode, if_match=if_match)
-        _check_arrived(destination, made, relay.sent)
+        _check_arrived(destination, made, relay.hashes)
         return made
 
 
@@ -113,20 +114,18 @@ def copy_to_many(
     Raises:
         StorageError: the file cannot be opened.
     """
-    reported = {name for target in targets for name in _reported_by(target.service, entry)}
-    with _Relay(source, entry, observer, expected_sha256, reported) as relay:
+    with _Relay(source, entry, observer, expected_sha256, [target.service for target in targets]) as relay:
         handovers: list[Handover[bytes]] = [Handover(_PIECES_WAITING) for _ in targets]
 
         results: list[Entry | StorageError] = [StorageError("")] * len(targets)
 
         def send(place: int) -> None:
             target, handover = targets[place], handovers[place]
-            content = Content.of_stream(
-                (piece for piece in handover if piece is not None), relay.content.size, relay.content.mtime_ns
-            )
+            pieces = (piece for piece in handover if piece is not None)
+            content = replace(relay.content, open=lambda: pieces, replayable=False)
             try:
                 made = target.service.write(target.path, content, mode=target.mode)
-                _check_arrived(target.service, made, relay.sent)
+                _check_arrived(target.service, made, relay.hashes)
                 results[place] = made
             except StorageError as error:
                 results[place] = error
@@ -155,22 +154,27 @@ def copy_to_many(
         return results
 
 
-def _reported_by(destination: StorageABC, entry: Entry) -> tuple[str, ...]:
+def _reported_by(destination: StorageABC, size: int | None) -> tuple[str, ...]:
     """Return the hash that a service will report of a file that it takes in one piece."""
     facts = destination.capabilities
-    if entry.size is None or (facts.part_bytes is not None and entry.size > facts.part_bytes):
+    if size is None or (facts.part_bytes is not None and size > facts.part_bytes):
         return ()
     algorithm = strongest(facts.hashes)
     return () if algorithm is None else (algorithm,)
 
 
-def _check_arrived(destination: StorageABC, made: Entry, sent: _Digests) -> None:
-    """Compare what the service reports of the new file with what was sent.
+def _verifies(destination: StorageABC, size: int | None, algorithm: str) -> bool:
+    """Tell whether a service itself compares a content with a hash that is known of it."""
+    return size is not None and size <= destination.capabilities.verifies.get(algorithm, -1)
+
+
+def _check_arrived(destination: StorageABC, made: Entry, sent: Mapping[str, str]) -> None:
+    """Compare what the service reports of the new file with the hashes of what was sent.
 
     Raises:
         ChecksumMismatch: it is not that; the file is removed.
     """
-    if any(made.hashes.get(name, digest) != digest for name, digest in sent.found.items()):
+    if any(made.hashes.get(name, digest) != digest for name, digest in sent.items()):
         with suppress(StorageError):
             destination.remove(made.path)
         raise ChecksumMismatch(destination.location(made.path), "other bytes arrived than were sent")
@@ -232,11 +236,10 @@ class _Relay:
         entry: which file.
         observer: hears of the bytes read.
         expected_sha256: what the bytes must be.
-        algorithms: hashes that are wanted of the bytes, beside those that the source reports.
+        destinations: where they go.
 
     Attributes:
         content: what is to be written.
-        sent: the hashes of all bytes, once they were read to their end.
     """
 
     def __init__(
@@ -245,22 +248,34 @@ class _Relay:
         entry: Entry,
         observer: Observer,
         expected_sha256: str | None,
-        algorithms: Iterable[str],
+        destinations: Sequence[StorageABC],
     ) -> None:
         self._source = source
         self._entry = entry
         self._observer = observer
         self._reader: Reader | None = source.open_read(entry.path, if_match=entry.etag)
         opened = self._reader.entry
-        self._expected = {name: digest for name, digest in opened.hashes.items() if name in COMPUTABLE}
+        size = entry.size if entry.size is not None else opened.size
+        reported = {name: digest for name, digest in opened.hashes.items() if name in COMPUTABLE}
+        # a hash of so many bytes takes as long as all else that is done with them here
+        verified = {name for name in reported if all(_verifies(one, size, name) for one in destinations)}
+        self._known = {name: reported[name] for name in verified}
+        self._expected = {name: digest for name, digest in reported.items() if name not in verified}
         if expected_sha256 is not None:
             self._expected = {"sha256": expected_sha256}
-        self.sent = _Digests((*self._expected, *algorithms))
+        wanted = {name for one in destinations for name in _reported_by(one, size)}
+        self._sent = _Digests((*self._expected, *(wanted - verified)))
         self.content = Content(
             open=self._pieces,
-            size=entry.size if entry.size is not None else opened.size,
+            size=size,
             mtime_ns=entry.mtime_ns if entry.mtime_ns is not None else opened.mtime_ns,
+            hashes=reported,
         )
+
+    @property
+    def hashes(self) -> Mapping[str, str]:
+        """The hashes of all bytes, once they were read to their end."""
+        return {**self._known, **self._sent.found}
 
     def __enter__(self) -> _Relay:
         return self
@@ -275,11 +290,11 @@ class _Relay:
         name = self._source.location(self._entry.path)
         with reader:
             last = b""  # kept back until the hash is known: a service that has all bytes may publish them
-            for piece in counted(self.sent.of(reader), told_to(self._observer, name)):
+            for piece in counted(self._sent.of(reader), told_to(self._observer, name)):
                 if last:
                     yield last
                 last = piece
-        if any(self.sent.found[algorithm] != digest for algorithm, digest in self._expected.items()):
+        if any(self._sent.found[algorithm] != digest for algorithm, digest in self._expected.items()):
             raise ChecksumMismatch(name, "its bytes are not those that they should be")
         if last:
             yield last

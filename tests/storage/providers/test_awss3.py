@@ -17,6 +17,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -58,6 +59,7 @@ from cloudmesh.storage.providers.awss3 import (
     signing,
 )
 from cloudmesh.storage.providers.awss3.local_parts import Room
+from cloudmesh.storage.transfer.copying import copy_file
 from deploy.servers import RcloneS3, SeaweedFS
 from tests.faults import FaultProxy, HttpFaults
 from tests.storage.transfer.places import change
@@ -125,46 +127,80 @@ def test_signature_is_that_of_botocore(
     assert "secret" not in repr(keys)
 
 
+def as_stream(data: bytes) -> Content:
+    """Bytes that come in pieces, of which the MD5 is known beforehand."""
+    pieces = [data[begin : begin + MIB] for begin in range(0, len(data), MIB)]
+    return Content(open=lambda: pieces, size=len(data), hashes={"md5": hashlib.md5(data).hexdigest()})
+
+
 class _Damage(socketserver.StreamRequestHandler):
-    """Passes one connection on to a server, with another byte in the middle of what is sent."""
+    """Passes one connection on to a server, with other bytes in the middle of what passes, either way."""
 
     target: int
 
     def handle(self) -> None:
         with socket.create_connection(("127.0.0.1", self.target)) as server:
-            back = threading.Thread(target=self.pass_back, args=(server,))
+            back = threading.Thread(target=self.pass_on, args=(server, self.connection))
             back.start()
-            while data := self.connection.recv(65536):
-                server.sendall(data.replace(b"<right>", b"<wrong>"))
+            self.pass_on(self.connection, server)
             server.shutdown(socket.SHUT_WR)
             back.join()
 
-    def pass_back(self, server: socket.socket) -> None:
-        while data := server.recv(65536):
-            self.connection.sendall(data)
+    def pass_on(self, one: socket.socket, other: socket.socket) -> None:
+        while data := one.recv(65536):
+            other.sendall(data.replace(b"<right>", b"<wrong>"))
 
 
-@pytest.mark.parametrize("parts", [False, True])
-def test_bytes_damaged_on_the_way_are_refused(seaweedfs: SeaweedFS, rclone_s3: RcloneS3, parts: bool) -> None:
-    data = b"<right>" + (BIG if parts else b"")
+@contextmanager
+def damaging(server: SeaweedFS | RcloneS3) -> Iterator[int]:
+    """Give the port of a relay to a server, through which no ``<right>`` passes."""
+    handler = type("Handler", (_Damage,), {"target": server.port})
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as relay:
+        thread = threading.Thread(target=relay.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield relay.server_address[1]
+        finally:
+            relay.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("way", ["whole", "parts", "stream"])
+def test_bytes_damaged_on_the_way_are_refused(seaweedfs: SeaweedFS, rclone_s3: RcloneS3, way: str) -> None:
+    data = b"<right>" + (b"" if way == "whole" else BIG)
+    content = as_stream(data) if way == "stream" else Content.of_bytes(data)
     for server in (seaweedfs, rclone_s3):
-        handler = type("Handler", (_Damage,), {"target": server.port})
-        with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler) as relay:
-            thread = threading.Thread(target=relay.serve_forever, args=(0.05,))
-            thread.start()
-            storage = S3Storage(server.settings("s3", root=uuid.uuid4().hex, port=relay.server_address[1]))
-            try:
-                with pytest.raises(ChecksumMismatch):
-                    storage.write("a", Content.of_bytes(data))
-                if not parts:
-                    ((_, result),) = storage.write_many([WriteRequest("a", data)])
-                    assert isinstance(result, ChecksumMismatch)
-                with pytest.raises(NotFound):
-                    storage.stat("a")
-            finally:
-                storage.close()
-                relay.shutdown()
-                thread.join()
+        with (
+            damaging(server) as port,
+            closing(S3Storage(server.settings("s3", root=uuid.uuid4().hex, port=port))) as storage,
+        ):
+            with pytest.raises(ChecksumMismatch):
+                storage.write("a", content)
+            if way == "whole":
+                ((_, result),) = storage.write_many([WriteRequest("a", data)])
+                assert isinstance(result, ChecksumMismatch)
+            with pytest.raises(NotFound):
+                storage.stat("a")
+
+
+@pytest.mark.parametrize("where", ["source", "destination"])
+def test_copy_that_is_damaged_on_the_way_changes_nothing(
+    seaweedfs: SeaweedFS, rclone_s3: RcloneS3, storage: S3Storage, other: S3Storage, where: str
+) -> None:
+    data = b"<right>" + BIG
+    other.write("a", as_stream(data))
+    storage.write("a", Content.of_bytes(b"before"))
+    damaged, server = (other, rclone_s3) if where == "source" else (storage, seaweedfs)
+    with (
+        damaging(server) as port,
+        closing(S3Storage(server.settings("s3", root=damaged.settings.root, port=port))) as broken,
+    ):
+        ends = (broken, storage) if where == "source" else (other, broken)
+        with pytest.raises(ChecksumMismatch):
+            copy_file(ends[0], other.stat("a"), ends[1], "a")
+    assert storage.open_read("a").read() == b"before"
+    assert copy_file(other, other.stat("a"), storage, "a").hashes == {"md5": hashlib.md5(data).hexdigest()}
+    assert storage.open_read("a").read() == data
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------
@@ -548,7 +584,14 @@ def test_md5_only_of_what_was_sent_in_one_piece(storage: S3Storage) -> None:
     digest = hashlib.md5(BIG[:MIB]).hexdigest()
     assert storage.write("one", Content.of_bytes(BIG[:MIB])).hashes == {"md5": digest}
     storage.write("parts", Content.of_bytes(BIG))
-    assert {entry.path: dict(entry.hashes) for entry in storage.scan()} == {"one": {"md5": digest}, "parts": {}}
+    stream = {"md5": hashlib.md5(BIG).hexdigest()}
+    assert storage.write("stream", as_stream(BIG)).hashes == stream
+    assert {entry.path: dict(entry.hashes) for entry in storage.scan()} == {
+        "one": {"md5": digest},
+        "parts": {},
+        "stream": stream,
+    }
+    assert storage.open_read("stream").read() == BIG
 
 
 _NAMES = st.text(
@@ -857,6 +900,11 @@ def failing(error: Exception) -> Iterable[bytes]:
         (Content(open=lambda: [BIG, b"1"], size=len(BIG)), SourceChanged),
         (Content(open=lambda: failing(ZeroDivisionError())), ZeroDivisionError),
         (Content(open=lambda: failing(OSError(5, "Input/output error"))), Unavailable),
+        (replace(as_stream(BIG), open=lambda: [BIG[1:]]), SourceChanged),
+        (replace(as_stream(BIG), open=lambda: [BIG, b"1"]), SourceChanged),
+        (replace(as_stream(BIG), open=lambda: [BIG[1:], b"1"]), ChecksumMismatch),
+        (replace(as_stream(BIG * 3), open=lambda: failing(ZeroDivisionError())), ZeroDivisionError),
+        (replace(as_stream(BIG * 3), open=lambda: failing(OSError(5, "Input/output error"))), Unavailable),
     ],
 )
 def test_nothing_stays_of_an_upload_that_failed(
@@ -1197,16 +1245,21 @@ def through(seaweedfs: SeaweedFS, port: int, root: str, read: float = 60.0) -> S
     return S3Storage(replace(seaweedfs.settings("s3", root=root, port=port), timeouts=Timeouts(5.0, read)))
 
 
+@pytest.mark.parametrize("make", [Content.of_bytes, as_stream])
 @pytest.mark.parametrize("size", [1000, 3 * MIB, len(BIG)])
 def test_write_that_is_cut_leaves_the_old_file(
-    seaweedfs: SeaweedFS, storage: S3Storage, fault_proxy: Callable[[int], FaultProxy], size: int
+    seaweedfs: SeaweedFS,
+    storage: S3Storage,
+    fault_proxy: Callable[[int], FaultProxy],
+    size: int,
+    make: Callable[[bytes], Content],
 ) -> None:
     storage.write("a", Content.of_bytes(b"before"))
     proxy = fault_proxy(seaweedfs.port)
     broken = through(seaweedfs, proxy.port, storage.settings.root)
     proxy.cut(after=min(size // 2, 5 * MIB), direction="up", times=None)  # of each connection: parts go by several
     with pytest.raises(Unavailable):
-        broken.write("a", Content.of_bytes(BIG[:size]))
+        broken.write("a", make(BIG[:size]))
     assert proxy.fired >= 1
     assert storage.open_read("a").read() == b"before"
     assert not uploads(seaweedfs, storage)

@@ -33,6 +33,9 @@ from cloudmesh.storage.providers.awss3.faults import BUSY, INTERNAL, translated
 from cloudmesh.storage.providers.awss3.local_parts import Room
 from cloudmesh.storage.providers.awss3.unfinished import UnfinishedUploads
 
+STREAMED = 64 * multipart.MIB
+"""Bytes of the largest content that is sent in one piece as it comes, where its MD5 is known beforehand."""
+
 ORDERS = "s3-orders"
 """The folder with an empty file for each bucket whose listings are known to come in an order of their own."""
 
@@ -79,6 +82,7 @@ class Bucket:
             path_max_bytes=1024 - len(f"{self.root}/".encode()) if self.root else 1024,
             forbidden=_FORBIDDEN,
             part_bytes=multipart.PART,
+            verifies={"md5": STREAMED},
         )
         self.room = Room(multipart.ROOM)
         self.unfinished = UnfinishedUploads(self.connection.endpoint, self.name)

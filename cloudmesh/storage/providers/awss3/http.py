@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import Any
@@ -12,8 +11,9 @@ import pycurl
 
 from cloudmesh.storage.abc import Timeouts
 from cloudmesh.storage.errors import StorageError, Unavailable
+from cloudmesh.storage.http_body import Source
 from cloudmesh.storage.http_multi import Answer, Failure, HttpMulti, Transfer
-from cloudmesh.storage.providers.awss3 import faults
+from cloudmesh.storage.providers.awss3 import faults, metadata
 from cloudmesh.storage.providers.awss3.signing import EMPTY, UNSIGNED, Keys, signed
 
 _UNRESERVED = "-_.~"
@@ -67,11 +67,13 @@ class Http:
         query: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
+        source: Source | None = None,
         context: Any = None,
     ) -> Transfer:
         """Return a signed request about an object, or without ``key`` about the bucket; to be sent within minutes.
 
         One with a condition, and a POST, fail or leave something behind when they are done twice: they are sent once.
+        What ``source`` gives is not hashed here: its Content-MD5 belongs into ``headers``.
 
         Raises:
             what botocore raises where there are no credentials.
@@ -87,14 +89,16 @@ class Http:
         if body:
             # Only Amazon compares the SHA-256 of a signature with the bytes; this everybody does, and it is signed too.
             md5 = hashlib.md5(body, usedforsecurity=False).digest()
-            sent.append(("Content-MD5", binascii.b2a_base64(md5, newline=False).decode()))
+            sent.append(("Content-MD5", metadata.content_md5(md5)))
             digest = UNSIGNED if method == "PUT" else hashlib.sha256(body).hexdigest()
+        elif source is not None:
+            digest = UNSIGNED
         once = method == "POST" or (headers is not None and not _CONDITIONS.isdisjoint(headers))
         if self._keys is not None:
             sent = signed(self._keys(), self._region, method, self._host, path, text, sent, digest)
         sent.append(("Host", self._host))
         url = f"{self._origin}{path}?{text}" if text else f"{self._origin}{path}"
-        return Transfer(method, url, sent, body, once=once and body is not None, context=context)
+        return Transfer(method, url, sent, body, once=once and body is not None, source=source, context=context)
 
     def run(
         self, transfers: Iterable[Transfer | None], parallel: int | None = None

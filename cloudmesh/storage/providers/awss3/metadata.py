@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,11 @@ def md5_like(etag: str | None) -> str | None:
     """Return the digest where an ETag has the form of one."""
     found = _MD5.fullmatch(etag or "")
     return found[1].lower() if found else None
+
+
+def content_md5(digest: bytes) -> str:
+    """Return an MD5 as the header Content-MD5 tells it."""
+    return binascii.b2a_base64(digest, newline=False).decode()
 
 
 def nanoseconds(moment: datetime) -> int:

@@ -11,7 +11,7 @@ from cloudmesh.storage import local_files
 from cloudmesh.storage.abc import Content, Entry
 from cloudmesh.storage.errors import SourceChanged
 from cloudmesh.storage.providers.awss3 import metadata, multipart
-from cloudmesh.storage.providers.awss3.bucket import Bucket
+from cloudmesh.storage.providers.awss3.bucket import STREAMED, Bucket
 from cloudmesh.storage.providers.awss3.local_parts import LocalParts
 from cloudmesh.storage.providers.awss3.unfinished import LocalSource
 
@@ -30,6 +30,9 @@ def write(bucket: Bucket, path: str, content: Content, condition: Mapping[str, s
         with LocalParts(local, sizes, bucket.room) as local_parts:
             etag, version = multipart.send(target, local_parts, bucket.pool, bucket.unfinished, local, content.moved)
         return _entry(bucket, path, local.size, content.mtime_ns, etag, version)
+    md5 = content.hashes.get("md5")
+    if md5 is not None and content.size is not None and 0 < content.size <= STREAMED:
+        return _streamed(bucket, path, content, content.size, md5, condition)
     source = _Source(content, subject)
     blocks = multipart.regroup(source, sizes, subject)
     head = list(itertools.islice(blocks, 2))
@@ -41,6 +44,25 @@ def write(bucket: Bucket, path: str, content: Content, condition: Mapping[str, s
         transfer = put(bucket, path, b"".join(head), content.mtime_ns, condition)
     answer = http.send(subject, transfer)
     return stored(bucket, path, source.sent, content.mtime_ns, answer.headers)
+
+
+def _streamed(bucket: Bucket, path: str, content: Content, size: int, md5: str, condition: Mapping[str, str]) -> Entry:
+    """Store a content in one piece that is never in memory as a whole; the service compares it with its hash."""
+    from cloudmesh.storage.http_body import Body, Source
+
+    http = bucket.connection.http
+    subject = bucket.location(path)
+    headers = {
+        **metadata.headers(path, content.mtime_ns),
+        **condition,
+        "Content-MD5": metadata.content_md5(bytes.fromhex(md5)),
+    }
+    source = Source(Body(content.open, size, replayable=False), subject, once=True)
+    with bucket.translated(path):
+        transfer = http.transfer("PUT", bucket.key(path), headers=headers, source=source)
+    with local_files.translated(str(content.path or subject)):
+        result = http.exchange(transfer)
+    return stored(bucket, path, size, content.mtime_ns, http.checked(subject, result).headers)
 
 
 def put(

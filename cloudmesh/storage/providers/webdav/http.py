@@ -16,9 +16,10 @@ import pycurl
 
 from cloudmesh.storage.abc import Timeouts
 from cloudmesh.storage.errors import StorageError, Unavailable
+from cloudmesh.storage.http_body import Body, Source
 from cloudmesh.storage.http_multi import Failure, HttpMulti, Transfer
-from cloudmesh.storage.providers.webdav.exchange import Connection, Exchange, Source, silence, translate
-from cloudmesh.storage.providers.webdav.messages import Answer, Body
+from cloudmesh.storage.providers.webdav.exchange import Connection, Exchange, silence, translate
+from cloudmesh.storage.providers.webdav.messages import Answer
 
 _BUFFER = 256 * 1024
 _MAX_ANSWER = 16 * 1024 * 1024

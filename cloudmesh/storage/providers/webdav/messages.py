@@ -1,23 +1,9 @@
-"""What is sent to a service and what comes back."""
+"""What comes back from a service."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What is sent: ``open`` gives the pieces; ``size`` in bytes or None; ``replayable`` as in `Content`."""
-
-    open: Callable[[], Iterable[bytes]]
-    size: int | None
-    replayable: bool = True
-
-    @classmethod
-    def of_bytes(cls, data: bytes) -> Body:
-        """The body that ``data`` is."""
-        return cls(open=lambda: (data,), size=len(data))
 
 
 @dataclass(frozen=True, slots=True)

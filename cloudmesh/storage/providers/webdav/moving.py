@@ -14,8 +14,9 @@ from urllib.parse import quote, unquote
 
 from cloudmesh.storage.abc import WriteMode
 from cloudmesh.storage.errors import PreconditionFailed, StorageError
+from cloudmesh.storage.http_body import Body
 from cloudmesh.storage.providers.webdav.answers import bare_etag
-from cloudmesh.storage.providers.webdav.messages import Answer, Body
+from cloudmesh.storage.providers.webdav.messages import Answer
 from cloudmesh.storage.providers.webdav.refusals import check_condition, explain_refusal, refuse_condition
 from cloudmesh.storage.providers.webdav.service import Service
 

@@ -17,9 +17,10 @@ from urllib.parse import quote
 
 from cloudmesh.storage.abc import Content
 from cloudmesh.storage.errors import SourceChanged, StorageError, Unsupported
+from cloudmesh.storage.http_body import Body
 from cloudmesh.storage.providers.webdav.address import encoded
 from cloudmesh.storage.providers.webdav.answers import error_for
-from cloudmesh.storage.providers.webdav.messages import Answer, Body
+from cloudmesh.storage.providers.webdav.messages import Answer
 
 if TYPE_CHECKING:
     from cloudmesh.storage.providers.webdav.http import Client

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import NotFound, StorageError, Unavailable, Unsupported
+from cloudmesh.storage.http_body import Body
 from cloudmesh.storage.leftovers import Leftovers
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.providers.webdav.address import Addresses
 from cloudmesh.storage.providers.webdav.answers import CLIENT_REFUSALS, REDIRECTS, error_for
 from cloudmesh.storage.providers.webdav.detection import INDEX_HINT, Server, detect
-from cloudmesh.storage.providers.webdav.messages import Answer, Body
+from cloudmesh.storage.providers.webdav.messages import Answer
 from cloudmesh.storage.providers.webdav.multistatus import (
     MultistatusError,
     MultistatusParser,

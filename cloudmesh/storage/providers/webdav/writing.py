@@ -17,9 +17,10 @@ from cloudmesh.storage import local_files
 from cloudmesh.storage.abc import Content, Entry, WriteMode
 from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.errors import Unsupported
+from cloudmesh.storage.http_body import Body
 from cloudmesh.storage.providers.webdav.answers import bare_etag
 from cloudmesh.storage.providers.webdav.directories import Directories
-from cloudmesh.storage.providers.webdav.messages import Answer, Body
+from cloudmesh.storage.providers.webdav.messages import Answer
 from cloudmesh.storage.providers.webdav.moving import Mover, discard
 from cloudmesh.storage.providers.webdav.mtimes import ModificationTimes, Window, put_header, stored_within
 from cloudmesh.storage.providers.webdav.nextcloud import PART_BYTES, Upload, Uploads
