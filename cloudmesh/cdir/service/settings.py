@@ -36,8 +36,9 @@ class Settings:
         hosts: further names under which it may be asked for.
         certificate: a PEM file; where it is empty and TLS is needed, one is made.
         key: the PEM file with the certificate's key.
-        workers: processes; more than one needs PostgreSQL.
+        workers: processes that serve together.
         max_upload: bytes of the largest file that is taken.
+        requests_per_s: what each process takes of one token or session in a second for long; twice as many at once.
         patience: seconds that requests and jobs under way have at a stop.
     """
 
@@ -49,6 +50,7 @@ class Settings:
     key: str = ""
     workers: Count = 1
     max_upload: Size = 1 << 40
+    requests_per_s: Count = 1000
     patience: Duration = 10.0
 
     def changed(self, values: Mapping[str, Any], where: str) -> Settings:
@@ -105,6 +107,8 @@ class Settings:
             certificate=Path(self.certificate) if self.certificate else None,
             key=Path(self.key) if self.key else None,
             max_upload_bytes=self.max_upload,
+            requests_per_s=self.requests_per_s,
+            burst=2 * self.requests_per_s,
         )
 
 
