@@ -642,7 +642,7 @@ class Catalogue:
         parameters = {"limit": _AHEAD_NAMES + 1} | ({} if like is None else {"like": like})
         statement = _FIRST_NAMES.replace("{matching}", "" if like is None else _MATCHING)
         with self.database.read() as connection:
-            rows = bulk.select(connection, statement, ("id",), [(node.id,) for node in directories], **parameters)
+            rows = bulk.select(connection, statement, ("id",), [(node.id,) for node in directories], (), **parameters)
         inside: dict[int, list[Any]] = {node.id: [] for node in directories}
         for row in rows:
             inside[row[1]].append(row)

@@ -118,7 +118,7 @@ def log_as_json() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     # not told, so not found out for each request (Python's logging HOWTO, "Optimization")
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root.setLevel(logging.WARNING)
     for name in ("cloudmesh", "uvicorn"):
