@@ -29,7 +29,7 @@ OWN = Command(
 
   Options:
     --port=N            where to listen (else 8765)
-    --workers=N         processes; more than one needs PostgreSQL
+    --workers=N         processes that serve together (else 1)
     --scope=SCOPES      one or more of read, write, delete and admin, such as read,write; else read alone
     --prefix=PATH       the virtual directory or file that the token is good for, with all that is below; else all
     --service=NAMES     the services that may be used, such as aws,box; else all
@@ -41,8 +41,8 @@ OWN = Command(
 
   What can be set of the service stands in service.yaml beside the configuration (port: 9000), or in the environment
   (CDIR_SERVICE_PORT=9000): host, port, url (where others reach it), hosts (further names of it), certificate and key
-  (PEM files; else one is made where TLS is needed), workers, max_upload (a size), patience (seconds that requests have
-  at a stop).
+  (PEM files; else one is made where TLS is needed), workers, max_upload (a size), requests_per_s (that one token may
+  send to each process for long), patience (seconds that requests have at a stop).
 
   Examples:
     cdir service start

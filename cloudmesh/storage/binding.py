@@ -18,6 +18,7 @@ import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -401,7 +402,8 @@ def _method(owner: type, names: tuple[str, str]) -> tuple[str, Callable[..., Any
     raise LookupError(f"{owner.__name__} has no method {names[0]}")
 
 
-def constructor_parameters(api: type) -> dict[str, inspect.Parameter]:
+@cache
+def constructor_parameters(api: type) -> Mapping[str, inspect.Parameter]:
     """Return the parameters with which an API class is made."""
     constructor = inspect.getattr_static(api, "__init__")
     return method_parameters(constructor) if inspect.isfunction(constructor) else {}

@@ -43,6 +43,9 @@ REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 WAIT_S = 60
 """Seconds that a writer waits for the others."""
 
+_KEPT = 16
+"""Connections that are kept open once there are as many: so many readers at a time do not open one for each query."""
+
 _POLL_S = 0.005
 _ALMOST_NOTHING = 1 << 16
 _WRITER_LOCK = 0x636469725F646200
@@ -279,7 +282,7 @@ def _sqlite_engine(url: URL) -> Engine:
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # names are private: nobody else may read them
             os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-    engine = create_engine(url, max_overflow=-1, connect_args={"timeout": WAIT_S})
+    engine = create_engine(url, pool_size=_KEPT, max_overflow=-1, connect_args={"timeout": WAIT_S})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, record: object) -> None:
@@ -336,7 +339,7 @@ def _postgresql_engine(url: URL, subject: str) -> Engine:
     }
     arguments = {key: value for key, value in arguments.items() if key not in url.query}
     try:
-        return create_engine(url, max_overflow=-1, connect_args=arguments)
+        return create_engine(url, pool_size=_KEPT, max_overflow=-1, connect_args=arguments)
     except ImportError as error:
         raise MissingExtra(
             subject, f"package {error.name or 'psycopg'} is not installed", "pip install 'cloudmesh-vdir[postgresql]'"

@@ -212,7 +212,12 @@ def _is_row(value: Any) -> bool:
 def _names(row: Any) -> list[str]:
     if isinstance(row, Mapping):
         return [str(name) for name in row]
-    return [field.name for field in dataclasses.fields(row) if field.repr]
+    return _fields_of(row if isinstance(row, type) else type(row))
+
+
+@cache
+def _fields_of(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if field.repr]
 
 
 def _value(row: Any, name: str) -> Any:
@@ -225,10 +230,10 @@ def _value(row: Any, name: str) -> Any:
 
 def plain(value: Any) -> Any:
     """Return the value made of dicts, lists, texts, numbers, booleans and None only."""
-    if _is_row(value):
-        return {name: plain(_value(value, name)) for name in _names(value)}
     if value is None or type(value) in (str, bool, int, float):
         return value
+    if _is_row(value):
+        return {name: plain(_value(value, name)) for name in _names(value)}
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if isinstance(value, (datetime.datetime, datetime.date)):

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import Table
-from sqlalchemy.sql.expression import text
+from sqlalchemy.sql.expression import column, text
 
 from cloudmesh.vdir import schema
 
@@ -32,7 +32,12 @@ _POSTGRESQL_TYPES |= {"is_directory": "boolean", "sha256": "bytea"}
 
 
 def select(
-    connection: Connection, statement: str, columns: tuple[str, ...], keys: Sequence[Sequence[Any]], **parameters: Any
+    connection: Connection,
+    statement: str,
+    columns: tuple[str, ...],
+    keys: Sequence[Sequence[Any]],
+    gives: tuple[str, ...] = (),
+    **parameters: Any,
 ) -> Sequence[Any]:
     """Run ``statement``, in which ``{keys}`` is a table of the given columns and rows; return all that it gives.
 
@@ -41,28 +46,35 @@ def select(
         statement: SQL; it names the table of keys ``k``.
         columns: of entry or replica, by whose types the keys are sent.
         keys: the rows.
+        gives: the columns of the result; told them, SQLAlchemy need not find them out each time.
         parameters: named parameters that stand in the statement as ``:name``.
     """
-    rows: Sequence[Any] = execute(connection, statement, columns, keys, **parameters).all()
+    rows: Sequence[Any] = execute(connection, statement, columns, keys, gives, **parameters).all()
     return rows
 
 
 def execute(
-    connection: Connection, statement: str, columns: tuple[str, ...], keys: Sequence[Sequence[Any]], **parameters: Any
+    connection: Connection,
+    statement: str,
+    columns: tuple[str, ...],
+    keys: Sequence[Sequence[Any]],
+    gives: tuple[str, ...] = (),
+    **parameters: Any,
 ) -> Any:
     """Run a statement as `select` does and return SQLAlchemy's result, for statements that change rows."""
-    prepared = _prepared(connection.dialect.name, statement, columns)
+    prepared = _prepared(connection.dialect.name, statement, columns, gives)
     return connection.execute(prepared, {"keys": json.dumps(keys, ensure_ascii=False)} | parameters)
 
 
 @cache
-def _prepared(dialect: str, statement: str, columns: tuple[str, ...]) -> Any:
+def _prepared(dialect: str, statement: str, columns: tuple[str, ...], gives: tuple[str, ...]) -> Any:
     if dialect == "sqlite":
         rows, field = "json_each(:keys)", "json_extract(value, '$[{0}]') AS {1}"
     else:
         rows, field = "json_array_elements(CAST(:keys AS json))", "CAST(value ->> {0} AS {2}) AS {1}"
-    fields = ", ".join(field.format(i, column, _type(column)) for i, column in enumerate(columns))
-    return text(statement.replace("{keys}", f"(SELECT {fields} FROM {rows}) AS k"))  # noqa: S608 - names of this program
+    fields = ", ".join(field.format(i, name, _type(name)) for i, name in enumerate(columns))
+    found = text(statement.replace("{keys}", f"(SELECT {fields} FROM {rows}) AS k"))  # noqa: S608 - names of this program
+    return found.columns(*map(column, gives)) if gives else found
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[Sequence[Any]], *, replace: bool = False) -> None:

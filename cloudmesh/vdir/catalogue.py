@@ -93,8 +93,10 @@ _FIRST_NAMES = (
     f"SELECT {COLUMNS} FROM {{keys}} CROSS JOIN LATERAL (SELECT * FROM entry AS e WHERE e.parent_id = k.id"  # noqa: S608
     "{matching} ORDER BY e.name LIMIT :limit) AS e ORDER BY e.parent_id, e.name"
 )
+_REPLICA_COLUMNS = tuple(schema.replica.c.keys())
 _REPLICAS = (
-    "SELECT r.* FROM {keys} CROSS JOIN replica AS r WHERE r.entry_id = k.entry_id ORDER BY r.entry_id, r.service"
+    f"SELECT {', '.join(f'r.{name}' for name in _REPLICA_COLUMNS)} FROM {{keys}} CROSS JOIN replica AS r"  # noqa: S608
+    " WHERE r.entry_id = k.entry_id ORDER BY r.entry_id, r.service"
 )
 _LOCATIONS = (
     "SELECT r.service, r.path, r.entry_id FROM {keys} CROSS JOIN replica AS r"  # noqa: S608
@@ -583,8 +585,9 @@ class Catalogue:
     def _replica_rows(self, files: Iterable[int]) -> dict[int, list[Any]]:
         """Return the rows of the replicas of files by entry id, sorted by service."""
         found: dict[int, list[Any]] = {key: [] for key in files}
+        keys = [(key,) for key in found]
         with self.database.read() as connection:
-            for row in bulk.select(connection, _REPLICAS, ("entry_id",), [(key,) for key in found]):
+            for row in bulk.select(connection, _REPLICAS, ("entry_id",), keys, _REPLICA_COLUMNS):
                 found[row[0]].append(row)
         return found
 
@@ -643,7 +646,7 @@ class Catalogue:
         parameters = {"limit": _AHEAD_NAMES + 1} | ({} if like is None else {"like": like})
         statement = _FIRST_NAMES.replace("{matching}", "" if like is None else _MATCHING)
         with self.database.read() as connection:
-            rows = bulk.select(connection, statement, ("id",), [(node.id,) for node in directories], **parameters)
+            rows = bulk.select(connection, statement, ("id",), [(node.id,) for node in directories], (), **parameters)
         inside: dict[int, list[Any]] = {node.id: [] for node in directories}
         for row in rows:
             inside[row[1]].append(row)

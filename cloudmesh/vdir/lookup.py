@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql.expression import text
+from sqlalchemy.sql.expression import column, text
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import InvalidName, NotADirectory, NotFound
@@ -32,7 +32,10 @@ WITH RECURSIVE c(depth, {columns}) AS (
 SELECT {columns} FROM c ORDER BY depth
 """
 _CHAINS = {
-    dialect: text(_CHAIN.format(columns=", ".join(ENTRY_COLUMNS), entry=COLUMNS, part=part))
+    # told its columns, SQLAlchemy need not find out at each lookup what the rows hold
+    dialect: text(_CHAIN.format(columns=", ".join(ENTRY_COLUMNS), entry=COLUMNS, part=part)).columns(
+        *map(column, ENTRY_COLUMNS)
+    )
     for dialect, part in {
         "sqlite": "json_extract(:parts, '$[' || c.depth || ']')",
         "postgresql": "(CAST(:parts AS json) ->> c.depth)",

@@ -91,9 +91,10 @@ class Stream:
         last = b""
         with closing(self._pieces()) as pieces:
             for piece in pieces:
-                if state is None:
-                    state = hashlib.new(_algorithm(self._proof), usedforsecurity=False)
-                state.update(piece)
+                if state is None and self._proof is not None:
+                    state = hashlib.new(self._proof[0], usedforsecurity=False)
+                if state is not None:
+                    state.update(piece)
                 if last:
                     yield last
                 last = piece
@@ -186,10 +187,6 @@ def _proof(node: Node, source: Source) -> tuple[str, str] | None:
         return "sha256", node.sha256
     algorithm = strongest(source.entry.hashes)
     return None if algorithm is None else (algorithm, source.entry.hashes[algorithm])
-
-
-def _algorithm(proof: tuple[str, str] | None) -> str:
-    return "sha256" if proof is None else proof[0]
 
 
 def record_failure(catalogue: Catalogue, source: Source, error: StorageError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -13,7 +14,18 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from cloudmesh.cdir.offers import PREFIX
-from cloudmesh.cdir.service import documentation, files, health, jobs, problems, routes, security, telemetry
+from cloudmesh.cdir.service import (
+    documentation,
+    files,
+    health,
+    jobs,
+    problems,
+    routes,
+    security,
+    shortcut,
+    telemetry,
+    workers,
+)
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.settings import Settings, load
 from cloudmesh.cdir.service.work import Crew
@@ -30,6 +42,7 @@ def create(settings: Settings) -> FastAPI:
         crew = app.state.crew = Crew(house)
         _also_when_ended(crew.interrupt)
         to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
         yield
         crew.close(settings.patience)
         house.close()
@@ -46,6 +59,7 @@ def create(settings: Settings) -> FastAPI:
     )
     app.state.settings = settings
     problems.install(app)
+    shortcut.install(app)  # behind the guards
     security.install(app, settings.guarded(lambda: app.state.house.database))
     routes.install(app)
     jobs.install(app)
@@ -74,4 +88,5 @@ def _also_when_ended(do: Callable[[], None]) -> None:
 def from_environment() -> FastAPI:
     """Return the application with the settings of file and environment: what a worker process starts with."""
     telemetry.log_as_json()
+    workers.begin()
     return create(load())

@@ -86,7 +86,7 @@ class ServiceApi:
 
         Args:
             port: where to listen on 127.0.0.1.
-            workers: processes; more than one needs PostgreSQL.
+            workers: processes that serve together.
 
         Raises:
             AlreadyExists: it is running.

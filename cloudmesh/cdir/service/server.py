@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import uvicorn
-from uvicorn.supervisors import Multiprocess
 
-from cloudmesh.cdir.service import security
+from cloudmesh.cdir.service import security, workers
 from cloudmesh.cdir.service.security import tls
 from cloudmesh.cdir.service.settings import Settings, load
 from cloudmesh.cdir.service.state import ServiceState, current, serving
-from cloudmesh.cdir.service.telemetry import SHARED_COUNTS, log_as_json
+from cloudmesh.cdir.service.telemetry import log_as_json
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.dispatch import guarded
 from cloudmesh.storage.errors import ConfigError, Unavailable
@@ -37,11 +34,8 @@ def serve(settings: Settings, announce: Callable[[ServiceState], None] = lambda 
     Raises:
         AlreadyExists: a service with this configuration is running.
         Unavailable: the port is taken.
-        ConfigError: several processes are wanted on SQLite.
     """
-    with Database() as database:  # brought to its present shape once, and not by each worker
-        if settings.workers > 1 and database.is_sqlite:
-            raise ConfigError("workers", "several processes need PostgreSQL", "set CDIR_DATABASE, or one worker")
+    Database().close()  # brought to its present shape once, and not by each worker
     certificate = _certificate(settings)
     if certificate is not None:
         settings = replace(settings, certificate=str(certificate.file), key=str(certificate.key))
@@ -66,16 +60,10 @@ def serve(settings: Settings, announce: Callable[[ServiceState], None] = lambda 
             timeout_worker_healthcheck=60,  # on a busy computer, 5 s would end workers that are well
             **guards,
         )
-        server = uvicorn.Server(config)
         if settings.workers == 1:
-            server.run([listening])
-            return 0
-        folder = tempfile.mkdtemp(prefix="cdir-counts-")
-        os.environ[SHARED_COUNTS] = folder
-        try:
-            Multiprocess(config, [listening]).run()
-        finally:
-            shutil.rmtree(folder)
+            uvicorn.Server(config).run([listening])
+        else:
+            workers.serve(config, listening)
         return 0
 
 

@@ -36,11 +36,12 @@ class Settings:
         hosts: further names under which it may be asked for.
         certificate: a PEM file; where it is empty and TLS is needed, one is made.
         key: the PEM file with the certificate's key.
-        workers: processes; more than one needs PostgreSQL.
+        workers: processes that serve together.
         max_upload: bytes of the largest file that is taken.
-        patience: seconds that requests and jobs under way have at a stop.
+        requests_per_s: what each process takes of one token or session in a second for long; twice as many at once.
         strangers_per_s: requests a second that one address may send without a token that is known, for long; behind a
             proxy all clients have one address.
+        patience: seconds that requests and jobs under way have at a stop.
     """
 
     host: str = "127.0.0.1"
@@ -51,8 +52,9 @@ class Settings:
     key: str = ""
     workers: Count = 1
     max_upload: Size = 1 << 40
-    patience: Duration = 10.0
+    requests_per_s: Count = 1000
     strangers_per_s: float = 5.0
+    patience: Duration = 10.0
 
     def changed(self, values: Mapping[str, Any], where: str) -> Settings:
         """Return these settings with those that are given.
@@ -109,6 +111,8 @@ class Settings:
             key=Path(self.key) if self.key else None,
             max_upload_bytes=self.max_upload,
             strangers_per_s=self.strangers_per_s,
+            requests_per_s=self.requests_per_s,
+            burst=2 * self.requests_per_s,
         )
 
 

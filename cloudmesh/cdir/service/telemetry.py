@@ -10,11 +10,11 @@ import secrets
 import sys
 import time
 from contextvars import ContextVar
+from functools import cache
 
 from fastapi import Depends, FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloudmesh.cdir.service.security import require
@@ -22,11 +22,11 @@ from cloudmesh.cdir.service.security import require
 SHARED_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder in which several processes keep their counts."""
 
-REQUEST_ID = "X-Request-ID"
+REQUEST_ID = b"x-request-id"
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """Of the request that is being answered."""
 
-_GIVEN = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_GIVEN = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _log = logging.getLogger("cloudmesh.cdir.access")
 
 _requests = Counter("cdir_requests", "Requests answered.", ["route", "method", "status"])
@@ -36,8 +36,16 @@ _received = Counter("cdir_received_bytes", "Bytes of requests' bodies.")
 _sent = Counter("cdir_sent_bytes", "Bytes of answers' bodies.")
 
 
+@cache  # by what the routes, HTTP and the answers allow: no client can fill it
+def _counts(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    return _requests.labels(route, method, status), _seconds.labels(route)
+
+
 class Telemetry:
-    """Gives each request an id, counts it and writes it down. No query and no header is told: they may hold secrets."""
+    """Gives each request an id, counts it and writes it down. No query and no header is told: they may hold secrets.
+
+    The answer gets the id with the other headers of every answer (`security`).
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -47,8 +55,8 @@ class Telemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(REQUEST_ID, "")
-        identity = given if _GIVEN.fullmatch(given) else secrets.token_hex(8)
+        given = next((value for name, value in scope["headers"] if name == REQUEST_ID), b"")
+        identity = given.decode() if _GIVEN.fullmatch(given) else secrets.token_hex(8)
         scope.setdefault("state", {})["request_id"] = identity
         token = request_id.set(identity)
         began = time.monotonic()
@@ -56,15 +64,14 @@ class Telemetry:
 
         async def receiving() -> Message:
             message = await receive()
-            if message["type"] == "http.request":
-                _received.inc(len(message.get("body", b"")))
+            if body := message.get("body"):
+                _received.inc(len(body))
             return message
 
         async def sending(message: Message) -> None:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[REQUEST_ID] = identity
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
             await send(message)
@@ -76,8 +83,9 @@ class Telemetry:
             _under_way.dec()
             seconds = time.monotonic() - began
             route = getattr(scope.get("route"), "path", "")
-            _requests.labels(route, scope["method"], status).inc()
-            _seconds.labels(route).observe(seconds)
+            requests, took = _counts(route, scope["method"], status)
+            requests.inc()
+            took.observe(seconds)
             _sent.inc(sent)
             told = {"method": scope["method"], "path": scope["path"], "status": status, "bytes": sent}
             _log.info("request", extra={"told": told | {"seconds": round(seconds, 4)}})
@@ -109,6 +117,9 @@ def log_as_json() -> None:
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
     root.handlers = [handler]
+    # not told, so not found out for each request (Python's logging HOWTO, "Optimization")
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     root.setLevel(logging.WARNING)
     for name in ("cloudmesh", "uvicorn"):
         logging.getLogger(name).setLevel(logging.INFO)

@@ -52,7 +52,8 @@ class Headers:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope.setdefault("state", {}).setdefault("request_id", uuid.uuid4().hex)
+        if "request_id" not in (state := scope.setdefault("state", {})):
+            state["request_id"] = uuid.uuid4().hex
         has_started = False
 
         async def send_with_headers(message: Message) -> None:
