@@ -59,7 +59,7 @@ from cloudmesh.storage.providers.awss3 import (
     signing,
 )
 from cloudmesh.storage.providers.awss3.local_parts import Room
-from cloudmesh.storage.transfer.copying import copy_file
+from cloudmesh.storage.transfer.copying import Target, copy_file, copy_to_many
 from deploy.servers import RcloneS3, SeaweedFS
 from tests.faults import FaultProxy, HttpFaults
 from tests.storage.transfer.places import change
@@ -199,8 +199,13 @@ def test_copy_that_is_damaged_on_the_way_changes_nothing(
         with pytest.raises(ChecksumMismatch):
             copy_file(ends[0], other.stat("a"), ends[1], "a")
     assert storage.open_read("a").read() == b"before"
-    assert copy_file(other, other.stat("a"), storage, "a").hashes == {"md5": hashlib.md5(data).hexdigest()}
+    hashes = {"md5": hashlib.md5(data).hexdigest()}
+    assert copy_file(other, other.stat("a"), storage, "a").hashes == hashes
     assert storage.open_read("a").read() == data
+    for made in copy_to_many(other, other.stat("a"), [Target(storage, "b"), Target(other, "b")]):
+        assert isinstance(made, Entry)
+        assert made.hashes == hashes
+    assert storage.open_read("b").read() == other.open_read("b").read() == data
 
 
 # ---- settings -------------------------------------------------------------------------------------------------------
