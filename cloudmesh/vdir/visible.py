@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import NotADirectory, NotFound, PermissionDenied
@@ -99,6 +100,16 @@ class VisibleCatalogue(Catalogue):
         """
         self.check_removal(path)
         super().remove(path, recursive=recursive)
+
+    def prefer(self, path: str, services: Sequence[str] | None = None, rankers: Sequence[str] | None = None) -> None:
+        """Set what is preferred; raises as `Catalogue.prefer`."""
+        self.lookup(path)
+        super().prefer(path, services, rankers)
+
+    def set_rules(self, path: str, rules: Mapping[str, Any] | None) -> None:
+        """Set a directory's own rules; raises as `Catalogue.set_rules`."""
+        self.lookup(path)
+        super().set_rules(path, rules)
 
     def _sees(self, node: Node) -> bool:
         return next(self._seen([node]), None) is not None

@@ -269,10 +269,12 @@ def test_names_on_services_of_others_are_not_there(roots: dict[str, Path]) -> No
             ("GET", "vdir/cat", "name"),
             ("DELETE", "vdir/delete", "dir_or_name"),
             ("POST", "vdir/prefer", "dir_or_name"),
+            ("POST", "vdir/rules/set", "dir"),
         ):
             for below in ("", "/below"):
-                there = ask(method, path, {name: f"/run/{HIDDEN}{below}"}).json()
-                missing = ask(method, path, {name: f"/run/six{below}"}).json()
+                more = {"copies": 1} if path == "vdir/rules/set" else {}
+                there = ask(method, path, {name: f"/run/{HIDDEN}{below}"} | more).json()
+                missing = ask(method, path, {name: f"/run/six{below}"} | more).json()
                 assert there["status"] == 404, path
                 assert there["detail"] == missing["detail"].replace("/run/six", f"/run/{HIDDEN}")
         for method in ("GET", "HEAD", "DELETE"):
