@@ -101,7 +101,7 @@ benchmark: $(VENV)/.bench
 	done
 
 clean:
-	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .cache *.egg-info
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis .cache *.egg-info
 	find cloudmesh tests deploy benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 dist: $(VENV)/.made

@@ -228,6 +228,7 @@ class Vdir:
         is_empty = next(self._catalogue.children(path), None) is None if node.is_directory else True
         if not is_empty and not recursive:
             raise IsADirectory(f"/{path}", "is a directory that is not empty", "--recursive removes all that is in it")
+        self._catalogue.check_removal(path)
         report = Report("purge" if purge else "delete", dryrun=dryrun)
         if purge:
             work = self._work()

@@ -383,6 +383,9 @@ class Catalogue:
             )
         self._empty_trash()
 
+    def check_removal(self, path: str) -> None:
+        """Refuse what may not be removed, before anything of it is; all of it may, unless services are limited."""
+
     def prefer(self, path: str, services: Sequence[str] | None = None, rankers: Sequence[str] | None = None) -> None:
         """Set what decides from where to read what is at and below ``path``; where nothing is given, take it back.
 

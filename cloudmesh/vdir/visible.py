@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 from cloudmesh.storage.database import Database
-from cloudmesh.storage.errors import NotFound, PermissionDenied
+from cloudmesh.storage.errors import NotADirectory, NotFound, PermissionDenied
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.lookup import shown
 from cloudmesh.vdir.nodes import Node, ServiceTotal, State, Totals
@@ -29,7 +31,12 @@ class VisibleCatalogue(Catalogue):
 
     def lookup(self, path: str) -> Node:
         """Return what is at ``path``; raises as `Catalogue.lookup`."""
-        node = super().lookup(path)
+        try:
+            node = super().lookup(path)
+        except NotADirectory:
+            node = super().way(path)[-1]  # the file that is in the way
+            if self._sees(node):
+                raise
         if not self._sees(node):
             raise NotFound(shown(path))
         return node
@@ -59,10 +66,11 @@ class VisibleCatalogue(Catalogue):
     def totals(self, path: str) -> Totals:
         """Return how much there is at and below ``path``; raises as `Catalogue.totals`."""
         top = self.lookup(path)
+        below = self.walk(path) if top.is_directory else ()
         files = directories = size = 0
         counts: Counter[tuple[str, State]] = Counter()
         sizes: Counter[tuple[str, State]] = Counter()
-        for node, replicas in self.with_replicas([top, *(self.walk(path) if top.is_directory else ())]):
+        for node, replicas in self.with_replicas(chain([top], below)):
             directories += node.is_directory
             files += not node.is_directory
             size += node.size or 0
@@ -73,9 +81,15 @@ class VisibleCatalogue(Catalogue):
         totals = tuple(ServiceTotal(*key, counts[key], sizes[key]) for key in sorted(counts))
         return Totals(files, directories, size, totals)
 
+    def check_removal(self, path: str) -> None:
+        """Refuse what lies, or has something below it, on services that may not be used; raises as `remove`."""
+        self.lookup(path)
+        if any(one.service not in self._services for one in super().totals(path).services):
+            raise PermissionDenied(shown(path), "some of it lies on services that may not be used")
+
     def move(self, source: str, destination: str) -> Node:
         """Give a file or directory another path; raises as `Catalogue.move`, and PermissionDenied as `remove`."""
-        self._need_all(source)
+        self.check_removal(source)
         return super().move(source, destination)
 
     def remove(self, path: str, *, recursive: bool = False) -> None:
@@ -84,13 +98,18 @@ class VisibleCatalogue(Catalogue):
         Raises:
             PermissionDenied: a replica of it, or of what is below, lies on a service that may not be used.
         """
-        self._need_all(path)
+        self.check_removal(path)
         super().remove(path, recursive=recursive)
 
-    def _need_all(self, path: str) -> None:
+    def prefer(self, path: str, services: Sequence[str] | None = None, rankers: Sequence[str] | None = None) -> None:
+        """Set what is preferred; raises as `Catalogue.prefer`."""
         self.lookup(path)
-        if any(one.service not in self._services for one in super().totals(path).services):
-            raise PermissionDenied(shown(path), "some of it lies on services that may not be used")
+        super().prefer(path, services, rankers)
+
+    def set_rules(self, path: str, rules: Mapping[str, Any] | None) -> None:
+        """Set a directory's own rules; raises as `Catalogue.set_rules`."""
+        self.lookup(path)
+        super().set_rules(path, rules)
 
     def _sees(self, node: Node) -> bool:
         return next(self._seen([node]), None) is not None

@@ -48,6 +48,6 @@ def test_the_service_is_as_its_document_says(
         capture_output=True,
         text=True,
         timeout=300,
-        cwd=ROOT,
+        cwd=tmp_path,  # where it keeps what it learns
     )
     assert done.returncode == 0, done.stdout + done.stderr

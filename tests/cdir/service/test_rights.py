@@ -269,11 +269,14 @@ def test_names_on_services_of_others_are_not_there(roots: dict[str, Path]) -> No
             ("GET", "vdir/cat", "name"),
             ("DELETE", "vdir/delete", "dir_or_name"),
             ("POST", "vdir/prefer", "dir_or_name"),
+            ("POST", "vdir/rules/set", "dir"),
         ):
-            there = ask(method, path, {name: f"/run/{HIDDEN}"}).json()
-            missing = ask(method, path, {name: "/run/six"}).json()
-            assert there["status"] == 404, path
-            assert there["detail"] == missing["detail"].replace("/run/six", f"/run/{HIDDEN}")
+            for below in ("", "/below"):
+                more = {"copies": 1} if path == "vdir/rules/set" else {}
+                there = ask(method, path, {name: f"/run/{HIDDEN}{below}"} | more).json()
+                missing = ask(method, path, {name: f"/run/six{below}"} | more).json()
+                assert there["status"] == 404, path
+                assert there["detail"] == missing["detail"].replace("/run/six", f"/run/{HIDDEN}")
         for method in ("GET", "HEAD", "DELETE"):
             assert ask(method, f"/files/run/{HIDDEN}", {}).status_code == 404
         assert ask("POST", "vdir/sync", {"dir_or_name": "/run"}).status_code == 403, "it asks all services"
@@ -281,6 +284,10 @@ def test_names_on_services_of_others_are_not_there(roots: dict[str, Path]) -> No
         assert ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True}).status_code == 403
         assert ask("POST", "vdir/move", {"source": "/run", "destination": "/away"}).status_code == 403
         assert ask("DELETE", "/files/run/both", {}).status_code == 403, "a replica is another's"
+        assert ask("DELETE", "/files/run/both", {"purge": "true"}).status_code == 403
+        assert (
+            ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True, "purge": True}).status_code == 403
+        )
         assert client.put(f"/files/run/{HIDDEN}", content=b"x", headers=headers).status_code in (403, 409)
         assert client.get("/files/run/").json()[1]["name"] == HIDDEN
         assert client.get(f"/files/run/{HIDDEN}").content == b"second"
