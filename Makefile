@@ -94,8 +94,9 @@ manual: install
 	@$(BIN)/python deploy/manual.py
 
 benchmark: $(VENV)/.bench
-	$(call say,servers that come from Debian)
+	$(call say,servers and tools that come from Debian)
 	@deploy/install-system-packages
+	@deploy/install-system-packages wrk
 	@set -e; for file in benchmarks/[a-z]*.py; do \
 		name=$$(basename "$$file" .py); echo "== benchmark: $$name"; $(BIN)/python -m "benchmarks.$$name"; \
 	done
