@@ -96,7 +96,6 @@ manual: install
 benchmark: $(VENV)/.bench
 	$(call say,servers and tools that come from Debian)
 	@deploy/install-system-packages
-	@deploy/install-system-packages wrk
 	@set -e; for file in benchmarks/[a-z]*.py; do \
 		name=$$(basename "$$file" .py); echo "== benchmark: $$name"; $(BIN)/python -m "benchmarks.$$name"; \
 	done
