@@ -94,7 +94,7 @@ manual: install
 	@$(BIN)/python deploy/manual.py
 
 benchmark: $(VENV)/.bench
-	$(call say,servers that come from Debian)
+	$(call say,servers and tools that come from Debian)
 	@deploy/install-system-packages
 	@set -e; for file in benchmarks/[a-z]*.py; do \
 		name=$$(basename "$$file" .py); echo "== benchmark: $$name"; $(BIN)/python -m "benchmarks.$$name"; \

@@ -51,6 +51,21 @@ def test_replicas_are_kept_the_same_by_every_program(tmp_path: Path) -> None:
     assert "\ncdir vdir sync /cdir --accept-loss\n" in report
 
 
+def test_the_service_is_asked_beside_other_servers(tmp_path: Path) -> None:
+    options = ["--rounds=1", "--seconds=1", "--scale=0.02", f"--output={tmp_path}"]
+    command = [sys.executable, "-m", "benchmarks.service", *options]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    works = json.loads((tmp_path / "service.json").read_text("utf-8"))["works"]
+    assert list(works) == ["stat", "lookup", "file"]
+    for work in works.values():
+        assert sorted(one["program"] for one in work["runs"]) == sorted(work["programs"])
+        assert [one.get("error") for one in work["runs"]] == [None] * 3
+        assert all(one["per_s"] > 0 for one in work["runs"])
+    assert (tmp_path / "service.md").read_text("utf-8").startswith(done.stdout.rstrip())
+    assert (tmp_path / "service.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_a_program_that_brings_nothing_has_failed(tmp_path: Path) -> None:
     idle = Contender("idle", lambda source, destinations: [["true"]])
     work = Work("idle", "nothing", (Tree(3, 10),), "disk", ("disk",), (idle,), ())

@@ -21,13 +21,13 @@ from typing import Any, ClassVar
 
 from sqlalchemy.engine import Row
 
-from cloudmesh.cdir.service.security import audit
+from cloudmesh.cdir.service.security import audit, revocable
 from cloudmesh.cdir.service.security.principal import Principal
 from cloudmesh.cdir.service.tables import share as table
 from cloudmesh.storage import age, home, paths
 from cloudmesh.storage.binding import Duration, tells_when_empty
 from cloudmesh.storage.database import Database, clock_ns
-from cloudmesh.storage.errors import ConfigError, NotFound, UsageError
+from cloudmesh.storage.errors import ConfigError, UsageError
 from cloudmesh.storage.local_files import translated
 
 ROUTE = "/share/"
@@ -116,9 +116,7 @@ class Shares:
     @tells_when_empty("there are no share links")
     def list(self) -> Iterator[ShareInfo]:
         """Yield all share links, the newest first; not the links themselves."""
-        with self._database().read() as connection:
-            found = connection.execute(table.select().order_by(table.c.id.desc())).all()
-        return map(_info, found)
+        return map(_info, revocable.newest_first(self._database(), table))
 
     def revoke(self, id: int) -> ShareInfo:
         """Make a share link good for nothing, for good; a running service knows it within a second.
@@ -129,15 +127,7 @@ class Shares:
         Raises:
             NotFound: there is no such share.
         """
-        with self._database().write() as connection:
-            mine = table.c.id == id
-            now_ns = clock_ns(connection)
-            connection.execute(table.update().where(mine, table.c.revoked_ns.is_(None)).values(revoked_ns=now_ns))
-            row = connection.execute(table.select().where(mine)).first()
-            if row is None:
-                raise NotFound(f"share {id}", "there is no such share")
-            audit.add(connection, [audit.local("share revoke", f"/{row.path}")])
-        return _info(row)
+        return _info(revocable.revoke(self._database(), table, id, lambda row: f"/{row.path}"))
 
     def verify(self, link: str) -> Principal | None:
         """Return who may read what the link shares; None where it is none of ours, expired or revoked."""

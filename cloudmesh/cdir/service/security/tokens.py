@@ -11,14 +11,14 @@ from typing import Annotated, Any, ClassVar
 
 from sqlalchemy.engine import Row
 
-from cloudmesh.cdir.service.security import audit
+from cloudmesh.cdir.service.security import audit, revocable
 from cloudmesh.cdir.service.security.principal import SCOPES, Principal, Scope
 from cloudmesh.cdir.service.security.secret import hashed, is_secret, new_secret
 from cloudmesh.cdir.service.tables import token as table
 from cloudmesh.storage import paths
 from cloudmesh.storage.binding import Duration, Names, Reads, tells_when_empty
 from cloudmesh.storage.database import Database, clock_ns
-from cloudmesh.storage.errors import InvalidName, NotFound, UsageError
+from cloudmesh.storage.errors import InvalidName, UsageError
 
 PREFIX = "cdir_"
 """Begins every token, so that it is recognised where it should not stand, as in a published file."""
@@ -135,9 +135,7 @@ class Tokens:
     @tells_when_empty("there are no tokens")
     def list(self) -> Iterator[TokenInfo]:
         """Yield all tokens, the newest first; never their text."""
-        with self._database().read() as connection:
-            found = connection.execute(table.select().order_by(table.c.id.desc())).all()
-        return map(_info, found)
+        return map(_info, revocable.newest_first(self._database(), table))
 
     def revoke(self, id: int) -> TokenInfo:
         """Make a token good for nothing, for good; a running service knows it within a second.
@@ -148,15 +146,7 @@ class Tokens:
         Raises:
             NotFound: there is no such token.
         """
-        with self._database().write() as connection:
-            mine = table.c.id == id
-            now_ns = clock_ns(connection)
-            connection.execute(table.update().where(mine, table.c.revoked_ns.is_(None)).values(revoked_ns=now_ns))
-            row = connection.execute(table.select().where(mine)).first()
-            if row is None:
-                raise NotFound(f"token {id}", "there is no such token")
-            audit.add(connection, [audit.local("token revoke", f"token-{id}")])
-        return _info(row)
+        return _info(revocable.revoke(self._database(), table, id, lambda row: f"token-{row.id}"))
 
     def verify(self, text: str) -> Principal | None:
         """Return whose token this is; None where it is none of ours, expired or revoked."""

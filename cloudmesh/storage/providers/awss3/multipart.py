@@ -30,7 +30,7 @@ DOUBLED_AFTER = 400
 """Parts after which those of a stream double. With the two numbers above 10,000 parts hold 5 TiB, S3's largest file."""
 MAX_PARTS = 10_000
 IN_FLIGHT = 4
-BYTES_IN_FLIGHT = 256 * MIB
+BYTES_IN_FLIGHT = 32 * MIB
 """Of one file; what is read from local files shares `ROOM` besides."""
 ROOM = 64 * MIB
 """Memory for parts of local files."""
