@@ -372,6 +372,8 @@ def _cell(column: str, value: Any) -> str:
         if name == "seconds" or name.endswith("_s"):
             return human_duration(value)
         return str(value) if isinstance(value, int) else f"{value:.3f}".rstrip("0").rstrip(".")
+    if column.endswith("_usd"):  # a Decimal, which writes small amounts as 4E-10
+        return f"{value.normalize():f}"
     if isinstance(value, datetime.datetime):
         return _time(value.timestamp())
     simple = plain(value)

@@ -566,7 +566,8 @@ class Vdir:
         Args:
             dir_or_name: a file or directory; the current directory where empty.
             conflict: who wins where others changed several replicas differently: ``newest``; ``keep-both``, where the
-                others become names of their own; ``ask``; or a service. What loses is kept as a version.
+                others become names of their own; ``ask``; or a service, whose content wins where it has one of those,
+                else the newest. What loses is kept as a version.
             accept_loss: believe a service that is empty, or has lost more than ``max_loss``.
             max_loss: a share such as 25%, or a number of files, of which at least 10 have to be missing.
             dryrun: change nothing, only tell, and estimate what it costs to copy and to keep.

@@ -121,7 +121,7 @@ def _compare(
             doubtful = doubtful or not known
         elif entry != "away":
             looks.append((one, entry, known and entry is not None and listings.is_same(one, entry)))
-            if known:
+            if known or _is_to_be_deleted(node, one):
                 found.count(one.service).known += 1
                 found.count(one.service).missing += entry is None
     if not (doubtful or elsewhere) and all(plain for _, _, plain in looks):
@@ -133,6 +133,11 @@ def _compare(
         spool.add_seen(node.id, one.service, Seen(marked, entry, plain))
         if entry is None and is_good(node, one):
             spool.add_lost(node.id, one, one.sha256 or node.sha256, marked)
+
+
+def _is_to_be_deleted(node: Node, replica: Replica) -> bool:
+    """Tell whether a replica was found missing before, by whoever looked, and the name shall therefore be deleted."""
+    return node.rules.deletes == "propagate" and replica.state == "missing" and replica.version == node.version
 
 
 def _look_elsewhere(

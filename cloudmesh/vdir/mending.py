@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.claiming import claiming
@@ -11,12 +11,13 @@ from cloudmesh.vdir.distribute import BATCH, distribute
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.pricing import Bill
+from cloudmesh.vdir.records import SyncReport
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.wanted import missing_services, surplus_services
 from cloudmesh.vdir.work import Work, counting_unusable
 
 
-def mend(files: Callable[[], Files], work: Work, report: Report, bill: Bill, *, dryrun: bool) -> None:
+def mend(files: Callable[[], Files], work: Work, report: SyncReport, bill: Bill, *, dryrun: bool) -> None:
     """Copy files to the services that the rules want, and then take away replicas that they forbid.
 
     A replica is taken away only where enough good ones are elsewhere, and one of those answers right then.
@@ -30,23 +31,38 @@ def mend(files: Callable[[], Files], work: Work, report: Report, bill: Bill, *, 
     """
     if not work.catalogue.has_rules():
         return
-    copies = lacking(files(), work, report)
     if dryrun:
-        for copy in copies:
-            report.done(copy.node.size)
-            report.would("copy", copy.name, copy.node.size)
-            bill.add(copy.sources[0].service, copy.service, copy.node.size or 0)
-    else:
-        with claiming(work, "vdir sync") as claims:
-            distribute(copies, work, report, claims)
+        _forecast(files(), work, report, bill)
+        return
+    with claiming(work, "vdir sync") as claims:
+        distribute(lacking(files(), work, report), work, report, claims)
     for batch in chunks(files(), BATCH):
         surplus: dict[tuple[str, ...], list[tuple[Node, tuple[Replica, ...]]]] = {}
         for node, replicas in batch:
-            unwanted = surplus_services(node, replicas, work.offers) if node.rules.not_on else []
-            if unwanted:
+            if unwanted := _surplus(node, replicas, work):
                 surplus.setdefault(tuple(unwanted), []).append((node, replicas))
         for services, concerned in surplus.items():
-            drop(concerned, services, work, report, dryrun=dryrun)
+            dropping = Report("drop")
+            drop(concerned, services, work, dropping, dryrun=False)
+            report.count_dropped(dropping)
+
+
+def _surplus(node: Node, replicas: Sequence[Replica], work: Work) -> list[str]:
+    return surplus_services(node, replicas, work.offers) if node.rules.not_on else []
+
+
+def _forecast(files: Files, work: Work, report: SyncReport, bill: Bill) -> None:
+    """Count what would be copied, and what would be taken away once that is there."""
+    for node, replicas in files:
+        made: list[Replica] = []
+        for copy in lacking([(node, replicas)], work, report):
+            report.done(node.size)
+            report.would("copy", copy.name, node.size)
+            bill.add(copy.sources[0].service, copy.service, node.size or 0)
+            made.append(copy.replica("available"))
+        for service in _surplus(node, [*replicas, *made], work):
+            report.dropped += 1
+            report.would("remove", f"/{node.path} on {service}", node.size)
 
 
 def lacking(files: Files, work: Work, report: Report) -> Iterator[Copy]:

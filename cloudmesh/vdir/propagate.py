@@ -14,6 +14,7 @@ from cloudmesh.storage.errors import NotFound, PreconditionFailed, Refused, Stor
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.prompt import Prompt
 from cloudmesh.storage.transfer.events import Event
+from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import versions
 from cloudmesh.vdir.claiming import working_on_it
 from cloudmesh.vdir.claims import Claims
@@ -166,7 +167,9 @@ class Propagation:
         ]
         for services in {frozenset(names - self.away.keys()) for _, _, names in halfway} - {frozenset()}:
             mine = [(node, replicas) for node, replicas, names in halfway if services == names - self.away.keys()]
-            remove_empty(drop_claimed(mine, services, self.work, self.report, dryrun=self.dryrun), self.work)
+            dropping = Report("drop")
+            remove_empty(drop_claimed(mine, services, self.work, dropping, dryrun=self.dryrun), self.work)
+            self.report.count_dropped(dropping)
 
     # ---- doing ----------------------------------------------------------------------------------------------------
 

@@ -332,6 +332,7 @@ class SyncReport(Report):
         renamed: replicas that were found under another path of their service.
         versions: names that have got a new content.
         conflicts: those of them of which several replicas had different contents.
+        dropped: replicas that were taken away, because a rule forbids them or somebody had begun to.
     """
 
     checked: int = 0
@@ -339,16 +340,22 @@ class SyncReport(Report):
     renamed: int = 0
     versions: int = 0
     conflicts: int = 0
+    dropped: int = 0
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What a table shows."""
         plain = Report.columns.fget(self)  # type: ignore[attr-defined]  # super() does not know a class with slots
-        told = [name for name in ("versions", "conflicts", "renamed", "learned") if getattr(self, name)]
+        told = [name for name in ("versions", "conflicts", "renamed", "learned", "dropped") if getattr(self, name)]
         return (plain[0], "checked", *plain[1:4], *told, *plain[4:])
 
     def __bool__(self) -> bool:
-        return Report.__bool__(self) or bool(self.learned or self.renamed or self.versions)
+        return Report.__bool__(self) or bool(self.learned or self.renamed or self.versions or self.dropped)
+
+    def count_dropped(self, dropping: Report) -> None:
+        """Add what a removal of replicas did, and what it could not do."""
+        self.dropped += dropping.files
+        self.fail_as(dropping)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,9 +38,6 @@ _OPEN_LISTINGS = 8
 _AT_ONCE = 8
 """Services that are listed at the same time."""
 
-_MANY = 10
-"""Where so many files have vanished from a service on which nothing is left, the service is not what it was."""
-
 _GONE = "nothing at all is there any more: is it the right place, and mounted?"
 
 
@@ -177,14 +174,14 @@ class Inspector:
             self._failed.setdefault(service, str(error))
 
     def _doubt(self, found: list[list[Found]]) -> None:
-        """Take back that files are missing, where all of many are and the service is empty."""
+        """Take back that files are missing, where all of them are and the service is empty."""
         if self._believe:
             return
         seen = [one for each in found for one in each if one.known.state == "available" and not one.error]
-        missing = Counter(one.known.service for one in seen if one.now.state == "missing")
+        missing = {one.known.service for one in seen if one.now.state == "missing"}
         there = {one.known.service for one in seen if one.now.state != "missing"}
-        for name, files in missing.items():
-            if files < _MANY or name in there or not self._is_empty(name):
+        for name in missing:
+            if name in there or not self._work.is_empty(name):
                 continue
             self._failed[name] = f"{name}: {_GONE}"
             for each in found:
@@ -192,12 +189,6 @@ class Inspector:
                     Found(one.node, one.known, one.known, self._failed[name]) if one.known.service == name else one
                     for one in each
                 ]
-
-    def _is_empty(self, service: str) -> bool:
-        try:
-            return next(iter(self._work.open(service).scan("")), None) is None
-        except StorageError:
-            return True
 
 
 def inspect(files: Files, work: Work) -> Iterator[tuple[Node, list[Found]]]:

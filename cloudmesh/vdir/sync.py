@@ -95,12 +95,4 @@ def _has_lost_much(name: str, count: ServiceCount, work: Work, choices: Choices)
         return False
     if count.missing >= _FEW and not choices.max_loss.allows(count.missing, count.known):
         return True
-    return count.missing == count.known and not count.listed and _is_empty(name, work)
-
-
-def _is_empty(name: str, work: Work) -> bool:
-    """Tell whether nothing at all is on a service, so that it may be another one, or not mounted."""
-    try:
-        return next(iter(work.open(name).scan("")), None) is None
-    except StorageError:
-        return True
+    return count.missing == count.known and not count.listed and work.is_empty(name)

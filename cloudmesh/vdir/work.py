@@ -103,6 +103,13 @@ class Work:
                 opened.probe()
         return opened.capabilities.versions
 
+    def is_empty(self, service: str) -> bool:
+        """Tell whether no file at all is on a service, so that it may be another one, or not mounted."""
+        try:
+            return all(one.is_directory for one in self.open(service).scan("", recursive=True))
+        except StorageError:
+            return True
+
     @cached_property
     def knowledge(self) -> Knowledge:
         """What decides between replicas, as known when it is first asked."""

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, ClassVar, get_args
 
 import pytest
@@ -19,6 +20,7 @@ from wcwidth import wcswidth
 
 from cloudmesh.storage.errors import NotFound
 from cloudmesh.storage.output import BATCH, Format, Output, Printed, human_size, visible, write
+from cloudmesh.storage.transfer.report import Report
 
 ODD = "\0\x07\x1b\x7f\x85\x9b\r\n\t\u2028\u202e\udc80'\",:[]-a"
 TEXT = st.text(st.characters(exclude_categories=[])) | st.text(st.sampled_from(ODD))
@@ -152,6 +154,15 @@ def test_object_is_a_field_a_line_with_its_lists_below() -> None:
         "replicas:\nstate  size\nstale   1 B\nbad    20 B\n"
     )
     assert json.loads(printed(status, "json"))["replicas"][1] == {"state": "bad", "size": 20}
+
+
+def test_small_amounts_of_money_are_written_out() -> None:
+    report = Report("put", dryrun=True, cost_usd=Decimal("4.20E-10"), monthly_usd=Decimal(1200))
+    lines = [line.split() for line in printed(report, "table").splitlines()]
+    assert [line for line in lines if line[0].endswith("_usd")] == [
+        ["cost_usd", "0.00000000042"],
+        ["monthly_usd", "1200"],
+    ]
 
 
 def test_rows_stream() -> None:

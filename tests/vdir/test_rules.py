@@ -233,8 +233,18 @@ def test_violations_are_found_and_mended(vdir: Vdir, source: str, disks: dict[st
         ("/t/d/b", "two", "on"),
     ]
     assert found(vdir, "/t/a") == [("/t/a", "odd", "not-on"), ("/t/a", "", "copies"), ("/t/a", "", "locations")]
+    plan = vdir.sync("/t", dryrun=True)
+    assert (plan.files, plan.dropped, plan.removed, plan.errors) == (3, 2, 0, 0)
+    assert sorted((one.action, one.name) for one in plan.plan) == [
+        ("copy", "/t/a on far"),
+        ("copy", "/t/d/b on far"),
+        ("copy", "/t/d/b on two"),
+        ("remove", "/t/a on odd"),
+        ("remove", "/t/d/b on odd"),
+    ]
     report = vdir.sync("/t")
     assert report.errors == 0, report.failures
+    assert (report.files, report.dropped) == (3, 2)
     assert services(vdir) == {"a": ["far", "one"], "d/b": ["far", "one", "two"]}
     assert read_tree(disks["odd"]) == {}
     assert read_tree(disks["far"] / "t") == FILES

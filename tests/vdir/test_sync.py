@@ -313,6 +313,41 @@ def test_a_service_that_has_lost_much_is_left_alone_until_that_is_accepted(
     converged(vdir)
 
 
+@pytest.mark.parametrize("look", ["nobody", "status", "verify"])
+def test_another_disk_in_the_place_of_a_service_deletes_nothing(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path, look: str
+) -> None:
+    """A fresh disk has a directory of its own, but no file; and whoever looks first believes it no more than `sync`."""
+    vdir.rules.set("/data", deletes="propagate")
+    disks["two"].rename(tmp_path / "unmounted")
+    (disks["two"] / "lost+found").mkdir(parents=True)
+    if look == "status":
+        assert vdir.status("/data", check=True).problems
+    elif look == "verify":
+        assert vdir.verify("/data").failed
+    report = vdir.sync("/data")
+    assert (report.removed, report.files, [one.name for one in report.failures]) == (0, 0, ["two"])
+    assert read_tree(disks["one"] / "data") == FILES
+    shutil.rmtree(disks["two"])
+    (tmp_path / "unmounted").rename(disks["two"])
+    assert not vdir.sync("/data").errors
+    converged(vdir)
+
+
+def test_a_look_at_what_was_lost_does_not_make_it_believed(vdir: Vdir, disks: dict[str, Path], tmp_path: Path) -> None:
+    vdir.rules.set("/data", deletes="propagate")
+    many = {f"f{i:02}": b"%d" % i for i in range(40)}
+    vdir.put(str(write_tree(tmp_path / "many", many)), "/data/many", to=["one", "two"], recursive=True)
+    for i in range(15):
+        (disks["two"] / f"data/many/f{i:02}").unlink()
+    assert len(vdir.status("/data/many", check=True).problems) == 15
+    report = vdir.sync("/data/many")
+    assert (report.removed, report.errors) == (0, 1)
+    assert "15 of 40" in report.failures[0].error
+    assert len(read_tree(disks["one"] / "data/many")) == 40
+    assert vdir.sync("/data/many", accept_loss=True).removed == 15
+
+
 def test_a_conflict_may_be_settled_in_other_ways(vdir: Vdir, disks: dict[str, Path]) -> None:
     def quarrel(round: int) -> None:
         edit(disks["one"], "a.txt", b"of one, %d" % round, age_s=100)

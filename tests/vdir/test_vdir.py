@@ -691,6 +691,7 @@ def test_the_preferred_replica_is_chosen_and_explained(vdir: Vdir, source: Path,
     vdir.prefer("/d/a.txt")
     assert vdir.why("/d/a.txt")[0].service == "two"
     (disks["two"] / "d/a.txt").unlink()
+    (disks["two"] / "other").write_bytes(b"a service without any file is not believed")
     vdir.status("/d", check=True)
     last = vdir.why("/d/a.txt")[-1]
     assert (last.service, last.rank, last.reason) == ("two", None, "its state is missing")

@@ -112,6 +112,12 @@ class Report:
         self.failures.append(Failure(name, str(error)))
         self._last = error
 
+    def fail_as(self, part: Report) -> None:
+        """Add the failures of a part of this run."""
+        self.errors += part.errors
+        self.failures += part.failures
+        self._last = part._last or self._last
+
     @property
     def _did_anything(self) -> bool:
         return bool(self.files or self.skipped or self.removed or self.stopped)
