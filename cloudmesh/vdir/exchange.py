@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import ConfigError, InvalidName, NotADirectory
+from cloudmesh.storage.local_files import replacing, translated
+from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import bulk, schema
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.lookup import BY_NAME, check_path, chunks, need_directory, shown
@@ -81,6 +86,36 @@ def import_lines(
         if dryrun:
             connection.rollback()
     return Imported(new, renewed, kept)
+
+
+def write_lines(lines: Iterable[str], file: str) -> Report:
+    """Write the lines of an export, with their ends, into a file of this computer, which is replaced whole.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    report = Report("export")
+    path = Path(file).expanduser()
+    with translated(file), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for line in lines:
+            out.write(line)
+            report.done(len(line.encode()))
+    report.files -= 1  # the first line tells the format
+    return report.ended()
+
+
+@contextmanager
+def opened_lines(file: str) -> Iterator[tuple[Iterable[str], str]]:
+    """Give the lines of a file of this computer, ``-`` for standard input, and what errors call it.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    if file == "-":
+        yield sys.stdin, "standard input"
+        return
+    with translated(file), Path(file).expanduser().open(encoding="utf-8") as lines:
+        yield lines, file
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,14 +41,18 @@ class Arrival:
         path: the virtual path, normalised.
         content: the bytes, read once.
         size: of them, where it is known; others are then refused.
+        mtime_ns: their modification time, ns since the epoch; None for now.
     """
 
     path: str
     content: Iterable[bytes]
     size: int | None
+    mtime_ns: int | None = None
 
 
-def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: Check) -> None:
+def write(
+    arrival: Arrival, services: Sequence[str] | None, work: Work, check: Check, report: Report, *, force: bool
+) -> None:
     """Make a stream the content of a name: a new one, or its new version on all services that have it.
 
     Args:
@@ -56,6 +60,8 @@ def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: C
         services: where to; the rules or the default service decide where None.
         work: the catalogue and the services.
         check: is asked while nobody else writes the name in this way.
+        report: counts the copies.
+        force: as of `upload`.
 
     Raises:
         StorageError: as `upload`, and what ``check`` raises; the name is as it was.
@@ -71,10 +77,9 @@ def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: C
     first = placing.services(arrival.path, node, arrival.size, held)[0]
     with _staged(arrival, work.target(first)) as (service, entry, sha256), _alone(arrival.path, work) as claims:
         check(_lookup(work, arrival.path), sha256)
-        report = Report("put")
         file = Upload(service, entry, arrival.path, sha256)
         placing = Placing(work, services, dryrun=False)
-        upload([file], placing, work, report, force=True, dryrun=False, claims=claims)
+        upload([file], placing, work, report, force=force, dryrun=False, claims=claims)
         report.ended()
 
 
@@ -82,7 +87,8 @@ def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: C
 def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC, Entry, str]]:
     """Bring the bytes to a service under a temporary name, and give what lies there, with its SHA-256."""
     staged = presence.temporary_name(paths.STAGING)
-    digest, size, now_ns = hashlib.sha256(), 0, time.time_ns()
+    digest, size = hashlib.sha256(), 0
+    mtime_ns = time.time_ns() if arrival.mtime_ns is None else arrival.mtime_ns
 
     def seen() -> Iterator[bytes]:
         nonlocal size
@@ -92,8 +98,8 @@ def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC,
             yield piece
 
     try:
-        entry = service.write(staged, Content.of_stream(seen(), arrival.size, now_ns), mode="create")
-        yield service, entry._replace(size=size, mtime_ns=now_ns), digest.hexdigest()
+        entry = service.write(staged, Content.of_stream(seen(), arrival.size, mtime_ns), mode="create")
+        yield service, entry._replace(size=size, mtime_ns=mtime_ns), digest.hexdigest()
     finally:
         try:
             service.remove(staged)

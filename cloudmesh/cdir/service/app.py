@@ -13,7 +13,18 @@ from anyio import to_thread
 from fastapi import FastAPI
 
 from cloudmesh.cdir.offers import PREFIX
-from cloudmesh.cdir.service import documentation, files, health, jobs, problems, routes, security, telemetry
+from cloudmesh.cdir.service import (
+    documentation,
+    files,
+    health,
+    jobs,
+    names,
+    places,
+    problems,
+    routes,
+    security,
+    telemetry,
+)
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.settings import Settings, load
 from cloudmesh.cdir.service.work import Crew
@@ -50,6 +61,8 @@ def create(settings: Settings) -> FastAPI:
     routes.install(app)
     jobs.install(app)
     files.install(app)
+    names.install(app)
+    places.install(app)
     documentation.install(app)
     health.install(app)
     telemetry.install(app)  # outermost: it tells also of what the guards refuse
