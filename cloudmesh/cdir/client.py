@@ -74,6 +74,18 @@ class Client:
         """Return the API of a command as though it had been made with these values."""
         return _Remote(self._exchange, self._observer, command, dict(made_with), ())
 
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._exchange.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
 
 class _Remote:
     """An API of the service, or a group of one."""
@@ -134,7 +146,8 @@ class _Remote:
         raise Unsupported(words, f"not over a service: {why_at_the_terminal(method)}")
 
     def close(self) -> None:
-        """Nothing is kept open between two calls that would have to be closed."""
+        """Close the connections."""
+        self._exchange.close()
 
     def __enter__(self) -> Self:
         return self

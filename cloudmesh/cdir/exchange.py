@@ -140,6 +140,12 @@ class Exchange:
             data = answer.read()
         return json.loads(data) if data else None
 
+    def close(self) -> None:
+        """Close the connections that nobody uses."""
+        with self._lock:
+            while self._idle:
+                self._idle.pop()[1].close()
+
     def _connection(self) -> http.client.HTTPConnection:
         """Return a connection that is open already, or a new one.
 

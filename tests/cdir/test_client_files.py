@@ -17,6 +17,7 @@ from cloudmesh.storage import Storage
 from cloudmesh.storage.binding import load
 from cloudmesh.storage.errors import (
     AlreadyExists,
+    ConfigError,
     IsADirectory,
     PermissionDenied,
     Unsupported,
@@ -229,9 +230,9 @@ def test_what_a_token_may_not_touch_stays_closed(url: str, roots: dict[str, Path
     write_tree(roots["two"], {"data/x": b"two"})
     limited = Client(url, new_token(["read", "write"], service=["one"]))
     assert limited.storage.get("one:data/x", str(tmp_path / "x")).files == 1
-    with pytest.raises(PermissionDenied):
+    with pytest.raises(ConfigError, match="no such service"):
         limited.storage.get("two:data/x", str(tmp_path / "y"))
-    with pytest.raises(PermissionDenied):
+    with pytest.raises(ConfigError, match="no such service"):
         limited.storage.put(str(tmp_path / "x"), "two:y")
     with pytest.raises(PermissionDenied):
         limited.vdir.put(str(tmp_path / "x"), "/data/x", to=["two"])

@@ -109,7 +109,7 @@ def install(app: FastAPI) -> None:
         dryrun: Annotated[bool, Query(description="only check and count")] = False,
         source: Annotated[str, Query(description="the name of the file, for errors")] = "the export",
     ) -> Response:
-        """Read the lines of an exported catalogue back, as `vdir import` does. Scope: write, without limits."""
+        """Read the lines of an exported catalogue back, as `vdir import` does; not for who is limited. Scope: write."""
         if rights.is_limited(principal):
             raise PermissionDenied("vdir import", f"{principal.name} is limited to some names or services")
         house: House = request.app.state.house

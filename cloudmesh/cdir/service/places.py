@@ -76,7 +76,8 @@ def install(app: FastAPI) -> None:
     @route("GET", "", found)
     def names(request: Request, principal: Reading) -> Response:
         """Tell the services that may be used, and the default one. Scope: read."""
-        services = _house(request, principal).services
+        house: House = request.app.state.house
+        services = house.services
         allowed = [one for one in services.names() if principal.services is None or one in principal.services]
         return _json({"default": services.default(), "services": allowed})
 
