@@ -210,7 +210,7 @@ class Storage:
             IsADirectory: it is a directory and ``recursive`` is not given.
         """
         side = self._side(_given("SOURCE", source))
-        return remove_tree(side.service, side.path, recursive=recursive, dryrun=dryrun)
+        return remove_tree(side.service, side.path, recursive=recursive, dryrun=dryrun, stop=self._stop)
 
     # ---- transfers -----------------------------------------------------------------------------------------------
 
@@ -301,6 +301,7 @@ class Storage:
             parallel=self._parallel,
             dryrun=dryrun,
             observer=self._observer,
+            stop=self._stop,
         )
         if entry.is_directory and not dryrun and not report.failed:
             remove_emptied(origin.service, origin.path, report)

@@ -228,7 +228,7 @@ class Vdir:
         if purge:
             work = self._work()
             purge_files(self._files(node), work, report, dryrun=dryrun)
-            if not dryrun:
+            if not dryrun and not report.stopped:
                 settle(path, work, report, ())
         else:
             totals = self._catalogue.totals(path)
@@ -599,7 +599,8 @@ class Vdir:
         choices = Choices(limit, conflict, accept_loss, dryrun)
         work = self._work(dryrun=dryrun)
         sync(node, work, report, choices, self._prompt or TerminalPrompt())
-        mend(lambda: self._files(node), work, report, dryrun=dryrun)
+        if not report.stopped:
+            mend(lambda: self._files(node), work, report, dryrun=dryrun)
         return report.ended()
 
     @reading

@@ -12,7 +12,7 @@ from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.wanted import missing_services, surplus_services
-from cloudmesh.vdir.work import Work, counting_unusable
+from cloudmesh.vdir.work import Work, counting_unusable, is_over
 
 
 def mend(files: Callable[[], Files], work: Work, report: Report, *, dryrun: bool) -> None:
@@ -36,6 +36,8 @@ def mend(files: Callable[[], Files], work: Work, report: Report, *, dryrun: bool
         with claiming(work, "vdir sync") as claims:
             distribute(copies, work, report, claims)
     for batch in chunks(files(), BATCH):
+        if is_over(work, report):
+            break
         surplus: dict[tuple[str, ...], list[tuple[Node, tuple[Replica, ...]]]] = {}
         for node, replicas in batch:
             unwanted = surplus_services(node, replicas, work.offers) if node.rules.not_on else []

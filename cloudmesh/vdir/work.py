@@ -37,6 +37,12 @@ from cloudmesh.vdir.placement import Knowledge, usable
 from cloudmesh.vdir.sources import Source, source_of
 
 
+class Stoppable(Protocol):
+    """A report that can tell that the work was ended before its time."""
+
+    stopped: bool
+
+
 class Names(Protocol):
     """What work on files of this computer needs of the virtual directory's names, wherever they are kept."""
 
@@ -192,6 +198,13 @@ class Work:
                     failed[one.path] = error
             return failed
         return {}
+
+
+def is_over(work: DiskWork, report: Stoppable) -> bool:
+    """Tell whether the work is to end here, where nothing is half done; the report then says so."""
+    if work.stop():
+        report.stopped = True
+    return report.stopped
 
 
 class Allowance:
