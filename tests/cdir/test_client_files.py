@@ -14,6 +14,7 @@ import pytest
 from cloudmesh.cdir import Client
 from cloudmesh.cdir.main import CDIR
 from cloudmesh.storage import Storage
+from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.binding import load
 from cloudmesh.storage.errors import (
     AlreadyExists,
@@ -23,6 +24,7 @@ from cloudmesh.storage.errors import (
     Unsupported,
 )
 from cloudmesh.storage.transfer.events import Event
+from cloudmesh.storage.transfer.totals import Totals
 from cloudmesh.vdir import Vdir
 from tests.cdir.service.conftest import new_token, running
 from tests.places import configure, local, read_tree, write_tree
@@ -270,3 +272,35 @@ def test_progress_names_the_files(url: str, tmp_path: Path) -> None:
     ]
     assert told[0] == told[1]
     assert sum(event.size for event in over if event.kind == "moved") == 2 * sum(map(len, FILES.values()))
+
+
+LARGE = {f"f{number}": bytes([number]) * 1_500_000 for number in range(4)}
+
+
+def test_a_job_of_the_service_tells_of_its_files(home: Path, tmp_path: Path) -> None:
+    roots = {name: tmp_path / name for name in ("one", "slow")}
+    write_tree(roots["one"], LARGE)
+    write_tree(roots["slow"] / "copy", {"f3/in/the/way": b"x"})
+    settings = ServiceSettings("slow", "local", root=str(roots["slow"]), options={"bytes_per_second": "2M"})
+    configure(home, [local("one", roots["one"]), settings])
+    seen: list[Event] = []
+    totals = Totals()
+    with running() as client:
+        token = client.headers["Authorization"].removeprefix("Bearer ")
+
+        def observe(event: Event) -> None:
+            seen.append(event)
+            totals(event)
+
+        far = Client(str(client.base_url), token, observe)
+        report = far.storage_on("one").copy("one:", "slow:copy", recursive=True)
+    assert (report.files, report.errors) == (3, 1)
+    now = totals.snapshot()
+    assert (now.files_planned, now.files_done, now.files_failed, now.bytes_done) == (4, 3, 1, 3 * 1_500_000)
+    assert now.planned_all
+    assert not now.under_way
+    started = {event.name for event in seen if event.kind == "started"}
+    assert started
+    assert started <= {f"one:{name}" for name in LARGE}
+    assert any(event.kind == "moved" and event.name in started for event in seen)
+    assert [event.name for event in seen if event.kind == "failed"] == ["one:f3"]

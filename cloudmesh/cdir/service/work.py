@@ -23,6 +23,7 @@ from cloudmesh.storage.jobs.running import Running
 from cloudmesh.storage.meaning import Concerns
 from cloudmesh.storage.records import JobDetails
 from cloudmesh.storage.transfer.events import nobody
+from cloudmesh.storage.transfer.totals import Snapshot
 
 _LEASE_S = 12.0
 """How long the jobs of a service that was killed wait for the next one."""
@@ -94,6 +95,12 @@ class Crew:
             found = self._running.get(name)
         if found is not None:
             found[1].join(seconds)
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """Return how far a job of this process has come; None where another does it, or nobody."""
+        with self._lock:
+            found = self._running.get(name)
+        return None if found is None else found[0].snapshot()
 
     def interrupt(self) -> None:
         """Let all jobs end between two files; they are taken up at the next start. Safe in a signal handler."""
