@@ -33,7 +33,6 @@ def follow(exchange: Exchange, name: str, observer: Observer) -> dict[str, Any]:
             for identity, kind, data in _events(exchange, name, last):
                 last, heard = identity, time.monotonic()
                 if kind == "end":
-                    retelling.under_way({"planned_all": True, "files": []})
                     retelling.progress(data["job"])
                     found: dict[str, Any] = data
                     return found
@@ -101,6 +100,8 @@ class _Retelling:
 
     def progress(self, job: Mapping[str, Any]) -> None:
         """Take the counts of the job."""
+        if job["state"] not in ("waiting", "running"):
+            self.under_way({"planned_all": True, "files": []})
         name = str(job["name"])
         self._tell("planned", name, "files_total", job, self._more("bytes_total", job["bytes_total"]))
         left = job["bytes_done"] - self._bytes_done - sum(done for _, done in self._moving.values())
