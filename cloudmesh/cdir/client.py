@@ -43,6 +43,9 @@ _SOON = {"Prefer": "wait=1"}
 """Short work is answered at once."""
 
 
+_INSTEAD = "--include and --exclude choose files as well"
+
+
 class Client:
     """A REST service.
 
@@ -129,7 +132,7 @@ class _Remote:
             owner = load(vars(owner)["usage_groups"][group])
         return owner
 
-    def asked(self, name: str, *positional: Any, **named: Any) -> Any:
+    def asked(self, name: str, /, *positional: Any, **named: Any) -> Any:
         """Return what the service answers where a method is called.
 
         Raises:
@@ -162,7 +165,8 @@ class _Remote:
         for field in offer.fields:
             value = values.get(field.name)
             if field.concern is Concerns.HERE and value not in (None, "-"):
-                raise Unsupported(f"{field.name}={value}", "the service cannot read a file of this computer")
+                option = f"--{field.name.replace('_', '-')}={value}"
+                raise Unsupported(option, "the service cannot read a file of this computer", _INSTEAD)
             if field.concern in (Concerns.NAME, Concerns.REPLICA) and (named := _named(field, value)) is not None:
                 values[field.name] = named
         if row_type(offer.target.returns) is not None or gives_bytes(offer.target.returns):

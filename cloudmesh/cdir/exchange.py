@@ -117,7 +117,7 @@ class Exchange:
                 connection.request(method, target, sending, given, encode_chunked=is_chunked)
             answer = connection.getresponse()
             if answer.status >= 400:
-                raise _error(answer, self.place)
+                raise self._error(answer)
             yield answer
             if answer.isclosed() and not answer.will_close:
                 is_free = True
@@ -175,6 +175,20 @@ class Exchange:
                 connection.sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         return connection
 
+    def _error(self, answer: http.client.HTTPResponse) -> StorageError:
+        if answer.status == 401:
+            why = "the service did not accept the token" if self._token else "the service asks for a token"
+            return AuthenticationFailed(self.place, why, f"cdir token create makes one there; set {TOKEN_VARIABLE}")
+        after = answer.getheader("Retry-After", "")
+        wait_s = float(after) if after.isdecimal() else None
+        try:
+            told = json.loads(answer.read())
+            if answer.status == 429:
+                return RateLimited(self.place, told["detail"], retry_after=wait_s)
+            return from_words(told["error"], told["subject"], told["why"], told["hint"], wait_s)
+        except (ValueError, KeyError, TypeError):
+            return StorageError(self.place, f"{answer.status} {answer.reason}", "is this a service of cdir?")
+
     def _unavailable(self, error: Exception) -> Unavailable:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         hint = "cdir service start"
@@ -226,20 +240,6 @@ def pieces(answer: http.client.HTTPResponse) -> Iterator[bytes]:
     if answer.length:
         raise http.client.IncompleteRead(b"", answer.length)
     answer.close()  # all was read: the connection is free
-
-
-def _error(answer: http.client.HTTPResponse, subject: str) -> StorageError:
-    if answer.status == 401:
-        return AuthenticationFailed(subject, "the service did not accept the token", f"set {TOKEN_VARIABLE}")
-    after = answer.getheader("Retry-After", "")
-    wait_s = float(after) if after.isdecimal() else None
-    try:
-        told = json.loads(answer.read())
-        if answer.status == 429:
-            return RateLimited(subject, told["detail"], retry_after=wait_s)
-        return from_words(told["error"], told["subject"], told["why"], told["hint"], wait_s)
-    except (ValueError, KeyError, TypeError):
-        return StorageError(subject, f"the service answered {answer.status} {answer.reason}")
 
 
 def _texts(value: Any) -> Any:

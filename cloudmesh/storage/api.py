@@ -51,6 +51,7 @@ from cloudmesh.storage.records import (
     Difference,
     FileInfo,
     Job,
+    JobDetails,
     JobEnd,
     Measured,
     Room,
@@ -380,7 +381,7 @@ class Storage:
 
     @reading
     @tells_when_empty("there are no syncs that are jobs")
-    def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
+    def sync_status(self, *, name: str | None = None) -> Iterator[Job | JobDetails]:
         """Yield the syncs, the newest first; with ``name`` that one.
 
         Raises:

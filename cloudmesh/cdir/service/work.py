@@ -83,11 +83,12 @@ class Crew:
             "call": JobCall.of(offer.api, call.target.name, call.class_values, values, principal.services).as_json(),
             "owner": principal.name,
         }
-        words = " ".join((offer.command, *offer.operation.words))
-        chosen = name or f"{'-'.join((offer.command, *offer.operation.words))}-{secrets.token_hex(5)}"
-        lease = self.jobs.begin(words, chosen, arguments)
+        words = offer.operation.words if offer.command == "storage" else (offer.command, *offer.operation.words)
+        if not _names_its_job(offer):
+            name = f"{'-'.join(words)}-{secrets.token_hex(5)}"
+        lease = self.jobs.begin(" ".join(words), name, arguments)
         self._start(lease)
-        return self.jobs.show(chosen)
+        return self.jobs.show(lease.job.name)
 
     def wait(self, name: str, seconds: float) -> None:
         """Wait until a job of this process has ended, but not longer than so many seconds."""
