@@ -196,6 +196,7 @@ def write(
     to: Sequence[str] | None = None,
     force: bool = True,
     report: Report | None = None,
+    sha256: str | None = None,
     check: Callable[..., None] | None = None,
 ) -> NameInfo:
     """`Vdir.write`."""
@@ -206,7 +207,8 @@ def write(
         raise Unsupported("check", "the service does not ask back", "PUT /files/DIR/NAME with If-Match")
     path = f"/{here.path(name)}"
     sent = Content.of_stream(content, size, modified_ns)
-    told: Report = from_json("put", Report, here.names.write(path, sent, to=to or (), force=force, report=True))
+    answer = here.names.write(path, sent, to=to or (), force=force, report=True, sha256=sha256)
+    told: Report = from_json("put", Report, answer)
     if report is not None:
         report.files, report.bytes = report.files + told.files, report.bytes + told.bytes
         report.skipped, report.errors = report.skipped + told.skipped, report.errors + told.errors

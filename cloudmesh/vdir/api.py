@@ -366,7 +366,8 @@ class Vdir:
         to: ServiceNames | None = None,
         force: bool = True,
         report: Report | None = None,
-        check: Callable[[NameInfo | None, str], None] = lambda info, sha256: None,
+        sha256: str | None = None,
+        check: Callable[[NameInfo | None], None] | None = None,
     ) -> NameInfo:
         """Give a name the bytes of a stream, as its new version where it is there, and return it.
 
@@ -380,13 +381,15 @@ class Vdir:
             to: services; the rules or the default service decide where None. All that have the name get it, too.
             force: as of `put`: without it neither other content of the name nor a foreign file is replaced.
             report: counts the copies, and those that failed beside others that did not.
-            check: is told what has the name, if anything, and the SHA-256 of the bytes, while nobody else gives the
-                name a content in this way; what it raises leaves all as it was.
+            sha256: that the bytes must have, lower-case hex.
+            check: is told what has the name, if anything, once the bytes are there and while nobody else gives the name
+                a content in this way; what it raises leaves all as it was.
 
         Raises:
             IsADirectory, NotADirectory, InvalidName: the name cannot be a file's.
             Unavailable: somebody else is doing this, for longer than we wait.
             Refused: a rule forbids it.
+            ChecksumMismatch: the bytes are others than promised.
         """
         from cloudmesh.vdir.writing import Arrival, write
 
@@ -394,10 +397,10 @@ class Vdir:
         refuse_service_name(path, self._services.names())
         services = self._targets(to, dryrun=False) if to else None
         write(
-            Arrival(path, content, size, modified_ns),
+            Arrival(path, content, size, modified_ns, sha256),
             services,
             self._work(),
-            lambda node, sha256: check(None if node is None else self._info(node), sha256),
+            None if check is None else lambda node: check(None if node is None else self._info(node)),
             Report("put") if report is None else report,
             force=force,
         )

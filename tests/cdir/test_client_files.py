@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import re
@@ -18,6 +19,7 @@ from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.binding import load
 from cloudmesh.storage.errors import (
     AlreadyExists,
+    ChecksumMismatch,
     ConfigError,
     IsADirectory,
     PermissionDenied,
@@ -209,7 +211,9 @@ def test_a_name_is_opened_and_written(url: str, roots: dict[str, Path]) -> None:
         with pytest.raises(AlreadyExists):
             client.vdir.write("/data/x", [b"other"], force=False)
         with pytest.raises(Unsupported):
-            client.vdir.write("/data/x", [b"other"], check=lambda info, sha256: None)
+            client.vdir.write("/data/x", [b"other"], check=print)
+        with pytest.raises(ChecksumMismatch):
+            client.vdir.write("/data/x", [b"other"], sha256=hashlib.sha256(b"another").hexdigest())
         assert b"".join(client.vdir.cat("/data/x")) == data
 
 

@@ -260,15 +260,12 @@ def _put(request: Request, principal: Principal, how: Upload) -> Response:
     if principal.services is not None:  # all that hold the name get the new content
         for service in now.services if now is not None else ():
             principal.check_service(service)
-    promised = file_urls.digest_in(headers.get("repr-digest"))
-    made = False
+    made = now is None
 
-    def check(info: NameInfo | None, sha256: str) -> None:
+    def check(info: NameInfo | None) -> None:
         nonlocal made
         made = info is None
         conditions.check(headers, url.path, None if info is None else Validators.of(info))
-        if promised not in (None, sha256):
-            raise ChecksumMismatch(url.path, "the bytes that came are not those that Repr-Digest tells")
 
     if _is_conditional(headers):  # said before the bytes are sent, and again when they are there
         conditions.check(headers, url.path, None if now is None else Validators.of(now))
@@ -283,7 +280,8 @@ def _put(request: Request, principal: Principal, how: Upload) -> Response:
             to=to,
             force=how.force,
             report=report,
-            check=check,
+            sha256=file_urls.digest_in(headers.get("repr-digest")),
+            check=None if how.report and not _is_conditional(headers) else check,  # `put` waits for nobody
         )
     except ChecksumMismatch as error:
         return problem(error, 422)
