@@ -308,3 +308,33 @@ def test_a_job_of_the_service_tells_of_its_files(home: Path, tmp_path: Path) -> 
     assert started <= {f"one:{name}" for name in LARGE}
     assert any(event.kind == "moved" and event.name in started for event in seen)
     assert [event.name for event in seen if event.kind == "failed"] == ["one:f3"]
+
+
+OUTSIDE = ("..%2Fsecret", "%2e%2e/secret", "a/..%2f..%2fsecret", "link/secret", "%00", "a//b", "%ff")
+
+
+def test_no_path_leads_out_of_a_service(roots: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"hidden")
+    write_tree(roots["one"], {"a/x": b"x"})
+    (roots["one"] / "link").symlink_to(tmp_path)
+    service = "/api/v1/services/one"
+    with running() as client:
+        for path in OUTSIDE:
+            for method in ("GET", "PUT", "DELETE"):
+                answer = client.request(
+                    method, f"{service}/content/{path}", content=b"new" if method == "PUT" else None
+                )
+                assert 400 <= answer.status_code < 500, (method, path)
+                assert b"hidden" not in answer.content
+        for query in ("../secret", "/etc", "a/../../secret", "link/secret"):
+            for what in ("entry", "entries"):
+                assert 400 <= client.get(f"{service}/{what}", params={"path": query}).status_code < 500
+            values = {"source": query, "destination": "a/stolen"}
+            for what in ("copies", "moves"):
+                assert 400 <= client.post(f"{service}/{what}", json=values).status_code < 500
+                back = {"source": "a/x", "destination": query}
+                assert 400 <= client.post(f"{service}/{what}", json=back).status_code < 500
+        assert client.get("/api/v1/services/%2e%2e/content/x").status_code in (400, 404, 409)
+    assert (tmp_path / "secret").read_bytes() == b"hidden"
+    assert (roots["one"] / "a/x").read_bytes() == b"x"
+    assert not (roots["one"] / "a/stolen").exists()
