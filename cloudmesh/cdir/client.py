@@ -24,7 +24,7 @@ from cloudmesh.cdir import progress
 from cloudmesh.cdir.commands import COMMANDS
 from cloudmesh.cdir.exchange import Exchange, lines, pieces
 from cloudmesh.cdir.files_here import OURS, Here
-from cloudmesh.cdir.offers import Field, Offer, offers, row_type
+from cloudmesh.cdir.offers import Field, Offer, offer_of_method, row_type
 from cloudmesh.storage import paths
 from cloudmesh.storage.binding import Call, load
 from cloudmesh.storage.errors import StorageError, Unavailable, Unsupported, from_words
@@ -139,12 +139,10 @@ class _Remote:
             Unsupported: it does not offer this.
         """
         method = inspect.getattr_static(self._owner, name)
-        for offer in offers():
-            target = offer.target
-            if (offer.command, target.groups, target.name) == (self._command, self._groups, name):
-                values = inspect.signature(method).bind(None, *positional, **named).arguments
-                values.pop("self")
-                return self._ask(offer, Call(target, self._made_with, values))
+        if (offer := offer_of_method(self._command, self._groups, name)) is not None:
+            values = inspect.signature(method).bind(None, *positional, **named).arguments
+            values.pop("self")
+            return self._ask(offer, Call(offer.target, self._made_with, values))
         words = " ".join((self._command, *self._groups, name.rstrip("_").replace("_", " ")))
         raise Unsupported(words, f"not over a service: {why_at_the_terminal(method)}")
 

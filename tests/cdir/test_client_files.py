@@ -14,6 +14,7 @@ import pytest
 
 from cloudmesh.cdir import Client
 from cloudmesh.cdir.main import CDIR
+from cloudmesh.cdir.offers import offer_of_method, offers
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.binding import load
@@ -191,6 +192,13 @@ def test_the_client_has_the_methods_of_the_apis(api: type) -> None:
     for name in ("nothing", "usage_groups", "_path"):
         with pytest.raises(AttributeError):
             getattr(root, name)
+
+
+def test_each_offer_is_found_by_its_method() -> None:
+    for offer in offers():
+        found = offer_of_method(offer.command, offer.target.groups, offer.target.name)
+        assert found is not None
+        assert (found.path, found.target.method) == (offer.path, offer.target.method)
 
 
 def test_a_name_is_opened_and_written(url: str, roots: dict[str, Path]) -> None:
