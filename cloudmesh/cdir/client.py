@@ -6,8 +6,8 @@
     for info in client.vdir.ls("/run7"):
         print(info.name, info.services)
 
-Its methods are those of the list from which the service makes its routes; none is written here. What names a path of
-this computer is refused: such a path would be the service's. Files are read with `cat`, and read and written by URL.
+It has the methods of the APIs: those that a service offers are asked of it, as the list says from which it makes its
+routes; what concerns files of this computer is done here, with `files_here`.
 """
 
 from __future__ import annotations
@@ -16,19 +16,24 @@ import functools
 import http.client
 import inspect
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, cast, get_args, get_origin
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast, get_args, get_origin
 
 from cloudmesh.cdir import progress
-from cloudmesh.cdir.exchange import Exchange, known_error, lines, pieces
-from cloudmesh.cdir.offers import Offer, offers, row_type
-from cloudmesh.storage.binding import Call
-from cloudmesh.storage.errors import StorageError, Unavailable, Unsupported
+from cloudmesh.cdir.commands import COMMANDS
+from cloudmesh.cdir.exchange import Exchange, lines, pieces
+from cloudmesh.cdir.files_here import OURS, Here
+from cloudmesh.cdir.offers import Field, Offer, offer_of_method, row_type
+from cloudmesh.storage import paths
+from cloudmesh.storage.binding import Call, load
+from cloudmesh.storage.errors import StorageError, Unavailable, Unsupported, from_words
 from cloudmesh.storage.json_values import from_json
-from cloudmesh.storage.meaning import Concerns
+from cloudmesh.storage.meaning import Concerns, why_at_the_terminal
 from cloudmesh.storage.output import gives_bytes
 from cloudmesh.storage.records import Job
 from cloudmesh.storage.transfer.events import Observer, nobody
+from cloudmesh.vdir import cwd
 
 if TYPE_CHECKING:
     from cloudmesh.storage import Storage
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
 
 _SOON = {"Prefer": "wait=1"}
 """Short work is answered at once."""
+
+
+_INSTEAD = "--include and --exclude choose files as well"
 
 
 class Client:
@@ -69,9 +77,21 @@ class Client:
         """Return the API of a command as though it had been made with these values."""
         return _Remote(self._exchange, self._observer, command, dict(made_with), ())
 
+    def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        self._exchange.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
 
 class _Remote:
-    """An API of the service, or a group of one: its methods are those that the service offers."""
+    """An API of the service, or a group of one."""
 
     def __init__(
         self, exchange: Exchange, observer: Observer, command: str, made_with: dict[str, Any], groups: tuple[str, ...]
@@ -83,35 +103,70 @@ class _Remote:
         self._groups = groups
 
     def __getattr__(self, name: str) -> Any:
-        for offer in offers():
-            if offer.command != self._command:
-                continue
-            if (offer.target.groups, offer.target.name) == (self._groups, name):
-                return self._method(offer)
-            if offer.target.groups[: len(self._groups) + 1] == (*self._groups, name):
-                return _Remote(self._exchange, self._observer, self._command, self._made_with, (*self._groups, name))
-        raise AttributeError(f"a service offers no {' '.join((self._command, *self._groups, name))}")
+        owner = self._owner
+        if name in getattr(owner, "usage_groups", {}):
+            return _Remote(self._exchange, self._observer, self._command, self._made_with, (*self._groups, name))
+        method = inspect.getattr_static(owner, name, None)
+        if name.startswith("_") or not inspect.isfunction(method):
+            raise AttributeError(f"{owner.__name__} has no {name!r}")
+        signature = inspect.signature(method)
+        ours = OURS.get((self._command, name)) if not self._groups else None
 
-    def _method(self, offer: Offer) -> Callable[..., Any]:
-        signature = inspect.signature(offer.target.method)
+        @functools.wraps(method)
+        def called(*positional: Any, **named: Any) -> Any:
+            given = signature.bind(self, *positional, **named)
+            if ours is None:
+                return self.asked(name, *given.args[1:], **given.kwargs)
+            here = Here(self._exchange, self._observer, self._made_with, self)
+            return ours(here, *given.args[1:], **given.kwargs)
 
-        @functools.wraps(offer.target.method)
-        def method(*positional: Any, **named: Any) -> Any:
-            values = signature.bind(None, *positional, **named).arguments
+        parameters = [*signature.parameters.values()][1:]
+        called.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        return called
+
+    @property
+    def _owner(self) -> type:
+        """The class of the API whose methods these are."""
+        owner = COMMANDS[self._command].api_class()
+        for group in self._groups:
+            owner = load(vars(owner)["usage_groups"][group])
+        return owner
+
+    def asked(self, name: str, /, *positional: Any, **named: Any) -> Any:
+        """Return what the service answers where a method is called.
+
+        Raises:
+            Unsupported: it does not offer this.
+        """
+        method = inspect.getattr_static(self._owner, name)
+        if (offer := offer_of_method(self._command, self._groups, name)) is not None:
+            values = inspect.signature(method).bind(None, *positional, **named).arguments
             values.pop("self")
             return self._ask(offer, Call(offer.target, self._made_with, values))
+        words = " ".join((self._command, *self._groups, name.rstrip("_").replace("_", " ")))
+        raise Unsupported(words, f"not over a service: {why_at_the_terminal(method)}")
 
-        return method
+    def close(self) -> None:
+        """Close the connections."""
+        self._exchange.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def _ask(self, offer: Offer, call: Call) -> Any:
         values = offer.values(call)
         for field in offer.fields:
-            if field.concern is Concerns.HERE and values.get(field.name) not in (None, "-"):
-                raise Unsupported(
-                    f"{field.name}={values[field.name]}",
-                    "a path of this computer cannot be used over a service",
-                    "read a file with cat, write one with PUT /files/DIR/NAME",
-                )
+            value = values.get(field.name)
+            if field.concern is Concerns.HERE and value not in (None, "-"):
+                option = f"--{field.name.replace('_', '-')}={value}"
+                raise Unsupported(option, "the service cannot read a file of this computer", _INSTEAD)
+            if field.concern in (Concerns.NAME, Concerns.REPLICA) and (named := _named(field, value)) is not None:
+                values[field.name] = named
         if row_type(offer.target.returns) is not None or gives_bytes(offer.target.returns):
             rows = self._stream(offer, values)
             return rows if get_origin(offer.target.returns) is Iterator else list(rows)
@@ -151,9 +206,20 @@ class _Remote:
         if result is None:
             raise StorageError(name, f"the job is {ended['job']['state']}", f"cdir storage jobs resume {name} goes on")
         if (error := result.get("error")) is not None:
-            raise known_error(**error)
+            raise from_words(**error)
         kinds = [one for one in get_args(offer.target.returns) if one is not Job] or [offer.target.returns]
         return from_json(name, kinds[0], result["returned"])
+
+
+def _named(field: Field, value: Any) -> str | None:
+    """Return the virtual path that was typed here, from the root; None where it is that, or the root, already."""
+    if value is None and field.parameter.default == "":
+        return f"/{here}" if (here := cwd.current()) else None
+    if not isinstance(value, str) or value.startswith("/"):
+        return None
+    if field.concern is Concerns.REPLICA and paths.split_location(value)[0] is not None:
+        return None
+    return f"/{paths.resolve(value, cwd.current())}" + ("/" if value.endswith("/") else "")
 
 
 def _job(told: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 from cloudmesh.cdir.commands import COMMANDS
 from cloudmesh.storage.binding import Call, Target, find, is_destructive, plain_type
-from cloudmesh.storage.errors import UsageError
+from cloudmesh.storage.dispatch import Command
 from cloudmesh.storage.json_values import from_json, to_json
 from cloudmesh.storage.meaning import Concerns, concern, is_long, is_reading, why_at_the_terminal
 from cloudmesh.storage.usage import Operation
@@ -161,28 +161,29 @@ def refused() -> Mapping[str, str]:
     return found
 
 
-def offer_of(operation: Operation) -> Offer:
-    """Return the offer of a usage line.
-
-    Raises:
-        UsageError: the service does not offer it; the error tells why.
-    """
-    found = next((one for one in offers() if one.operation is operation), None)
-    if found is None:
-        words = " ".join(operation.line.split()[:1] + list(operation.words))
-        raise UsageError(words, f"not over a service: {refused()[operation.line]}")
-    return found
+@cache
+def offer_of_method(command: str, groups: tuple[str, ...], name: str) -> Offer | None:
+    """Return the offer whose operation is bound to a method; None where there is none. It looks at no other one."""
+    wanted = "_".join((*groups, name)).rstrip("_")
+    for operation in COMMANDS[command].usage.operations:
+        if "_".join(operation.words).replace("-", "_") == wanted:
+            return _offer(COMMANDS[command], operation)
+    return None
 
 
 def _offers() -> Iterator[Offer]:
     for command in COMMANDS.values():
-        api = command.api_class()
         for operation in command.usage.operations:
-            target = find(operation, api)
-            if not why_at_the_terminal(target.method):
-                described = dict(_described(command.usage.described([operation])))
-                fields = tuple(_fields(operation, target, described))
-                yield Offer(command.name, command.api, operation, target, fields)
+            if (offer := _offer(command, operation)) is not None:
+                yield offer
+
+
+def _offer(command: Command, operation: Operation) -> Offer | None:
+    target = find(operation, command.api_class())
+    if why_at_the_terminal(target.method):
+        return None
+    described = dict(_described(command.usage.described([operation])))
+    return Offer(command.name, command.api, operation, target, tuple(_fields(operation, target, described)))
 
 
 def _described(lines: list[str]) -> Iterator[tuple[str, str]]:

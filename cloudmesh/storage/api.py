@@ -51,6 +51,7 @@ from cloudmesh.storage.records import (
     Difference,
     FileInfo,
     Job,
+    JobDetails,
     JobEnd,
     Measured,
     Room,
@@ -210,7 +211,7 @@ class Storage:
             IsADirectory: it is a directory and ``recursive`` is not given.
         """
         side = self._side(_given("SOURCE", source))
-        return remove_tree(side.service, side.path, recursive=recursive, dryrun=dryrun)
+        return remove_tree(side.service, side.path, recursive=recursive, dryrun=dryrun, stop=self._stop)
 
     # ---- transfers -----------------------------------------------------------------------------------------------
 
@@ -301,6 +302,7 @@ class Storage:
             parallel=self._parallel,
             dryrun=dryrun,
             observer=self._observer,
+            stop=self._stop,
         )
         if entry.is_directory and not dryrun and not report.failed:
             remove_emptied(origin.service, origin.path, report)
@@ -379,7 +381,7 @@ class Storage:
 
     @reading
     @tells_when_empty("there are no syncs that are jobs")
-    def sync_status(self, *, name: str | None = None) -> Iterator[Job]:
+    def sync_status(self, *, name: str | None = None) -> Iterator[Job | JobDetails]:
         """Yield the syncs, the newest first; with ``name`` that one.
 
         Raises:

@@ -59,6 +59,18 @@ class StorageError(Exception):
         return f"{text} ({self.hint})" if self.hint else text
 
 
+def in_words(error: StorageError) -> dict[str, str]:
+    """Return an error as texts, from which `from_words` makes it again elsewhere."""
+    return {"kind": type(error).__name__, "subject": error.subject, "why": error.why, "hint": error.hint}
+
+
+def from_words(kind: str, subject: str, why: str, hint: str, retry_after: float | None = None) -> StorageError:
+    """Return the error of the closed set that `in_words` told; what is not known by its name is a StorageError."""
+    found = globals().get(kind)
+    is_known = isinstance(found, type) and issubclass(found, StorageError)
+    return (found if is_known else StorageError)(subject, why, hint, retry_after=retry_after)  # type: ignore[misc]
+
+
 def internal_error(subject: str, error: BaseException) -> StorageError:
     """Return the error that tells of one that nobody expected, so that it ends one file and not the rest."""
     told = StorageError(subject, f"internal error: {type(error).__name__}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from cloudmesh.storage.abc import Entry, StorageABC
@@ -10,7 +10,9 @@ from cloudmesh.storage.errors import IsADirectory, NotFound, StorageError
 from cloudmesh.storage.transfer.report import Report
 
 
-def remove_tree(service: StorageABC, path: str, *, recursive: bool, dryrun: bool) -> Report:
+def remove_tree(
+    service: StorageABC, path: str, *, recursive: bool, dryrun: bool, stop: Callable[[], bool] = bool
+) -> Report:
     """Remove a file, or with ``recursive`` a directory with all that is in it; the root itself stays.
 
     Args:
@@ -18,6 +20,7 @@ def remove_tree(service: StorageABC, path: str, *, recursive: bool, dryrun: bool
         path: of a file or directory.
         recursive: a directory may be removed.
         dryrun: only count.
+        stop: asked before each file; True ends it after those under way.
 
     Raises:
         NotFound: nothing is there.
@@ -41,6 +44,9 @@ def remove_tree(service: StorageABC, path: str, *, recursive: bool, dryrun: bool
 
     def files() -> Iterator[str]:
         for found in service.scan(path, recursive=True, on_error=stays):
+            if stop():
+                report.stopped = True
+                return
             if found.is_directory:
                 directories.append(found.path)
             else:
@@ -52,7 +58,7 @@ def remove_tree(service: StorageABC, path: str, *, recursive: bool, dryrun: bool
         report.files -= 1
         report.fail(service.location(name), error)
     report.directories = len(directories)
-    if not dryrun:
+    if not dryrun and not report.stopped:
         above = [one for one in directories if not any(f"{name}/".startswith(f"{one}/") for name in unlisted)]
         _remove_directories(service, above, report)
     return report.ended()

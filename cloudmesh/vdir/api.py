@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -59,6 +59,7 @@ from cloudmesh.vdir.visible import VisibleCatalogue
 if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `cdir ls` has to be quick
     from cloudmesh.storage.health import Health
     from cloudmesh.storage.transfer.filters import Filter
+    from cloudmesh.vdir.announcing import Announced, Expected
     from cloudmesh.vdir.reading import NameReader
     from cloudmesh.vdir.rules_api import RulesApi
     from cloudmesh.vdir.work import Work
@@ -76,7 +77,7 @@ class Vdir:
         stop: asked before each file of work on many; True ends it after those under way.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"close", "info", "open", "write"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset({"announce", "close", "import_lines", "info", "open", "write"})
     usage_groups: ClassVar[Mapping[str, str]] = {"rules": "cloudmesh.vdir.rules_api:RulesApi"}
 
     def __init__(
@@ -233,7 +234,7 @@ class Vdir:
         if purge:
             work = self._work()
             purge_files(self._files(node), work, report, dryrun=dryrun)
-            if not dryrun:
+            if not dryrun and not report.stopped:
                 settle(path, work, report, ())
         else:
             totals = self._catalogue.totals(path)
@@ -321,29 +322,45 @@ class Vdir:
             Refused: a rule forbids it.
             ConfigError: there is no such service, or it cannot be opened; nothing was changed.
         """
-        from cloudmesh.storage.disk import Disk, split_file
-        from cloudmesh.storage.transfer.filters import Filter
         from cloudmesh.vdir.placing import Placing
-        from cloudmesh.vdir.upload import Upload, local_tree, upload
+        from cloudmesh.vdir.upload import found, upload
 
         services = self._targets(to, dryrun=dryrun) if to else None
-        disk, name = split_file(source)
-        entry = disk.stat(name)
-        target = self._path(dir_or_name)
-        chosen = Filter.from_options(options)
         work = self._work(options, dryrun=dryrun)
         report = Report("put", dryrun=dryrun)
-        if entry.is_directory:
-            if not recursive:
-                raise IsADirectory(disk.location(name), hint="--recursive takes all that is in it")
-            tree = Disk(disk.location(name), options.links)
-            files = local_tree(tree, target, work, report, chosen=chosen, dryrun=dryrun)
-        else:
-            path = paths.join(target, name) if self._is_directory(target, dir_or_name) else target
-            refuse_service_name(path, self._services.names())
-            files = iter([Upload(disk, entry, path)])
+        target = self._path(dir_or_name)
+        into = partial(self._is_directory, target, dir_or_name)
+        files = found(source, target, into, work, report, options, recursive=recursive, dryrun=dryrun)
         upload(files, Placing(work, services, dryrun=dryrun), work, report, force=force, dryrun=dryrun)
         return report.ended()
+
+    def announce(
+        self, files: Sequence[Announced], *, to: ServiceNames | None = None, force: bool = False, dryrun: bool = False
+    ) -> Expected:
+        """Return what `put` would want of files whose bytes are elsewhere, to be given to `write`; nothing is changed.
+
+        Args:
+            files: as they are.
+            to: services, as of `put`.
+            force: as of `put`.
+            dryrun: nothing will be written: tell what it would cost.
+
+        Raises:
+            InvalidName, ConfigError, Refused: as `put`.
+        """
+        from dataclasses import replace
+
+        from cloudmesh.vdir.announcing import expected
+        from cloudmesh.vdir.lookup import check_path
+        from cloudmesh.vdir.placing import Placing
+
+        named = [replace(one, path=self._path(one.path)) for one in files]
+        for one in named:
+            check_path(one.path)
+            refuse_service_name(one.path, self._services.names())
+        services = self._targets(to, dryrun=dryrun) if to else None
+        work = self._work(dryrun=True)
+        return expected(named, Placing(work, services, dryrun=dryrun), work, force=force, dryrun=dryrun)
 
     def write(
         self,
@@ -351,8 +368,12 @@ class Vdir:
         content: Iterable[bytes],
         *,
         size: int | None = None,
+        modified_ns: int | None = None,
         to: ServiceNames | None = None,
-        check: Callable[[NameInfo | None, str], None] = lambda info, sha256: None,
+        force: bool = True,
+        report: Report | None = None,
+        sha256: str | None = None,
+        check: Callable[[NameInfo | None], None] | None = None,
     ) -> NameInfo:
         """Give a name the bytes of a stream, as its new version where it is there, and return it.
 
@@ -362,14 +383,19 @@ class Vdir:
             name: virtual path; missing directories are made.
             content: the bytes, read once.
             size: of them, where that is known; others are then refused.
+            modified_ns: their modification time, ns since the epoch; now where None.
             to: services; the rules or the default service decide where None. All that have the name get it, too.
-            check: is told what has the name, if anything, and the SHA-256 of the bytes, while nobody else gives the
-                name a content in this way; what it raises leaves all as it was.
+            force: as of `put`: without it neither other content of the name nor a foreign file is replaced.
+            report: counts the copies, and those that failed beside others that did not.
+            sha256: that the bytes must have, lower-case hex.
+            check: is told what has the name, if anything, once the bytes are there and while nobody else gives the name
+                a content in this way; what it raises leaves all as it was.
 
         Raises:
             IsADirectory, NotADirectory, InvalidName: the name cannot be a file's.
             Unavailable: somebody else is doing this, for longer than we wait.
             Refused: a rule forbids it.
+            ChecksumMismatch: the bytes are others than promised.
         """
         from cloudmesh.vdir.writing import Arrival, write
 
@@ -377,10 +403,12 @@ class Vdir:
         refuse_service_name(path, self._services.names())
         services = self._targets(to, dryrun=False) if to else None
         write(
-            Arrival(path, content, size),
+            Arrival(path, content, size, modified_ns, sha256),
             services,
             self._work(),
-            lambda node, sha256: check(None if node is None else self._info(node), sha256),
+            None if check is None else lambda node: check(None if node is None else self._info(node)),
+            Report("put") if report is None else report,
+            force=force,
         )
         return self._info(self._catalogue.lookup(path))
 
@@ -413,34 +441,20 @@ class Vdir:
             AlreadyExists: a file with other content is in the way.
             ChecksumMismatch: no replica has the right bytes; what was at DESTINATION is unchanged.
         """
-        from cloudmesh.storage.disk import Disk, split_file
         from cloudmesh.storage.transfer.filters import Filter
-        from cloudmesh.vdir.download import Download, download, tree
+        from cloudmesh.vdir.download import Wanted, get, tree
 
         path, service = self._name(name)
         node = self._catalogue.lookup(path)
         chosen = Filter.from_options(options)
         work = self._work(options, dryrun=dryrun, to_disk=True)
         report = Report("get", dryrun=dryrun)
-        if node.is_directory:
-            if not recursive:
-                raise IsADirectory(f"/{path}", hint="--recursive takes all that is in it")
-            above, target = split_file(destination)
-            with suppress(NotFound):
-                if not above.stat(target).is_directory:
-                    raise NotADirectory(destination, "is a file; a directory cannot go there")
-            disk = Disk(destination)
-            files = tree(path, service, disk, work, report, chosen=chosen, dryrun=dryrun)
-        else:
-            disk, target = split_file(destination)
-            try:
-                is_directory = not target or destination.endswith("/") or disk.stat(target).is_directory
-            except NotFound:
-                is_directory = False
-            target = paths.join(target, node.name) if is_directory else target
-            sources = work.sources(node, self._replicas(node, service))
-            files = iter([Download(node, sources, target)])
-        download(files, disk, work, report, force=force, dryrun=dryrun)
+        wanted = Wanted(
+            node,
+            lambda: work.sources(node, self._replicas(node, service)),
+            lambda disk: tree(path, service, disk, work, report, chosen=chosen, dryrun=dryrun),
+        )
+        get(wanted, destination, work, report, recursive=recursive, force=force, dryrun=dryrun)
         return report.ended()
 
     @reading
@@ -597,7 +611,8 @@ class Vdir:
         work = self._work(dryrun=dryrun)
         bill = Bill(work)
         sync(node, work, report, choices, self._prompt or TerminalPrompt(), bill)
-        mend(lambda: self._files(node), work, report, bill, dryrun=dryrun)
+        if not report.stopped:
+            mend(lambda: self._files(node), work, report, bill, dryrun=dryrun)
         if dryrun:
             bill.write(report)
         return report.ended()
@@ -771,20 +786,10 @@ class Vdir:
             InvalidName: FILE names no file.
             StorageError: it cannot be written.
         """
-        from cloudmesh.storage.local_files import file_here, replacing, translated
-        from cloudmesh.vdir.exchange import export_lines
+        from cloudmesh.vdir.exchange import export_lines, write_lines
 
         lines = export_lines(self._catalogue, self._path(dir))
-        if file == "-":
-            return (line.rstrip("\n") for line in lines)
-        path = file_here(file)
-        report = Report("export")
-        with translated(file), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
-            for line in lines:
-                out.write(line)
-                report.done(len(line.encode()))
-        report.files -= 1  # the first line tells the format
-        return report.ended()
+        return (line.rstrip("\n") for line in lines) if file == "-" else write_lines(lines, file)
 
     def import_(self, file: PathHere, *, dryrun: bool = False) -> Imported:
         """Read an exported file back, all of it or nothing; doing it again changes nothing. ``-`` is the input.
@@ -797,15 +802,25 @@ class Vdir:
             NotFound: there is no such file.
             StorageError: a line is wrong (the error names it); nothing was changed.
         """
-        from cloudmesh.storage.local_files import file_here, translated
+        from cloudmesh.vdir.exchange import opened_lines
+
+        with opened_lines(file) as (lines, source):
+            return self.import_lines(lines, source, dryrun=dryrun)
+
+    def import_lines(self, lines: Iterable[str], source: str = "import", *, dryrun: bool = False) -> Imported:
+        """Read the lines of an exported file back, as `import_` does.
+
+        Args:
+            lines: with or without their ends.
+            source: what they are from, for errors.
+            dryrun: only check and count.
+
+        Raises:
+            StorageError: a line is wrong (the error names it); nothing was changed.
+        """
         from cloudmesh.vdir.exchange import import_lines
 
-        if file == "-":
-            import sys
-
-            return import_lines(self._catalogue, sys.stdin, "standard input", dryrun=dryrun)
-        with translated(file), file_here(file).open(encoding="utf-8") as lines:
-            return import_lines(self._catalogue, lines, file, dryrun=dryrun)
+        return import_lines(self._catalogue, lines, source, dryrun=dryrun)
 
     def close(self) -> None:
         """Remember how fast the services were and which failed, and close the connections."""

@@ -91,6 +91,8 @@ def detect(scope: Node, work: Work, spool: Spool, clocks: Clocks) -> Detection:
             listings = _Listings((), "", work, spool, found, stack, clocks)
             nodes = [scope]
         for node, rows in work.catalogue.with_rows(nodes):
+            if work.stop():  # nobody will act on it
+                return found
             if not node.is_directory:
                 found.files += 1
                 if rows and node.id not in pending and listings.are_plain(node, rows):

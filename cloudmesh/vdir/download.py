@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import SMALL, Content, Entry, WriteMode, counted
-from cloudmesh.storage.disk import Disk
-from cloudmesh.storage.errors import AlreadyExists, ChecksumMismatch, NotFound, PreconditionFailed, StorageError
+from cloudmesh.storage.disk import Disk, split_file
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    ChecksumMismatch,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    PreconditionFailed,
+    StorageError,
+)
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.copying import told_to
 from cloudmesh.storage.transfer.events import Event
@@ -21,7 +30,7 @@ from cloudmesh.vdir.nodes import Node, only
 from cloudmesh.vdir.reading import Stream, read_again, record_failure, record_success
 from cloudmesh.vdir.sources import Source, sha256_of, unreadable, use_first
 from cloudmesh.vdir.stalls import Watched, can_stall
-from cloudmesh.vdir.work import Allowance, Work, counting_unusable, refuse, skip
+from cloudmesh.vdir.work import Allowance, DiskWork, Work, counting_unusable, refuse, skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,46 @@ class Download:
     def name(self) -> str:
         """The name as the user would type it."""
         return f"/{self.node.path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be brought here.
+
+    Attributes:
+        node: the name.
+        sources: gives what it can be read from, where it is a file.
+        files: gives all files below it for the disk that they go to, where it is a directory.
+    """
+
+    node: Node
+    sources: Callable[[], Sequence[Source]]
+    files: Callable[[Disk], Iterable[Download]]
+
+
+def get(
+    wanted: Wanted, destination: str, work: DiskWork, report: Report, *, recursive: bool, force: bool, dryrun: bool
+) -> None:
+    """Bring a file or a tree to this computer; see `Vdir.get` for the arguments and the errors."""
+    node = wanted.node
+    if node.is_directory:
+        if not recursive:
+            raise IsADirectory(f"/{node.path}", hint="--recursive takes all that is in it")
+        above, target = split_file(destination)
+        with suppress(NotFound):
+            if not above.stat(target).is_directory:
+                raise NotADirectory(destination, "is a file; a directory cannot go there")
+        disk = Disk(destination)
+        files = wanted.files(disk)
+    else:
+        disk, target = split_file(destination)
+        try:
+            is_directory = not target or destination.endswith("/") or disk.stat(target).is_directory
+        except NotFound:
+            is_directory = False
+        target = paths.join(target, node.name) if is_directory else target
+        files = [Download(node, wanted.sources(), target)]
+    download(files, disk, work, report, force=force, dryrun=dryrun)
 
 
 def tree(
@@ -75,7 +124,9 @@ def includes(chosen: Filter, path: str, node: Node) -> bool:
     return chosen.includes(paths.below(node.path, path), Entry(node.path, size=node.size, mtime_ns=node.mtime_ns))
 
 
-def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, *, force: bool, dryrun: bool) -> None:
+def download(
+    files: Iterable[Download], disk: Disk, work: DiskWork, report: Report, *, force: bool, dryrun: bool
+) -> None:
     """Bring names to the local disk; what is there with the same content is skipped.
 
     Other files that are in the way are replaced only with ``force``.
@@ -96,7 +147,7 @@ def download(files: Iterable[Download], disk: Disk, work: Work, report: Report, 
                 work.observer(Event("done", file.name, size))
 
 
-def _planned(files: Iterable[Download], disk: Disk, work: Work, report: Report) -> Iterator[list[Download]]:
+def _planned(files: Iterable[Download], disk: Disk, work: DiskWork, report: Report) -> Iterator[list[Download]]:
     """Yield what is to be fetched, in batches; what is there already, or nowhere, is counted."""
     allowance = Allowance(work, report)
     for batch in batches(files, lambda file: file.node.size or 0):
@@ -122,7 +173,7 @@ def _planned(files: Iterable[Download], disk: Disk, work: Work, report: Report) 
 Fetched = tuple[Download, Entry | StorageError]
 
 
-def _fetch_many(files: Sequence[Download], disk: Disk, work: Work, mode: WriteMode) -> Iterator[Fetched]:
+def _fetch_many(files: Sequence[Download], disk: Disk, work: DiskWork, mode: WriteMode) -> Iterator[Fetched]:
     """Fetch files, the small ones many at a time, and yield each with how it ended."""
     small = [file for file in files if file.node.size is not None and file.node.size <= SMALL]
     singly = [file for file in files if file.node.size is None or file.node.size > SMALL]
@@ -140,7 +191,12 @@ def _fetch_many(files: Sequence[Download], disk: Disk, work: Work, mode: WriteMo
 
 
 def _fetch_small(
-    files: Sequence[Download], disk: Disk, work: Work, mode: WriteMode, singly: list[Download], again: list[Download]
+    files: Sequence[Download],
+    disk: Disk,
+    work: DiskWork,
+    mode: WriteMode,
+    singly: list[Download],
+    again: list[Download],
 ) -> Iterator[Fetched]:
     """Fetch small files from one service, either each with another source behind it or none.
 
@@ -172,7 +228,7 @@ def _fetch_small(
     yield from lost
 
 
-def _fetch(disk: Disk, file: Download, work: Work, mode: WriteMode) -> Entry:
+def _fetch(disk: Disk, file: Download, work: DiskWork, mode: WriteMode) -> Entry:
     """Download from the first source that gives the right bytes; the last failure is raised where none does.
 
     Natively where nothing else is left to go on with, or nothing is waited for; else as a stream, which the next source

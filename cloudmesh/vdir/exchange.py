@@ -7,8 +7,10 @@ file says, except that a file of which the catalogue knows a newer version stays
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +18,8 @@ from sqlalchemy.engine import Connection
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import NotADirectory
+from cloudmesh.storage.local_files import file_here, replacing, translated
+from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import bulk, schema, versions
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.exchange_line import FORMAT, VERSION, Name, checked, line_of, numbered, parse, record_of, wrong
@@ -74,6 +78,37 @@ def import_lines(
         if dryrun:
             connection.rollback()
     return Imported(new, renewed, kept)
+
+
+def write_lines(lines: Iterable[str], file: str) -> Report:
+    """Write the lines of an export, with their ends, into a file of this computer, which is replaced whole.
+
+    Raises:
+        InvalidName: it names no file.
+        StorageError: it cannot be written.
+    """
+    report = Report("export")
+    path = file_here(file)
+    with translated(file), replacing(path) as temporary, temporary.open("w", encoding="utf-8") as out:
+        for line in lines:
+            out.write(line)
+            report.done(len(line.encode()))
+    report.files -= 1  # the first line tells the format
+    return report.ended()
+
+
+@contextmanager
+def opened_lines(file: str) -> Iterator[tuple[Iterable[str], str]]:
+    """Give the lines of a file of this computer, ``-`` for standard input, and what errors call it.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    if file == "-":
+        yield sys.stdin, "standard input"
+        return
+    with translated(file), file_here(file).open(encoding="utf-8") as lines:
+        yield lines, file
 
 
 def _import_batch(connection: Connection, names: Sequence[Name], source: str) -> Imported:

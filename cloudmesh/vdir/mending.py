@@ -14,7 +14,7 @@ from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.records import SyncReport
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.wanted import missing_services, surplus_services
-from cloudmesh.vdir.work import Work, counting_unusable
+from cloudmesh.vdir.work import Work, counting_unusable, is_over
 
 
 def mend(files: Callable[[], Files], work: Work, report: SyncReport, bill: Bill, *, dryrun: bool) -> None:
@@ -37,6 +37,8 @@ def mend(files: Callable[[], Files], work: Work, report: SyncReport, bill: Bill,
     with claiming(work, "vdir sync") as claims:
         distribute(lacking(files(), work, report), work, report, claims)
     for batch in chunks(files(), BATCH):
+        if is_over(work, report):
+            break
         surplus: dict[tuple[str, ...], list[tuple[Node, tuple[Replica, ...]]]] = {}
         for node, replicas in batch:
             if unwanted := _surplus(node, replicas, work):

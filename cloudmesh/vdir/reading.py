@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from cloudmesh.storage.abc import Entry, Reader
 from cloudmesh.storage.digest import strongest
@@ -27,9 +27,8 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
-from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.copies import is_as_seen
-from cloudmesh.vdir.nodes import Node
+from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.sources import Source, recognised, unreadable
 from cloudmesh.vdir.stalls import can_stall, unless_it_stalls
 
@@ -38,6 +37,14 @@ HELD = 8 * 1024 * 1024
 
 _OF_THE_FILE = (ChecksumMismatch, IsADirectory, NotFound, PreconditionFailed, SourceChanged)
 """Failures that tell of the file that was read; all others tell of its service or of the way to it."""
+
+
+class Readings(Protocol):
+    """Learns which replicas gave right bytes, and which did not: the catalogue."""
+
+    def record_reading(self, replica: Replica, *, right: bool) -> None:
+        """As `Catalogue.record_reading`."""
+
 
 T = TypeVar("T")
 Pieces = Generator[bytes, None, None]
@@ -61,7 +68,7 @@ class Stream:
 
     node: Node
     sources: Sequence[Source]
-    catalogue: Catalogue
+    catalogue: Readings
     start: int = 0
     end: int | None = None
     used: list[Source] = field(default_factory=list)
@@ -189,20 +196,24 @@ def _proof(node: Node, source: Source) -> tuple[str, str] | None:
     return None if algorithm is None else (algorithm, source.entry.hashes[algorithm])
 
 
-def record_failure(catalogue: Catalogue, source: Source, error: StorageError) -> None:
+def _algorithm(proof: tuple[str, str] | None) -> str:
+    return "sha256" if proof is None else proof[0]
+
+
+def record_failure(catalogue: Readings, source: Source, error: StorageError) -> None:
     """Count a failure to read a replica, if it tells of the file and not of its service."""
     is_of_it = error.subject == source.service.location(source.entry.path)
     if source.replica is not None and is_of_it and isinstance(error, _OF_THE_FILE):
         catalogue.record_reading(source.replica, right=False)
 
 
-def record_success(catalogue: Catalogue, source: Source) -> None:
+def record_success(catalogue: Readings, source: Source) -> None:
     """Take back what was counted against a replica, whose bytes were all read and right."""
     if source.replica is not None and source.replica.failures:
         catalogue.record_reading(source.replica, right=True)
 
 
-def read_again(node: Node, sources: Sequence[Source], catalogue: Catalogue, use: Callable[[Stream], T]) -> T:
+def read_again(node: Node, sources: Sequence[Source], catalogue: Readings, use: Callable[[Stream], T]) -> T:
     """Return what ``use`` makes of a name's whole content; where the content proves wrong it begins anew.
 
     Args:
@@ -236,7 +247,7 @@ class NameReader(Reader):
 
 
 def open_name(
-    node: Node, sources: Sequence[Source], catalogue: Catalogue, start: int = 0, length: int | None = None
+    node: Node, sources: Sequence[Source], catalogue: Readings, start: int = 0, length: int | None = None
 ) -> NameReader:
     """Open a name's content for reading, all of it or a range.
 

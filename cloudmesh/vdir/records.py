@@ -192,6 +192,7 @@ class Verified:
         seconds: wall time.
         services: counts by service.
         problems: what is not good, after all repairs.
+        stopped: it was ended before its time; the same command goes on.
     """
 
     name: str
@@ -202,17 +203,19 @@ class Verified:
     seconds: float = 0.0
     services: list[ServiceVerified] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    stopped: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What a table shows."""
         telling = [name for name in ("bytes", "earlier") if getattr(self, name)]
-        return ("name", "deep", "files", *telling, "seconds", "services", *(["problems"] if self.problems else []))
+        last = [name for name in ("stopped", "problems") if getattr(self, name)]
+        return ("name", "deep", "files", *telling, "seconds", "services", *last)
 
     @property
     def failed(self) -> bool:
-        """Whether something is not good."""
-        return bool(self.problems)
+        """Whether something is not good, or was not looked at."""
+        return bool(self.problems) or self.stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.scrub import Found, Inspector, judged
-from cloudmesh.vdir.work import Work
+from cloudmesh.vdir.work import Work, is_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ def drop(files: Files, services: Collection[str], work: Work, report: Report, *,
     directories: set[Location] = set()
     with claiming(work, "vdir drop") as claims:
         for batch in chunks(files, BATCH):
+            if is_over(work, report):
+                break
             if dryrun:
                 drop_claimed(batch, services, work, report, dryrun=True)
                 continue
@@ -188,6 +190,8 @@ def purge(files: Files, work: Work, report: Report, *, dryrun: bool) -> None:
     directories: set[Location] = set()
     with claiming(work, "vdir delete --purge") as claims:
         for batch in chunks(((node, replicas) for node, replicas in files if not node.is_directory), BATCH):
+            if is_over(work, report):
+                break
             if dryrun:
                 for node, _ in _allowed(batch, inspector, report):
                     report.done(node.size)

@@ -21,7 +21,7 @@ from cloudmesh.vdir.propagate import Propagation
 from cloudmesh.vdir.records import SyncReport
 from cloudmesh.vdir.renames import recognise
 from cloudmesh.vdir.spool import Spool
-from cloudmesh.vdir.work import Work
+from cloudmesh.vdir.work import Work, is_over
 
 _FEW = 10
 """Fewer lost replicas than this are never too many, unless the service is empty."""
@@ -58,16 +58,20 @@ def sync(scope: Node, work: Work, report: SyncReport, choices: Choices, prompt: 
     clocks = Clocks(work, exact=not choices.dryrun)
     with Spool() as spool, claiming(work, "vdir sync") as claims:
         found = detect(scope, work, spool, clocks)
+        if is_over(work, report):
+            return
         recognise(spool, work, found)
         report.checked += found.files
         report.skipped += found.unchanged
         away = _left_alone(found, work, report, choices)
         act = Propagation(work, claims, report, choices.conflict, prompt, away, bill, clocks, choices.dryrun)
         for batch in spool.batches(BATCH):
+            if is_over(work, report):
+                break
             act.run(batch)
         act.finish()
         work.observer(Event("planned_all"))
-        if not choices.dryrun:
+        if not choices.dryrun and not report.stopped:
             for name in found.services.keys() - away.keys():
                 with suppress(StorageError):  # the next run does it
                     work.target(name).sweep()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import SMALL, Entry, Loaded, ReadRequest, StorageABC
 from cloudmesh.storage.digest import digest_of
-from cloudmesh.storage.disk import Disk
+from cloudmesh.storage.disk import Disk, split_file
 from cloudmesh.storage.errors import (
     AlreadyExists,
     InvalidName,
@@ -30,12 +30,13 @@ from cloudmesh.vdir.distribute import batches, bring, one_ahead
 from cloudmesh.vdir.lookup import check_path
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
+from cloudmesh.vdir.options import PutOptions
 from cloudmesh.vdir.placing import Placing
 from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.renewal import Renewal, renew
 from cloudmesh.vdir.sources import Source, sha256_of
-from cloudmesh.vdir.work import Allowance, Work, refuse
+from cloudmesh.vdir.work import Allowance, DiskWork, Work, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,47 @@ class Upload:
         return Source(self.disk, self.entry)
 
 
+def found(
+    source: str,
+    target: str,
+    into: Callable[[], bool],
+    work: DiskWork,
+    report: Report,
+    options: PutOptions,
+    *,
+    recursive: bool,
+    dryrun: bool,
+) -> Iterator[Upload]:
+    """Return the files of this computer that `put` concerns.
+
+    Args:
+        source: a file or a directory, as typed.
+        target: the virtual path, normalised.
+        into: tells whether a file goes into ``target`` rather than getting that name.
+        work: where names are made.
+        report: counts what cannot be.
+        options: which files of a directory.
+        recursive: ``source`` may be a directory.
+        dryrun: make no directory.
+
+    Raises:
+        NotFound, IsADirectory, InvalidName: as `Vdir.put`.
+    """
+    disk, name = split_file(source)
+    entry = disk.stat(name)
+    chosen = Filter.from_options(options)
+    if entry.is_directory:
+        if not recursive:
+            raise IsADirectory(disk.location(name), hint="--recursive takes all that is in it")
+        tree = Disk(disk.location(name), options.links)
+        return local_tree(tree, target, work, report, chosen=chosen, dryrun=dryrun)
+    path = paths.join(target, name) if into() else target
+    refuse_service_name(path, work.services.names())
+    return iter([Upload(disk, entry, path)])
+
+
 def local_tree(
-    disk: Disk, target: str, work: Work, report: Report, *, chosen: Filter | None, dryrun: bool
+    disk: Disk, target: str, work: DiskWork, report: Report, *, chosen: Filter | None, dryrun: bool
 ) -> Iterator[Upload]:
     """Yield all files of a directory of this computer; its directories become virtual ones.
 
@@ -75,7 +115,7 @@ def local_tree(
     Args:
         disk: the directory.
         target: the virtual directory that it becomes.
-        work: for the catalogue.
+        work: where names are made.
         report: counts what cannot be.
         chosen: which files are concerned; None = all. With a filter only directories with such files are made.
         dryrun: make no directory.
@@ -131,9 +171,9 @@ def upload(
     bill = Bill(work)
     allowance = Allowance(work, report)
 
-    def planned() -> Iterator[_Batch]:
+    def planned() -> Iterator[Batch]:
         for files_of_batch in batches(files, lambda file: file.entry.size or 0):
-            batch = _Batch(files_of_batch, placing, work, report, force)
+            batch = Batch(files_of_batch, placing, work, report, force=force)
             batch.plan(allowance, dryrun=dryrun)
             yield batch
             if allowance.exhausted:
@@ -155,13 +195,13 @@ def _name(file: Upload, service: str) -> str:
     return f"/{file.path} on {service}"
 
 
-class _Batch:
+class Batch:
     """Some files on their way: looked up, hashed and sorted into what is to be done; then registered, and done.
 
     All are of one place. Each is planned as its copies, one on each service that it goes to.
     """
 
-    def __init__(self, files: Sequence[Upload], placing: Placing, work: Work, report: Report, force: bool) -> None:
+    def __init__(self, files: Sequence[Upload], placing: Placing, work: Work, report: Report, *, force: bool) -> None:
         self._files = files
         self._placing = placing
         self._to: dict[str, list[str]] = {}
@@ -189,9 +229,11 @@ class _Batch:
             else:
                 unsettled.append(file)
         # hashing everything would cost a dry run what the real one does: it reads only what may be the same already
-        self._hash([file for file in unsettled if not dryrun or self._may_be_same(file)])
+        asked = [file for file in unsettled if not dryrun or self._may_be_same(file)]
+        self._hash(asked)
+        left_out = {file.path for file in asked if file.path not in self._hashes}
         for file in unsettled:
-            if file.path not in self._hashes and not dryrun:
+            if file.path in left_out:
                 continue
             if file.path not in self._nodes:
                 group, services = self._fresh, list(self._to[file.path])
@@ -254,7 +296,7 @@ class _Batch:
             try:
                 self._to[file.path] = self._placing.services(file.path, node, file.entry.size, holders)
             except Refused as error:
-                refuse(f"/{file.path}", file.entry.size, error, self._work, self._report)
+                self._refuse(file, error)
 
     def _sort_again(self, files: Sequence[Upload], now: Claimed, errors: Mapping[str, StorageError]) -> None:
         """Sort files once more, by what is known now that others keep away: they may have been faster."""
@@ -318,9 +360,12 @@ class _Batch:
         raise AlreadyExists(name, "the name has other content", "--force makes this its new version")
 
     def _refuse(self, file: Upload, error: StorageError) -> None:
-        self._report.fail(f"/{file.path}", error)
-        self._tell("planned", file, self._to[file.path])
-        self._tell("failed", file, self._to[file.path], str(error))
+        """Count a file as failed that cannot go to its services, or to none."""
+        name, size = f"/{file.path}", file.entry.size or 0
+        self._report.fail(name, error)
+        for one in [_name(file, service) for service in self._to.get(file.path, ())] or [name]:
+            self._work.observer(Event("planned", one, size))
+            self._work.observer(Event("failed", one, size, str(error)))
 
     def _skip(self, file: Upload) -> None:
         self._report.skipped += 1

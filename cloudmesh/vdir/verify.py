@@ -16,7 +16,7 @@ from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import Problem, ServiceVerified, Verified, is_good
 from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.verification import Run, learn, record
-from cloudmesh.vdir.work import Work, skip
+from cloudmesh.vdir.work import Work, is_over, skip
 
 _Planned = list[tuple[Node, tuple[Replica, ...]]]
 
@@ -36,11 +36,14 @@ def verify(files: Files, work: Work, run: Run, name: str, *, deep: bool, repair:
     """
     started = time.monotonic()
     verification = _Verification(work, run.started_ns, Verified(name, deep), repair=repair)
+    report = verification.report
     for batch in one_ahead(verification.planned(files)):
+        if is_over(work, report):
+            break
         verification.do(batch)
     verification.planned_all()
-    run.ended()
-    report = verification.report
+    if not report.stopped:  # else the next one goes on
+        run.ended()
     report.services.sort(key=lambda one: one.service)
     report.problems.sort(key=lambda one: (one.name, one.service))
     report.seconds = round(time.monotonic() - started, 3)

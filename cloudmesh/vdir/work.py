@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from threading import Lock
+from typing import Protocol
 
 from cloudmesh.storage.abc import StorageABC
 from cloudmesh.storage.errors import (
@@ -34,6 +35,56 @@ from cloudmesh.vdir.nodes import NewFile, Node, Replica
 from cloudmesh.vdir.offers import Offer, offers_of
 from cloudmesh.vdir.placement import Knowledge, usable
 from cloudmesh.vdir.sources import Source, source_of
+
+
+class Stoppable(Protocol):
+    """A report that can tell that the work was ended before its time."""
+
+    stopped: bool
+
+
+class Names(Protocol):
+    """What work on files of this computer needs of the virtual directory's names, wherever they are kept."""
+
+    def make_dir(self, path: str, *, parents: bool, exist_ok: bool) -> object:
+        """As `Catalogue.make_dir`."""
+
+    def record_reading(self, replica: Replica, *, right: bool) -> None:
+        """As `Catalogue.record_reading`."""
+
+
+class ServiceNames(Protocol):
+    """What it needs of the services."""
+
+    def names(self) -> Sequence[str]:
+        """As `Services.names`."""
+
+
+class DiskWork(Protocol):
+    """What bringing files to this computer and from it needs: of `Work`, or of who asks a service for the rest."""
+
+    @property
+    def catalogue(self) -> Names:
+        """The names."""
+
+    @property
+    def services(self) -> ServiceNames:
+        """The services."""
+
+    @property
+    def observer(self) -> Observer:
+        """Hears of the progress."""
+
+    @property
+    def options(self) -> Selection:
+        """How much."""
+
+    @property
+    def stop(self) -> Callable[[], bool]:
+        """Asked before each file; True ends the work after those under way."""
+
+    def threads(self, services: Iterable[str], mean_bytes: float = 0) -> int:
+        """As `Work.threads`."""
 
 
 @dataclass
@@ -156,6 +207,13 @@ class Work:
         return {}
 
 
+def is_over(work: DiskWork, report: Stoppable) -> bool:
+    """Tell whether the work is to end here, where nothing is half done; the report then says so."""
+    if work.stop():
+        report.stopped = True
+    return report.stopped
+
+
 class Allowance:
     """What may still be begun: so many bytes, and nothing once the work is to end.
 
@@ -164,7 +222,7 @@ class Allowance:
         report: is told when there is no more.
     """
 
-    def __init__(self, work: Work, report: Report) -> None:
+    def __init__(self, work: DiskWork, report: Report) -> None:
         self._limit = work.options.max_transfer
         self._stop = work.stop
         self._report = report
@@ -183,14 +241,14 @@ class Allowance:
         return not self.exhausted
 
 
-def refuse(name: str, size: int | None, error: StorageError, work: Work, report: Report) -> None:
+def refuse(name: str, size: int | None, error: StorageError, work: DiskWork, report: Report) -> None:
     """Count a file, or a copy of one, that is not even begun as failed."""
     report.fail(name, error)
     work.observer(Event("planned", name, size or 0))
     work.observer(Event("failed", name, size or 0, str(error)))
 
 
-def skip(name: str, size: int | None, work: Work) -> None:
+def skip(name: str, size: int | None, work: DiskWork) -> None:
     """Tell of a file, or a copy of one, that is as it should be already."""
     work.observer(Event("planned", name, size or 0))
     work.observer(Event("skipped", name, size or 0))

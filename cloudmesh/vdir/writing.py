@@ -10,12 +10,12 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from cloudmesh.storage import paths, presence
 from cloudmesh.storage.abc import Content, Entry, StorageABC
-from cloudmesh.storage.errors import IsADirectory, NotFound, StorageError, Unavailable
+from cloudmesh.storage.errors import ChecksumMismatch, IsADirectory, NotFound, StorageError, Unavailable
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.claims import Claims
@@ -25,8 +25,8 @@ from cloudmesh.vdir.placing import Placing
 from cloudmesh.vdir.upload import Upload, upload
 from cloudmesh.vdir.work import Work
 
-Check = Callable[[Node | None, str], None]
-"""Is told what has the name, or None, and the SHA-256 of what is to be its content; raises to refuse it."""
+Check = Callable[[Node | None], None]
+"""Is told what has the name, or None; raises to refuse it a new content."""
 
 _PATIENCE_S = 20.0
 _POLL_S = 0.05
@@ -41,23 +41,33 @@ class Arrival:
         path: the virtual path, normalised.
         content: the bytes, read once.
         size: of them, where it is known; others are then refused.
+        mtime_ns: their modification time, ns since the epoch; None for now.
+        sha256: that they must have, lower-case hex; None where nobody told.
     """
 
     path: str
     content: Iterable[bytes]
     size: int | None
+    mtime_ns: int | None = None
+    sha256: str | None = None
 
 
-def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: Check) -> None:
+def write(
+    arrival: Arrival, services: Sequence[str] | None, work: Work, check: Check | None, report: Report, *, force: bool
+) -> None:
     """Make a stream the content of a name: a new one, or its new version on all services that have it.
 
     Args:
         arrival: name and bytes.
         services: where to; the rules or the default service decide where None.
         work: the catalogue and the services.
-        check: is asked while nobody else writes the name in this way.
+        check: is asked while nobody else writes the name in this way; None where that does not matter, and then nobody
+            waits for others.
+        report: counts the copies.
+        force: as of `upload`.
 
     Raises:
+        ChecksumMismatch: the bytes are others than promised; the name is as it was.
         StorageError: as `upload`, and what ``check`` raises; the name is as it was.
         Unavailable: somebody else writes the name, for longer than we wait.
     """
@@ -69,12 +79,17 @@ def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: C
     placing.look_up([arrival.path])
     held = [] if node is None else [one.service for one in work.catalogue.replicas_of([node])[node.id]]
     first = placing.services(arrival.path, node, arrival.size, held)[0]
-    with _staged(arrival, work.target(first)) as (service, entry, sha256), _alone(arrival.path, work) as claims:
-        check(_lookup(work, arrival.path), sha256)
-        report = Report("put")
+    with ExitStack() as stack:
+        service, entry, sha256 = stack.enter_context(_staged(arrival, work.target(first)))
+        if arrival.sha256 not in (None, sha256):
+            raise ChecksumMismatch(f"/{arrival.path}", "the bytes that came are not those that were promised")
+        claims = None
+        if check is not None:
+            claims = stack.enter_context(_alone(arrival.path, work))
+            check(_lookup(work, arrival.path))
         file = Upload(service, entry, arrival.path, sha256)
         placing = Placing(work, services, dryrun=False)
-        upload([file], placing, work, report, force=True, dryrun=False, claims=claims)
+        upload([file], placing, work, report, force=force, dryrun=False, claims=claims)
         report.ended()
 
 
@@ -82,7 +97,8 @@ def write(arrival: Arrival, services: Sequence[str] | None, work: Work, check: C
 def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC, Entry, str]]:
     """Bring the bytes to a service under a temporary name, and give what lies there, with its SHA-256."""
     staged = presence.temporary_name(paths.STAGING)
-    digest, size, now_ns = hashlib.sha256(), 0, time.time_ns()
+    digest, size = hashlib.sha256(), 0
+    mtime_ns = time.time_ns() if arrival.mtime_ns is None else arrival.mtime_ns
 
     def seen() -> Iterator[bytes]:
         nonlocal size
@@ -92,8 +108,8 @@ def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC,
             yield piece
 
     try:
-        entry = service.write(staged, Content.of_stream(seen(), arrival.size, now_ns), mode="create")
-        yield service, entry._replace(size=size, mtime_ns=now_ns), digest.hexdigest()
+        entry = service.write(staged, Content.of_stream(seen(), arrival.size, mtime_ns), mode="create")
+        yield service, entry._replace(size=size, mtime_ns=mtime_ns), digest.hexdigest()
     finally:
         try:
             service.remove(staged)

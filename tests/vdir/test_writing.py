@@ -80,7 +80,7 @@ def test_of_two_writers_with_one_condition_one_is_refused(roots: dict[str, Path]
     both = threading.Barrier(2)
     outcomes: list[str] = []
 
-    def check(info: NameInfo | None, sha256: str) -> None:
+    def check(info: NameInfo | None) -> None:
         if (info.version if info else None) != version:
             raise PreconditionFailed("/x")
 

@@ -10,6 +10,7 @@ from fastapi import Request, Response
 from starlette.responses import StreamingResponse
 
 from cloudmesh.cdir.offers import row_type
+from cloudmesh.storage.abc import CHUNK, Reader
 from cloudmesh.storage.output import gives_bytes, json_text
 
 JSON = "application/json"
@@ -41,6 +42,21 @@ def answer(result: Any, returns: Any, request: Request) -> Response:
     if NDJSON in request.headers.get("accept", ""):
         return _streamed(_pieces(json_text(row) + "\n" for row in result), NDJSON)
     return _streamed(_pieces(_array(result)), JSON)
+
+
+def closing(reader: Reader) -> Iterator[bytes]:
+    """Yield what a reader gives, in pieces of at least a mebibyte but the last: each costs a change of threads."""
+    with reader:
+        held: list[bytes] = []
+        size = 0
+        for piece in reader:
+            held.append(piece)
+            size += len(piece)
+            if size >= CHUNK:
+                yield b"".join(held) if len(held) > 1 else piece
+                held, size = [], 0
+        if held:
+            yield b"".join(held)
 
 
 def _array(rows: Iterable[Any]) -> Iterator[str]:

@@ -20,6 +20,8 @@ from cloudmesh.cdir.service import (
     files,
     health,
     jobs,
+    names,
+    places,
     problems,
     routes,
     security,
@@ -69,6 +71,8 @@ def create(settings: Settings) -> FastAPI:
     routes.install(app)
     jobs.install(app)
     files.install(app)
+    names.install(app)
+    places.install(app)
     documentation.install(app)
     health.install(app)
     telemetry.install(app)  # outermost: it tells also of what the guards refuse

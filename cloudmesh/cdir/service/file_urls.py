@@ -50,6 +50,17 @@ def parse(raw_path: bytes, services: Collection[str]) -> FileUrl:
         InvalidName: a part is empty, ``.`` or ``..``, or holds a slash, a NUL or bytes that are no UTF-8.
     """
     encoded = raw_path.partition(b"?")[0].removeprefix(ROOT.encode())
+    names = names_in(encoded)
+    service = names.pop(0) if names and names[0] in services else None
+    return FileUrl("/" + "/".join(names), service, not encoded or encoded.endswith(b"/") or not names)
+
+
+def names_in(encoded: bytes) -> list[str]:
+    """Return the names of which a path in a URL consists, each decoded by itself, once.
+
+    Raises:
+        InvalidName: as `parse`.
+    """
     parts = [] if not encoded else encoded.removesuffix(b"/").split(b"/")
     names: list[str] = []
     for part in parts:
@@ -60,8 +71,7 @@ def parse(raw_path: bytes, services: Collection[str]) -> FileUrl:
         if name in ("", ".", "..") or "/" in name or "\0" in name:
             raise InvalidName(repr(name), "this is no name of a file")
         names.append(name)
-    service = names.pop(0) if names and names[0] in services else None
-    return FileUrl("/" + "/".join(names), service, not encoded or encoded.endswith(b"/") or not names)
+    return names
 
 
 def url_of(path: str) -> str:

@@ -3,42 +3,39 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from anyio import from_thread
 from fastapi import Depends, FastAPI, Path, Query, Request, Response
-from starlette.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.requests import ClientDisconnect
 from starlette.responses import RedirectResponse, StreamingResponse
 
 from cloudmesh.cdir.service import conditions, file_urls
-from cloudmesh.cdir.service.answers import answer
+from cloudmesh.cdir.service.answers import answer, closing
 from cloudmesh.cdir.service.conditions import Validators
 from cloudmesh.cdir.service.file_documents import DELETED, DELETING, READ, READING, WRITING, WRITTEN
 from cloudmesh.cdir.service.file_urls import FileUrl
 from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.incoming import Incoming
 from cloudmesh.cdir.service.problems import problem
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.cdir.service.security.ranges import NotSatisfiable, parse_ranges
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import CHUNK
 from cloudmesh.storage.errors import (
     ChecksumMismatch,
     IsADirectory,
     NotADirectory,
     NotFound,
     PreconditionFailed,
-    QuotaExceeded,
-    SourceChanged,
     StorageError,
     Unsupported,
     UsageError,
 )
 from cloudmesh.storage.output import json_text
+from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import Vdir
-from cloudmesh.vdir.reading import NameReader
 from cloudmesh.vdir.records import Choice, NameInfo
 
 _REDIRECT_S = 300.0
@@ -51,6 +48,19 @@ class _AnyPath(PathConvertor):
     """All that stands in a URL, also the end of a line, which is a character of names like others."""
 
     regex = "(?s:.*)"
+
+
+class Upload(BaseModel):
+    """How a file is written."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    to: list[str] = Field(default=[], description="services; without any the rules or the default one decide")
+    modified_ns: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | SkipJsonSchema[None] = Field(
+        default=None, description="modification time of the bytes, in ns since the epoch; else now"
+    )
+    force: bool = Field(default=True, description="replace foreign files that are in the way, and other content")
+    report: bool = Field(default=False, description="answer what `vdir put` answers: the copies, and those that failed")
 
 
 def install(app: FastAPI) -> None:
@@ -78,23 +88,18 @@ def install(app: FastAPI) -> None:
         return _get(request, principal, redirect=False)
 
     @app.put(route, responses=WRITTEN, operation_id="files_put", openapi_extra=WRITING, **named)
-    async def put(
-        request: Request, path: _Place, principal: Annotated[Principal, Depends(require("write"))]
+    def put(
+        request: Request,
+        path: _Place,
+        principal: Annotated[Principal, Depends(require("write"))],
+        how: Annotated[Upload, Query()],
     ) -> Response:
         """Give a file the bytes of the body, as its new version where it is there.
 
         Scope: write. ``If-Match`` and ``If-None-Match: *`` decide against others who write it; ``Repr-Digest`` is
         compared before anything is seen.
         """
-        stream = request.stream()
-
-        async def next_piece() -> bytes | None:
-            try:
-                return await anext(stream, None)
-            except ClientDisconnect:
-                raise SourceChanged(path, "the upload was cut") from None
-
-        return await run_in_threadpool(_put, request, principal, next_piece)
+        return _put(request, principal, how)
 
     @app.delete(route, status_code=204, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
     def delete(
@@ -183,7 +188,7 @@ def _bytes(
         length = len(first) if wanted else reader.entry.size
         if length is not None:
             headers["Content-Length"] = str(length)
-        return StreamingResponse(_closing(reader), 206 if wanted else 200, headers)
+        return StreamingResponse(closing(reader), 206 if wanted else 200, headers)
     boundary = secrets.token_hex(12)
     kind, size = headers["Content-Type"], info.size or 0
     heads = [
@@ -197,26 +202,11 @@ def _bytes(
     def parts() -> Iterator[bytes]:
         for index, (head, one) in enumerate(zip(heads, wanted, strict=True)):
             yield head
-            yield from _closing(reader if not index else vdir.open(name, one.start, len(one)))
+            yield from closing(reader if not index else vdir.open(name, one.start, len(one)))
             yield b"\r\n"
         yield end
 
     return StreamingResponse(parts(), 206, headers)
-
-
-def _closing(reader: NameReader) -> Iterator[bytes]:
-    """Yield the bytes in pieces of at least a mebibyte but the last: each costs a change of threads."""
-    with reader:
-        held: list[bytes] = []
-        size = 0
-        for piece in reader:
-            held.append(piece)
-            size += len(piece)
-            if size >= CHUNK:
-                yield b"".join(held) if len(held) > 1 else piece
-                held, size = [], 0
-        if held:
-            yield b"".join(held)
 
 
 def _content_range(bytes_: range, size: int) -> str:
@@ -246,46 +236,60 @@ def _choices(vdir: Vdir, url: FileUrl, principal: Principal) -> list[Choice]:
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _put(request: Request, principal: Principal, next_piece: Any) -> Response:
+def _put(request: Request, principal: Principal, how: Upload) -> Response:
     vdir, url = _opened(request, principal)
     headers = request.headers
     if url.is_directory:
         raise IsADirectory(url.path, "a file's URL does not end in a slash")
-    if (coding := headers.get("content-encoding", "identity")) != "identity":
-        return problem(UsageError("Content-Encoding", f"{coding} is not taken", "send the bytes as they are"), 415)
     if "content-range" in headers:
         raise UsageError("Content-Range", "is not taken", "send all of the file")
-    limit = request.app.state.settings.max_upload
-    size = int(headers["content-length"]) if headers.get("content-length", "").isdigit() else None
-    too_large = QuotaExceeded(url.path, f"a file of more than {limit} bytes is not taken", "max_upload is the limit")
-    if size is not None and size > limit:
-        return problem(too_large, 413)
-    to = [url.service] if url.service is not None else None
+    to = how.to or ([url.service] if url.service is not None else None)
+    for one in to or ():
+        principal.check_service(one)
     now = _now(vdir, url)
     if principal.services is not None:  # all that hold the name get the new content
         for service in now.services if now is not None else ():
             principal.check_service(service)
-    # of all the bytes of a file that is sent as it is, both are one
-    promised = {file_urls.digest_in(headers.get(name)) for name in ("repr-digest", "content-digest")} - {None}
-    made = False
+    made = now is None
 
-    def check(info: NameInfo | None, sha256: str) -> None:
+    def check(info: NameInfo | None) -> None:
         nonlocal made
         made = info is None
         conditions.check(headers, url.path, None if info is None else Validators.of(info))
-        if promised - {sha256}:
-            raise ChecksumMismatch(url.path, "the bytes that came are not those that the request's digest tells")
 
     if conditions.is_conditional(headers):  # said before the bytes are sent, and again when they are there
         conditions.check(headers, url.path, None if now is None else Validators.of(now))
+    body = Incoming(request, url.path)
+    report = Report("put")
     try:
-        info = vdir.write(url.path, _pieces(next_piece, limit, too_large), size=size, to=to, check=check)
-    except QuotaExceeded as error:
-        return problem(error, 413 if error is too_large else None)
+        info = vdir.write(
+            url.path,
+            body,
+            size=body.size,
+            modified_ns=how.modified_ns,
+            to=to,
+            force=how.force,
+            report=report,
+            sha256=_promised(headers, url.path),
+            check=None if how.report and not conditions.is_conditional(headers) else check,  # `put` waits for nobody
+        )
     except ChecksumMismatch as error:
         return problem(error, 400)
     answered = {"Location": file_urls.url_of(url.path)} | Validators.of(info).headers()
-    return Response(json_text(info), 201 if made else 200, answered, "application/json")
+    told = json_text(report if how.report else info)
+    return Response(told, 201 if made else 200, answered, "application/json")
+
+
+def _promised(headers: Mapping[str, str], subject: str) -> str | None:
+    """Return the SHA-256 that a request says its bytes have: where all of a file is sent as it is, both are one.
+
+    Raises:
+        ChecksumMismatch: they are two.
+    """
+    told = {file_urls.digest_in(headers.get(name)) for name in ("repr-digest", "content-digest")} - {None}
+    if len(told) > 1:
+        raise ChecksumMismatch(subject, "Repr-Digest and Content-Digest contradict each other")
+    return told.pop() if told else None
 
 
 def _now(vdir: Vdir, url: FileUrl) -> NameInfo | None:
@@ -293,23 +297,3 @@ def _now(vdir: Vdir, url: FileUrl) -> NameInfo | None:
         return vdir.info(url.path)
     except StorageError:  # what is wrong with the name is told when it is written
         return None
-
-
-def _pieces(next_piece: Any, limit: int, too_large: QuotaExceeded) -> Iterator[bytes]:
-    """Yield the body in pieces of a mebibyte.
-
-    Raises:
-        QuotaExceeded: it is longer than the limit.
-    """
-    held = bytearray()
-    total = 0
-    while (piece := from_thread.run(next_piece)) is not None:
-        total += len(piece)
-        if total > limit:
-            raise too_large
-        held += piece
-        if len(held) >= CHUNK:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)

@@ -26,6 +26,5 @@ def answer_of(result: Any, name: str) -> Response:
     if not result:
         raise errors.Refused(name, "the job has no result", "storage jobs resume goes on with it")
     if (told := result.get("error")) is not None:
-        kind = getattr(errors, told["kind"], errors.StorageError)
-        return problem(kind(told["subject"], told["why"], told["hint"]))
+        return problem(errors.from_words(**told))
     return Response(json_text(result["returned"]), media_type="application/json")

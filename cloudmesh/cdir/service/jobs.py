@@ -78,6 +78,8 @@ def install(app: FastAPI) -> None:
     ) -> Response:
         """Tell of a job's progress until it ends: ``progress`` (the job), ``failure`` (a file), ``end`` (the result).
 
+        ``under_way`` tells the large files that are being moved, as long as the process that is asked does the job.
+
         Scope: read. Each ``progress`` holds all counts, so that who joins again with ``Last-Event-ID`` has missed none.
         """
         crew: Crew = request.app.state.crew
@@ -105,9 +107,17 @@ class _Seen:
 
 async def _events(crew: Crew, name: str, seen: _Seen) -> AsyncIterator[str]:
     quiet = 0.0
+    told: dict[str, Any] = {}
     while not crew.stopping.is_set():
         job = await run_in_threadpool(crew.jobs.show, name)
-        said = list(_news(job, seen))
+        said = []
+        if (now := crew.snapshot(name)) is not None:
+            files = [{"name": one.name, "size": one.size, "bytes_done": one.bytes_done} for one in now.under_way]
+            under_way = {"planned_all": now.planned_all, "files": files}
+            if under_way != told:
+                told = under_way
+                said.append(_event("under_way", seen, under_way))  # before the counts, which are a moment older
+        said += _news(job, seen)
         for text in said:
             yield text
         if job.state not in _OPEN:

@@ -23,6 +23,7 @@ from cloudmesh.storage.jobs.running import Running
 from cloudmesh.storage.meaning import Concerns
 from cloudmesh.storage.records import JobDetails
 from cloudmesh.storage.transfer.events import nobody
+from cloudmesh.storage.transfer.totals import Snapshot
 
 _LEASE_S = 12.0
 """How long the jobs of a service that was killed wait for the next one."""
@@ -82,11 +83,12 @@ class Crew:
             "call": JobCall.of(offer.api, call.target.name, call.class_values, values, principal.services).as_json(),
             "owner": principal.name,
         }
-        words = " ".join((offer.command, *offer.operation.words))
-        chosen = name or f"{'-'.join((offer.command, *offer.operation.words))}-{secrets.token_hex(5)}"
-        lease = self.jobs.begin(words, chosen, arguments)
+        words = offer.operation.words if offer.command == "storage" else (offer.command, *offer.operation.words)
+        if not _names_its_job(offer):
+            name = f"{'-'.join(words)}-{secrets.token_hex(5)}"
+        lease = self.jobs.begin(" ".join(words), name, arguments)
         self._start(lease)
-        return self.jobs.show(chosen)
+        return self.jobs.show(lease.job.name)
 
     def wait(self, name: str, seconds: float) -> None:
         """Wait until a job of this process has ended, but not longer than so many seconds."""
@@ -94,6 +96,12 @@ class Crew:
             found = self._running.get(name)
         if found is not None:
             found[1].join(seconds)
+
+    def snapshot(self, name: str) -> Snapshot | None:
+        """Return how far a job of this process has come; None where another does it, or nobody."""
+        with self._lock:
+            found = self._running.get(name)
+        return None if found is None else found[0].snapshot()
 
     def interrupt(self) -> None:
         """Let all jobs end between two files; they are taken up at the next start. Safe in a signal handler."""

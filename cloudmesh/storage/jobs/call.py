@@ -12,7 +12,7 @@ from typing import Any
 
 from cloudmesh.storage.binding import constructor_parameters, load, method_parameters
 from cloudmesh.storage.database import Database
-from cloudmesh.storage.errors import StorageError
+from cloudmesh.storage.errors import StorageError, in_words
 from cloudmesh.storage.jobs.running import Running
 from cloudmesh.storage.json_values import from_json, to_json
 from cloudmesh.storage.limited import LimitedServices
@@ -116,11 +116,7 @@ def perform(running: Running, services: Services | None = None, database: Databa
         try:
             running.report = call()
         except StorageError as error:
-            running.result = {"error": {"kind": type(error).__name__, **_words(error)}}
+            running.result = {"error": in_words(error)}
             raise
         running.result = {"returned": plain(running.report)}
     return running.report
-
-
-def _words(error: StorageError) -> dict[str, str]:
-    return {"subject": error.subject, "why": error.why, "hint": error.hint}

@@ -18,7 +18,7 @@ from cloudmesh.storage.output import human_size
 from cloudmesh.storage.records import JobState
 from cloudmesh.storage.transfer.events import Event, Observer
 from cloudmesh.storage.transfer.report import Failure, Report
-from cloudmesh.storage.transfer.totals import Totals
+from cloudmesh.storage.transfer.totals import Snapshot, Totals
 
 FAILURES = 100
 """So many are kept with the job; all are in its log."""
@@ -63,6 +63,10 @@ class Running:
             if len(self._failures) < FAILURES:
                 self._failures.append(Failure(event.name, event.error))
         self.observer(event)
+
+    def snapshot(self) -> Snapshot:
+        """Return how far the work has come."""
+        return self._totals.snapshot()
 
     def stop(self) -> bool:
         """Tell whether the work is to end: it was paused, cancelled or interrupted, or the lease may be another's."""

@@ -6,7 +6,7 @@ whatever ends a move halfway, the same command completes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -22,6 +22,10 @@ from cloudmesh.storage.transfer.same import certainly_same
 _BATCH = 500
 
 
+class _Left(StorageError):
+    """A file was not begun any more."""
+
+
 def move(
     steps: Iterable[Step],
     source: StorageABC,
@@ -31,6 +35,7 @@ def move(
     parallel: int | None,
     dryrun: bool,
     observer: Observer,
+    stop: Callable[[], bool] = bool,
 ) -> Report:
     """Do the steps of a plan, and remove at the source what was done.
 
@@ -44,6 +49,7 @@ def move(
         parallel: files under way at once; measured default where None.
         dryrun: change nothing, only count.
         observer: hears of everything.
+        stop: asked before each file; True ends it after those under way, each of which is then on one side, or on both.
 
     Raises:
         StorageError: a listing failed, so that the plan itself could not go on.
@@ -53,6 +59,9 @@ def move(
     mode: WriteMode = "overwrite" if force else "create"
 
     def copied(step: Step) -> None:
+        if stop():
+            report.stopped = True
+            raise _Left(source.location(step.source.path))
         if step.action == "make_dir":
             destination.make_dir(step.destination)
             return
@@ -71,7 +80,7 @@ def move(
             _remove_unchanged(source, step.source)
 
     remaining = iter(steps)
-    while batch := list(islice(remaining, _BATCH)):
+    while not report.stopped and (batch := list(islice(remaining, _BATCH))):
         files = [step for step in batch if step.action != "make_dir"]
         if dryrun:
             for step in files:
@@ -113,6 +122,8 @@ def _good(
 ) -> Iterator[Step]:
     """Yield the steps that went well, and count the others."""
     for step, result in results:
+        if isinstance(result, _Left):
+            continue
         if isinstance(result, StorageError):
             name = source.location(step.source.path)
             report.fail(name, result)

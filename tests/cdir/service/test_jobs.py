@@ -179,3 +179,17 @@ def ended_by(number: signal.Signals) -> Iterator[httpx.Client]:
         pid = current().pid
         assert pid is not None
         os.kill(pid, number)
+
+
+def test_a_move_stops_too_and_goes_on(slow: dict[str, Path]) -> None:
+    values = {"source": "one:", "destination": "slow:", "recursive": True, "parallel": 1}
+    with running() as client:
+        name = str(client.post("/api/v1/storage/move", json=values).json()["name"])
+        client.post(f"/api/v1/jobs/{name}/pause")
+        until(client, name, "paused")
+        assert {**read_tree(slow["one"]), **read_tree(slow["slow"])} == LARGE
+        assert read_tree(slow["one"])
+        client.post(f"/api/v1/jobs/{name}/resume")
+        until(client, name, "done")
+    assert read_tree(slow["slow"]) == LARGE
+    assert not read_tree(slow["one"])

@@ -10,14 +10,12 @@ class Bodies:
 
     Args:
         app: answers the requests.
-        files: where the paths of files begin.
         max_bytes: the largest body in general.
-        max_upload_bytes: the largest one of a PUT to a file.
+        max_upload_bytes: the largest one of a PUT: only content is put.
     """
 
-    def __init__(self, app: Application, files: str, max_bytes: int, max_upload_bytes: int) -> None:
+    def __init__(self, app: Application, max_bytes: int, max_upload_bytes: int) -> None:
         self._app = app
-        self._files = f"{files}/"
         self._max_bytes = max_bytes
         self._max_upload_bytes = max_upload_bytes
 
@@ -26,8 +24,7 @@ class Bodies:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_upload = scope["method"] == "PUT" and scope["path"].startswith(self._files)
-        limit = self._max_upload_bytes if is_upload else self._max_bytes
+        limit = self._max_upload_bytes if scope["method"] == "PUT" else self._max_bytes
         got = 0
         denied: Denied | None = None
         has_started = False

@@ -41,9 +41,7 @@ def install(app: FastAPI, settings: Settings) -> None:
     meant to see requests before the guards do.
     """
     # the last one added is the first to be asked
-    app.add_middleware(
-        Bodies, files=settings.files, max_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes
-    )
+    app.add_middleware(Bodies, max_bytes=settings.max_body_bytes, max_upload_bytes=settings.max_upload_bytes)
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(Targets, names=settings.names)
     app.add_middleware(Headers, is_https=settings.is_https, files=settings.files)

@@ -1,0 +1,127 @@
+"""What who has files elsewhere needs of the virtual directory beyond the usages: `cdir --url` puts and gets with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from cloudmesh.cdir.offers import PREFIX
+from cloudmesh.cdir.service import rights
+from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.incoming import Incoming
+from cloudmesh.cdir.service.models import record_model
+from cloudmesh.cdir.service.problems import RESPONSES
+from cloudmesh.cdir.service.security import Principal, require
+from cloudmesh.storage import paths
+from cloudmesh.storage.errors import PermissionDenied
+from cloudmesh.storage.output import json_text
+from cloudmesh.vdir.announcing import Announced, Expected
+from cloudmesh.vdir.records import Imported, NameInfo
+
+INFO = f"{PREFIX}/names"
+ANNOUNCEMENTS = f"{PREFIX}/announcements"
+CATALOGUE = f"{PREFIX}/catalogue"
+
+_MOST = 1000
+_TEXT = {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}}
+
+
+class File(BaseModel):
+    """A file that somebody has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str = Field(description="virtual path that it shall have")
+    size: int = Field(ge=0, lt=1 << 63, description="bytes")
+    modified_ns: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63, description="ns since the epoch")
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="of its bytes, where it is known")
+
+
+class Announcement(BaseModel):
+    """Files that somebody has, and where they are to go."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    files: list[File] = Field(max_length=_MOST)
+    to: list[str] = Field(default=[], description="services; without any the rules or the default one decide")
+    force: bool = Field(default=False, description="replace other content")
+    dryrun: bool = Field(default=False, description="nothing will be sent: tell what it would cost")
+
+
+def install(app: FastAPI) -> None:
+    """Add the routes."""
+
+    @app.get(
+        INFO,
+        tags=["names"],
+        operation_id="names_info",
+        response_model=None,
+        responses={200: {"description": "it", "model": record_model(NameInfo)}, **RESPONSES},
+    )
+    def info(
+        request: Request,
+        principal: Annotated[Principal, Depends(require("read"))],
+        name: Annotated[str, Query(description="virtual path")],
+    ) -> Response:
+        """Return one file or directory. Scope: read."""
+        house: House = request.app.state.house
+        principal.check_path(paths.resolve(name))
+        return Response(json_text(house.vdir(principal).info(name)), media_type="application/json")
+
+    @app.post(
+        ANNOUNCEMENTS,
+        tags=["names"],
+        operation_id="names_announce",
+        response_model=None,
+        responses={200: {"description": "what is wanted", "model": record_model(Expected)}, **RESPONSES},
+    )
+    def announce(
+        request: Request, principal: Annotated[Principal, Depends(require("write"))], values: Announcement
+    ) -> Response:
+        """Tell which of some files are wanted, as `vdir put` decides it; those are then PUT to `/files/…`.
+
+        Scope: write. Nothing is changed.
+        """
+        house: House = request.app.state.house
+        for one in values.files:
+            principal.check_path(paths.resolve(one.path))
+        for service in values.to:
+            principal.check_service(service)
+        files = [Announced(**one.model_dump()) for one in values.files]
+        vdir = house.vdir(principal)
+        found = vdir.announce(files, to=values.to or None, force=values.force, dryrun=values.dryrun)
+        return Response(json_text(found), media_type="application/json")
+
+    @app.put(
+        CATALOGUE,
+        tags=["names"],
+        operation_id="names_import",
+        response_model=None,
+        responses={200: {"description": "what was read", "model": record_model(Imported)}, **RESPONSES},
+        openapi_extra={"requestBody": {"content": _TEXT, "required": True}},
+    )
+    def put(
+        request: Request,
+        principal: Annotated[Principal, Depends(require("write"))],
+        dryrun: Annotated[bool, Query(description="only check and count")] = False,
+        source: Annotated[str, Query(description="the name of the file, for errors")] = "the export",
+    ) -> Response:
+        """Read the lines of an exported catalogue back, as `vdir import` does; not for who is limited. Scope: write."""
+        if rights.is_limited(principal):
+            raise PermissionDenied("vdir import", f"{principal.name} is limited to some names or services")
+        house: House = request.app.state.house
+        found = house.vdir(principal).import_lines(_lines(Incoming(request, source)), source, dryrun=dryrun)
+        return Response(json_text(found), media_type="application/json")
+
+
+def _lines(body: Incoming) -> Iterator[str]:
+    rest = b""
+    for piece in body:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line.decode("utf-8", "replace")
+    if rest:
+        yield rest.decode("utf-8", "replace")

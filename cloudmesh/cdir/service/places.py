@@ -1,0 +1,240 @@
+"""The primitives of a service by URL, so that a client's transfers work on it as on one of its own.
+
+What the client plans, compares, resumes and reports is thereby what `cdir storage` does on its own computer. Nobody who
+is limited to virtual names has a way around them here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from fastapi import Depends, FastAPI, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict
+from starlette.responses import StreamingResponse
+
+from cloudmesh.cdir.offers import PREFIX
+from cloudmesh.cdir.service import file_urls
+from cloudmesh.cdir.service.answers import BYTES, answer, closing
+from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.incoming import Incoming
+from cloudmesh.cdir.service.problems import RESPONSES
+from cloudmesh.cdir.service.security import Principal, require
+from cloudmesh.storage import paths
+from cloudmesh.storage.abc import Content, Entry, StorageABC
+from cloudmesh.storage.errors import InvalidName, PermissionDenied, StorageError, in_words
+from cloudmesh.storage.output import json_text
+from cloudmesh.storage.transfer.prices import price_of
+
+SERVICES = f"{PREFIX}/services"
+ENTRY_HEADER = "X-Cdir-Entry"
+
+_ENTRY = {"description": "the entry", "content": {"application/json": {"schema": {"type": "object"}}}}
+_DONE: dict[int | str, dict[str, Any]] = {204: {"description": "done"}, **RESPONSES}
+_CONTENT = "/{service}/content/{path:path}"
+
+Reading = Annotated[Principal, Depends(require("read"))]
+Writing = Annotated[Principal, Depends(require("write"))]
+Deleting = Annotated[Principal, Depends(require("delete"))]
+Path = Annotated[str, Query(description="from the service's root")]
+Nanoseconds = Annotated[int, Query(ge=-(1 << 63), lt=1 << 63, description="ns since the epoch")]
+
+
+class Within(BaseModel):
+    """A copy or a move on a service's own side."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: str
+    destination: str
+    mode: Literal["overwrite", "create"] = "overwrite"
+
+
+def install(app: FastAPI) -> None:
+    """Add the routes."""
+    found: dict[int | str, dict[str, Any]] = {200: _ENTRY, **RESPONSES}
+    read: dict[int | str, dict[str, Any]] = {
+        200: {"description": "the bytes", "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}},
+        **RESPONSES,
+    }
+
+    def route(method: str, path: str, responses: dict[int | str, dict[str, Any]], **more: Any) -> Callable[..., Any]:
+        words = path.replace("{", "").replace("}", "").replace(":path", "").split("/")
+        operation = "_".join(["services", method.lower(), *filter(None, words)])
+        return app.api_route(
+            SERVICES + path,
+            methods=[method],
+            tags=["services"],
+            operation_id=operation,
+            response_model=None,
+            responses=responses,
+            **more,
+        )
+
+    @route("GET", "", found)
+    def names(request: Request, principal: Reading) -> Response:
+        """Tell the services that may be used, and the default one. Scope: read."""
+        house: House = request.app.state.house
+        services = house.services
+        allowed = [one for one in services.names() if principal.services is None or one in principal.services]
+        return _json({"default": services.default(), "services": allowed})
+
+    @route("GET", "/{service}", found)
+    def facts(request: Request, service: str, principal: Reading) -> Response:
+        """Tell the facts of a service by which transfers are planned and priced. Scope: read."""
+        opened = _opened(request, principal, service)
+        capabilities = {one: getattr(opened.capabilities, one) for one in opened.capabilities.__slots__}
+        price = price_of(opened.settings)
+        prices = {"in" if one == "into" else one: getattr(price, one) for one in price.__slots__}
+        told = {one: str(value) for one, value in prices.items() if value is not None}
+        return _json({"kind": opened.settings.kind, "capabilities": capabilities, "price": told})
+
+    @route("GET", "/{service}/entry", found)
+    def stat(request: Request, service: str, principal: Reading, path: Path = "") -> Response:
+        """Tell what is at a path. Scope: read."""
+        return _json(_entry(_opened(request, principal, service).stat(_path(path))))
+
+    @route("GET", "/{service}/entries", found)
+    def scan(
+        request: Request, service: str, principal: Reading, path: Path = "", recursive: Annotated[bool, Query()] = False
+    ) -> Response:
+        """Tell what is in a directory, each entry with the error by which it could not be looked into. Scope: read."""
+        opened = _opened(request, principal, service)
+        return answer(_scanned(opened, _path(path), recursive), None, request)
+
+    @route("GET", _CONTENT, read)
+    def get(
+        request: Request,
+        service: str,
+        path: str,
+        principal: Reading,
+        start: Annotated[int, Query(ge=-(1 << 63), lt=1 << 63, description="first byte; below 0 from the end")] = 0,
+        length: Annotated[
+            int | None, Query(ge=0, lt=1 << 63, description="bytes at most; all where it is left out")
+        ] = None,
+        if_match: Annotated[str, Header(description="the token that the file must have")] = "",
+    ) -> Response:
+        """Read a file. Scope: read."""
+        opened, place = _file(request, principal, service)
+        reader = opened.open_read(place, start=start, length=length, if_match=if_match or None)
+        headers = {ENTRY_HEADER: _ascii(reader.entry), "X-Content-Type-Options": "nosniff"}
+        return StreamingResponse(closing(reader), media_type=BYTES, headers=headers)
+
+    body = {"requestBody": {"content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}, "required": True}}
+
+    @route("PUT", _CONTENT, found, openapi_extra=body)
+    def put(
+        request: Request,
+        service: str,
+        path: str,
+        principal: Writing,
+        mode: Annotated[Literal["overwrite", "create"], Query()] = "overwrite",
+        modified_ns: Nanoseconds | None = None,
+        if_match: Annotated[str, Header(description="the token that the file to be replaced must have")] = "",
+    ) -> Response:
+        """Store a file whole. Scope: write."""
+        opened, place = _file(request, principal, service)
+        incoming = Incoming(request, opened.location(place))
+        content = Content.of_stream(incoming, incoming.size, modified_ns)
+        return _json(_entry(opened.write(place, content, mode=mode, if_match=if_match or None)))
+
+    @route("DELETE", _CONTENT, _DONE)
+    def remove(request: Request, service: str, path: str, principal: Deleting) -> Response:
+        """Remove a file. Scope: delete."""
+        opened, place = _file(request, principal, service)
+        opened.remove(place)
+        return Response(status_code=204)
+
+    @route("PUT", "/{service}/directories/{path:path}", _DONE)
+    def make_dir(request: Request, service: str, path: str, principal: Writing) -> Response:
+        """Make a directory and its missing parents. Scope: write."""
+        opened, place = _file(request, principal, service, "directories")
+        opened.make_dir(place)
+        return Response(status_code=204)
+
+    @route("DELETE", "/{service}/directories/{path:path}", _DONE)
+    def remove_dir(request: Request, service: str, path: str, principal: Deleting) -> Response:
+        """Remove an empty directory. Scope: delete."""
+        opened, place = _file(request, principal, service, "directories")
+        opened.remove_dir(place)
+        return Response(status_code=204)
+
+    @route("POST", "/{service}/copies", found)
+    def copy(request: Request, service: str, principal: Writing, values: Within) -> Response:
+        """Copy a file on the service's own side. Scope: write."""
+        opened = _opened(request, principal, service)
+        made = opened.copy_within(_path(values.source), _path(values.destination), mode=values.mode)
+        return _json(_entry(made))
+
+    @route("POST", "/{service}/moves", _DONE)
+    def move(request: Request, service: str, principal: Deleting, values: Within) -> Response:
+        """Rename a file or directory on the service's own side. Scope: delete."""
+        opened = _opened(request, principal, service)
+        opened.move_within(_path(values.source), _path(values.destination), mode=values.mode)
+        return Response(status_code=204)
+
+
+def _house(request: Request, principal: Principal) -> House:
+    """Return what requests share.
+
+    Raises:
+        PermissionDenied: who asks is limited to virtual names.
+    """
+    if principal.prefix:
+        raise PermissionDenied("services", f"{principal.name} is limited to /{principal.prefix}")
+    house: House = request.app.state.house
+    return house
+
+
+def _opened(request: Request, principal: Principal, service: str) -> StorageABC:
+    principal.check_service(service)
+    return _house(request, principal).services.open(service)
+
+
+def _file(request: Request, principal: Principal, service: str, kind: str = "content") -> tuple[StorageABC, str]:
+    """Return the service and the path on it that a URL names."""
+    before = f"{SERVICES}/{quote(service, safe='')}/{kind}/".encode()
+    encoded = request.scope["raw_path"].partition(b"?")[0]
+    if not encoded.startswith(before):
+        raise InvalidName(service, "the URL does not name it plainly")
+    names = file_urls.names_in(encoded.removeprefix(before))
+    return _opened(request, principal, service), "/".join(names)
+
+
+def _path(text: str) -> str:
+    """Return a path of a query.
+
+    Raises:
+        InvalidName: it is not normalised.
+    """
+    if paths.normalize(text) != text:
+        raise InvalidName(text, "the path is not normalised")
+    return text
+
+
+def _scanned(service: StorageABC, path: str, recursive: bool) -> Iterator[dict[str, Any]]:
+    unlisted: list[dict[str, Any]] = []
+
+    def leave_out(entry: Entry, error: StorageError) -> None:
+        unlisted.append({"entry": _entry(entry), "error": in_words(error)})
+
+    for entry in service.scan(path, recursive=recursive, on_error=leave_out):
+        yield from unlisted
+        unlisted.clear()
+        yield {"entry": _entry(entry)}
+    yield from unlisted
+
+
+def _entry(entry: Entry) -> dict[str, Any]:
+    told = {name: value for name, value in entry._asdict().items() if value is not None}
+    return told | {"hashes": dict(entry.hashes)}
+
+
+def _ascii(entry: Entry) -> str:
+    return json.dumps(_entry(entry))
+
+
+def _json(value: Any) -> Response:
+    return Response(json_text(value), media_type="application/json")
