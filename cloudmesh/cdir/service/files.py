@@ -40,6 +40,9 @@ from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.records import Choice, NameInfo
 
 _REDIRECT_S = 300.0
+_PATIENCE_S = 20.0
+"""Whoever waits for an answer does not wait as long as a command: most give up after 30 s or 60 s."""
+
 _Place = Annotated[
     str, Path(description="a virtual path, or a service's name and a virtual path; with a slash at its end a directory")
 ]
@@ -180,7 +183,7 @@ def _bytes(
 ) -> Response:
     """Return the answer that holds a file, or ranges of it."""
     first = wanted[0] if wanted else range(0)
-    reader = vdir.open(name, first.start, len(first) if wanted else None)
+    reader = vdir.open(name, first.start, len(first) if wanted else None, patience=_PATIENCE_S)
     used = reader.used[0].service.name if reader.used else choices[0].service
     headers |= file_urls.replica_headers(next((one for one in choices if one.service == used), choices[0]))
     if not wanted or len(wanted) == 1:
@@ -203,7 +206,7 @@ def _bytes(
     def parts() -> Iterator[bytes]:
         for index, (head, one) in enumerate(zip(heads, wanted, strict=True)):
             yield head
-            yield from closing(reader if not index else vdir.open(name, one.start, len(one)))
+            yield from closing(reader if not index else vdir.open(name, one.start, len(one), patience=_PATIENCE_S))
             yield b"\r\n"
         yield end
 
