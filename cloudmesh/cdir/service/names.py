@@ -17,7 +17,7 @@ from cloudmesh.cdir.service.models import MOST, WHOLE, Body, Nanoseconds, record
 from cloudmesh.cdir.service.problems import RESPONSES
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import PermissionDenied
+from cloudmesh.storage.errors import PermissionDenied, UsageError
 from cloudmesh.storage.output import json_text
 from cloudmesh.vdir.announcing import Announced, Expected
 from cloudmesh.vdir.records import Imported, NameInfo
@@ -27,6 +27,7 @@ ANNOUNCEMENTS = f"{PREFIX}/announcements"
 CATALOGUE = f"{PREFIX}/catalogue"
 
 _TOGETHER = 1000
+_LONGEST_LINE = 16 << 20
 _LINES = {NDJSON: {"schema": {"type": "string", "description": "the lines of an export"}}}
 
 
@@ -110,15 +111,22 @@ def install(app: FastAPI) -> None:
         if rights.is_limited(principal):
             raise PermissionDenied("vdir import", f"{principal.name} is limited to some names or services")
         house: House = request.app.state.house
-        found = house.vdir(principal).import_lines(_lines(Incoming(request, source)), source, dryrun=dryrun)
+        found = house.vdir(principal).import_lines(_lines(Incoming(request, source), source), source, dryrun=dryrun)
         return Response(json_text(found), media_type="application/json")
 
 
-def _lines(body: Incoming) -> Iterator[str]:
+def _lines(body: Incoming, source: str) -> Iterator[str]:
+    """Yield the lines of a body.
+
+    Raises:
+        UsageError: one is longer than any of an export.
+    """
     rest = b""
     for piece in body:
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
             yield line.decode("utf-8", "replace")
+        if len(rest) > _LONGEST_LINE:
+            raise UsageError(source, f"it has a line of more than {_LONGEST_LINE} bytes")
     if rest:
         yield rest.decode("utf-8", "replace")
