@@ -469,13 +469,17 @@ class Vdir:
         with self.open(name) as reader:
             yield from reader
 
-    def open(self, name: VirtualFile, start: int = 0, length: int | None = None) -> NameReader:
+    def open(
+        self, name: VirtualFile, start: int = 0, length: int | None = None, *, patience: float | None = None
+    ) -> NameReader:
         """Open a file for reading, all of it or a range; close the reader.
 
         Args:
             name: virtual path; ``SERVICE:/path`` reads the replica on that service.
             start: first byte; a negative value counts from the end.
             length: bytes at most; None = to the end.
+            patience: seconds without a byte after which the last replica is given up, too; None = as long as its
+                service's own retries go on.
 
         Returns:
             a reader; its entry tells the content's size, time and SHA-256, and ``used`` the replicas that were read.
@@ -488,7 +492,7 @@ class Vdir:
         from cloudmesh.vdir.reading import open_name
 
         node, replicas = self._file(name)
-        return open_name(node, self._work().sources(node, replicas), self._catalogue, start, length)
+        return open_name(node, self._work().sources(node, replicas), self._catalogue, start, length, patience)
 
     @long
     def copy(

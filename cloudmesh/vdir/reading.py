@@ -30,7 +30,7 @@ from cloudmesh.storage.errors import (
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.sources import Source, recognised, unreadable
-from cloudmesh.vdir.stalls import can_stall, unless_it_stalls
+from cloudmesh.vdir.stalls import STALL_S, can_stall, unless_it_stalls
 
 HELD = 8 * 1024 * 1024
 """A file of at most so many bytes is read and compared with its hash before the first of them is given."""
@@ -60,6 +60,8 @@ class Stream:
         catalogue: learns which replicas gave wrong bytes.
         start: first byte.
         end: the byte after the last; None where the size is not known.
+        patience: seconds without a byte after which the last source is given up, too; None = its service's own retries
+            decide.
 
     Attributes:
         used: the sources that bytes came from, in this order.
@@ -71,6 +73,7 @@ class Stream:
     catalogue: Readings
     start: int = 0
     end: int | None = None
+    patience: float | None = None
     used: list[Source] = field(default_factory=list)
     failure: StorageError | None = None
 
@@ -132,7 +135,7 @@ class Stream:
         while left:
             source = left.pop(0)
             try:
-                for piece in self._from(source, position, watched=bool(left)):
+                for piece in self._from(source, position, STALL_S if left else self.patience):
                     if source not in self.used:
                         self.used.append(source)
                         proof = self._proof
@@ -150,23 +153,23 @@ class Stream:
                 record_failure(self.catalogue, source, error)
         raise failure
 
-    def _from(self, source: Source, position: int, *, watched: bool) -> Pieces:
+    def _from(self, source: Source, position: int, patience: float | None) -> Pieces:
         """Yield what one source gives from ``position`` on; one whose token has changed may have the content still."""
         given = False
         try:
-            for piece in self._watched(source, position, watched):
+            for piece in self._watched(source, position, patience):
                 given = True
                 yield piece
         except PreconditionFailed:
             if given:
                 raise
-            yield from self._watched(recognised(self.node, source), position, watched)
+            yield from self._watched(recognised(self.node, source), position, patience)
 
-    def _watched(self, source: Source, position: int, watched: bool) -> Pieces:
+    def _watched(self, source: Source, position: int, patience: float | None) -> Pieces:
         pieces = self._read(source, position)
-        if not watched or not can_stall(source.service):
+        if patience is None or not can_stall(source.service):
             return pieces
-        return unless_it_stalls(pieces, source.service, source.service.location(source.entry.path))
+        return unless_it_stalls(pieces, source.service, source.service.location(source.entry.path), patience)
 
     def _read(self, source: Source, position: int) -> Pieces:
         path, service = source.entry.path, source.service
@@ -213,7 +216,13 @@ def record_success(catalogue: Readings, source: Source) -> None:
         catalogue.record_reading(source.replica, right=True)
 
 
-def read_again(node: Node, sources: Sequence[Source], catalogue: Readings, use: Callable[[Stream], T]) -> T:
+def read_again(
+    node: Node,
+    sources: Sequence[Source],
+    catalogue: Readings,
+    use: Callable[[Stream], T],
+    patience: float | None = None,
+) -> T:
     """Return what ``use`` makes of a name's whole content; where the content proves wrong it begins anew.
 
     Args:
@@ -221,13 +230,14 @@ def read_again(node: Node, sources: Sequence[Source], catalogue: Readings, use: 
         sources: what it can be read from, the best first.
         catalogue: learns which replicas gave wrong bytes.
         use: iterates the stream to its end, and keeps nothing of one that raises.
+        patience: as of `Stream`.
 
     Raises:
         StorageError: what ``use`` raises; ChecksumMismatch where no source has the right bytes.
     """
     left = list(sources)
     while True:
-        stream = Stream(node, left, catalogue, 0, node.size)
+        stream = Stream(node, left, catalogue, 0, node.size, patience)
         try:
             return use(stream)
         except StorageError as error:
@@ -247,7 +257,12 @@ class NameReader(Reader):
 
 
 def open_name(
-    node: Node, sources: Sequence[Source], catalogue: Readings, start: int = 0, length: int | None = None
+    node: Node,
+    sources: Sequence[Source],
+    catalogue: Readings,
+    start: int = 0,
+    length: int | None = None,
+    patience: float | None = None,
 ) -> NameReader:
     """Open a name's content for reading, all of it or a range.
 
@@ -259,6 +274,7 @@ def open_name(
         catalogue: learns which replicas gave wrong bytes.
         start: first byte; a negative value counts from the end.
         length: bytes at most; None = to the end.
+        patience: as of `Stream`.
 
     Raises:
         StorageError: no source gives the first bytes; the last failure.
@@ -273,10 +289,10 @@ def open_name(
     pieces: Iterator[bytes]
     close: Callable[[], None] | None = None
     if size is not None and size <= HELD and (start, end) == (0, size):
-        data, used = read_again(node, sources, catalogue, lambda stream: (b"".join(stream), stream.used))
+        data, used = read_again(node, sources, catalogue, lambda stream: (b"".join(stream), stream.used), patience)
         pieces = iter((data,))
     else:
-        stream = Stream(node, sources, catalogue, start, end)
+        stream = Stream(node, sources, catalogue, start, end, patience)
         used, given = stream.used, iter(stream)
         # the first piece is read now, so that what cannot be read is told at once
         pieces, close = chain((next(given, b""),), given), given.close

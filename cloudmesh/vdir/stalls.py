@@ -34,17 +34,19 @@ def can_stall(service: StorageABC) -> bool:
     return True
 
 
-def unless_it_stalls(items: Generator[T, None, None], service: StorageABC, subject: str) -> Generator[T, None, None]:
+def unless_it_stalls(
+    items: Generator[T, None, None], service: StorageABC, subject: str, patience: float = STALL_S
+) -> Generator[T, None, None]:
     """Yield what reading a service gives, run in a thread, as long as it does not keep us waiting.
 
     No library's read can be left from outside. The thread of one that stalls ends when its provider gives up, and holds
     none of the items until then: all were taken.
 
     Raises:
-        Unavailable: nothing came for `STALL_S` seconds, or for the service's own read timeout where that is shorter.
+        Unavailable: nothing came for ``patience`` seconds, or for the service's own read timeout where that is shorter.
     """
     handover: Handover[T] = Handover(_WAITING)
-    patience = min(STALL_S, service.settings.timeouts.read)
+    patience = min(patience, service.settings.timeouts.read)
 
     def run() -> None:
         failure: BaseException | None = None

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from fastapi import Request, Response
 from starlette.responses import StreamingResponse
+from starlette.types import Send
 
 from cloudmesh.cdir.offers import row_type
 from cloudmesh.storage.abc import CHUNK, Reader
+from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.output import gives_bytes, json_text
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
 BYTES = "application/octet-stream"
+
+_log = logging.getLogger(__name__)
 
 PIECE = 64 * 1024
 """Characters of rows that are sent together."""
@@ -59,6 +64,17 @@ def closing(reader: Reader) -> Iterator[bytes]:
             yield b"".join(held)
 
 
+class Streamed(StreamingResponse):
+    """An answer sent piece by piece; one that fails on its way is cut, so that nobody takes it for the whole."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send head and pieces; the server closes the connection of an answer without an end."""
+        try:
+            await super().stream_response(send)
+        except StorageError as error:
+            _log.warning("an answer was cut: %s", error)
+
+
 def _array(rows: Iterable[Any]) -> Iterator[str]:
     opening = "["
     for row in rows:
@@ -83,4 +99,4 @@ def _streamed(pieces: Iterator[bytes], media_type: str) -> Response:
     first = list(itertools.islice(pieces, 2))  # what fails at once is answered with its status
     if len(first) < 2:
         return Response(b"".join(first), media_type=media_type)
-    return StreamingResponse(itertools.chain(first, pieces), media_type=media_type)
+    return Streamed(itertools.chain(first, pieces), media_type=media_type)

@@ -41,7 +41,7 @@ def install(app: FastAPI) -> None:
             found["security"] = [{"token": []}]
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
-            app.openapi_schema = found
+            app.openapi_schema = _with_whole_numbers(found)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
@@ -49,6 +49,15 @@ def install(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     def page() -> Response:
         return HTMLResponse(_PAGE.format(url=app.openapi_url, operations="\n".join(_operations(document()))))
+
+
+def _with_whole_numbers(found: Any) -> Any:
+    """Return a document in which limits are written as they are: FastAPI makes 2^63 the float 9.223372036854776e+18."""
+    if isinstance(found, dict):
+        return {name: _with_whole_numbers(one) for name, one in found.items()}
+    if isinstance(found, list):
+        return [_with_whole_numbers(one) for one in found]
+    return int(found) if isinstance(found, float) and found.is_integer() else found
 
 
 def _operations(document: dict[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from cloudmesh.cdir.service.models import record_model
 from cloudmesh.cdir.service.problems import RESPONSES
+from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.records import NameInfo
 
 BYTES = {"schema": {"type": "string", "format": "binary"}}
@@ -45,7 +46,11 @@ def _told(*names: str) -> dict[str, Any]:
 
 
 _content = {"content": {"*/*": BYTES}}
-_file = {"description": "the file, as it is now", "model": record_model(NameInfo)} | _told("ETag", "Last-Modified")
+_model: Any = record_model(NameInfo) | record_model(Report)
+_file = {
+    "description": "the file, as it is now; with ``report`` the copies, and those that failed",
+    "model": _model,
+} | _told("ETag", "Last-Modified")
 
 _CONDITIONS = ("If-Match", "If-None-Match", "If-Unmodified-Since")
 

@@ -10,15 +10,16 @@ from fastapi import Depends, FastAPI, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 from starlette.convertors import PathConvertor, register_url_convertor
-from starlette.responses import RedirectResponse, StreamingResponse
+from starlette.responses import RedirectResponse
 
 from cloudmesh.cdir.service import conditions, file_urls
-from cloudmesh.cdir.service.answers import answer, closing
+from cloudmesh.cdir.service.answers import Streamed, answer, closing
 from cloudmesh.cdir.service.conditions import Validators
 from cloudmesh.cdir.service.file_documents import DELETED, DELETING, READ, READING, WRITING, WRITTEN
 from cloudmesh.cdir.service.file_urls import FileUrl
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.incoming import Incoming
+from cloudmesh.cdir.service.models import Nanoseconds
 from cloudmesh.cdir.service.problems import problem
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.cdir.service.security.ranges import NotSatisfiable, parse_ranges
@@ -39,6 +40,9 @@ from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.records import Choice, NameInfo
 
 _REDIRECT_S = 300.0
+_PATIENCE_S = 20.0
+"""Whoever waits for an answer does not wait as long as a command: most give up after 30 s or 60 s."""
+
 _Place = Annotated[
     str, Path(description="a virtual path, or a service's name and a virtual path; with a slash at its end a directory")
 ]
@@ -56,7 +60,7 @@ class Upload(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     to: list[str] = Field(default=[], description="services; without any the rules or the default one decide")
-    modified_ns: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | SkipJsonSchema[None] = Field(
+    modified_ns: Nanoseconds | SkipJsonSchema[None] = Field(
         default=None, description="modification time of the bytes, in ns since the epoch; else now"
     )
     force: bool = Field(default=True, description="replace foreign files that are in the way, and other content")
@@ -179,7 +183,7 @@ def _bytes(
 ) -> Response:
     """Return the answer that holds a file, or ranges of it."""
     first = wanted[0] if wanted else range(0)
-    reader = vdir.open(name, first.start, len(first) if wanted else None)
+    reader = vdir.open(name, first.start, len(first) if wanted else None, patience=_PATIENCE_S)
     used = reader.used[0].service.name if reader.used else choices[0].service
     headers |= file_urls.replica_headers(next((one for one in choices if one.service == used), choices[0]))
     if not wanted or len(wanted) == 1:
@@ -188,7 +192,7 @@ def _bytes(
         length = len(first) if wanted else reader.entry.size
         if length is not None:
             headers["Content-Length"] = str(length)
-        return StreamingResponse(closing(reader), 206 if wanted else 200, headers)
+        return Streamed(closing(reader), 206 if wanted else 200, headers)
     boundary = secrets.token_hex(12)
     kind, size = headers["Content-Type"], info.size or 0
     heads = [
@@ -202,11 +206,11 @@ def _bytes(
     def parts() -> Iterator[bytes]:
         for index, (head, one) in enumerate(zip(heads, wanted, strict=True)):
             yield head
-            yield from closing(reader if not index else vdir.open(name, one.start, len(one)))
+            yield from closing(reader if not index else vdir.open(name, one.start, len(one), patience=_PATIENCE_S))
             yield b"\r\n"
         yield end
 
-    return StreamingResponse(parts(), 206, headers)
+    return Streamed(parts(), 206, headers)
 
 
 def _content_range(bytes_: range, size: int) -> str:

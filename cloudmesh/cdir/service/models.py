@@ -23,13 +23,25 @@ MOST = (1 << 53) - 1
 """The largest whole number that every reader of JSON takes as it is (RFC 7493)."""
 
 
+def _whole(value: Any) -> Any:
+    """A whole number, also where it was written as ``5.0``: to JSON they are one."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(_whole)
+"""Of a whole number in a body, after its limits: those before it the document would not tell."""
+
+Nanoseconds = Annotated[int, Documented(ge=-(1 << 63), lt=1 << 63, description="ns since the epoch"), WHOLE]
+"""A time: 64 bits, all of which count. Both limits are told exactly, also by readers that take them for floats."""
+
+
 class _Query(BaseModel):
     """Values that come as text."""
 
     model_config = ConfigDict(extra="forbid", validate_by_name=False, validate_by_alias=True, allow_inf_nan=False)
 
 
-class _Body(_Query):
+class Body(_Query):
     """Values with types of their own, none of which is taken for another."""
 
     model_config = ConfigDict(strict=True)
@@ -52,7 +64,7 @@ def request_model(offer: Offer, in_path: Collection[str] = ()) -> type[BaseModel
             default, alias=field.name, description=description(field), json_schema_extra=_without_null
         )
         values[field.parameter.name + "_value"] = (kind, documented)
-    return create_model(_name(offer), __base__=_Body if offer.http_method == "POST" else _Query, **values)
+    return create_model(_name(offer), __base__=Body if offer.http_method == "POST" else _Query, **values)
 
 
 def description(field: Field) -> str | None:
@@ -89,18 +101,13 @@ def _json_type(annotation: Any) -> Any:
         inner = get_args(annotation)[0]
         reads = reader(annotation)
         if inner is int and reads is not None:
-            return Annotated[int, Documented(ge=_least(reads.parse), le=MOST), BeforeValidator(_whole)]
+            return Annotated[int, Documented(ge=_least(reads.parse), le=MOST), WHOLE]
         if inner is float and reads is not None:
             return Annotated[float, Documented(ge=0)]
         return _json_type(inner)
     if is_list(annotation):
         return list[_json_type(get_args(annotation)[0])]  # type: ignore[misc]
-    return Annotated[int, BeforeValidator(_whole)] if annotation is int else annotation
-
-
-def _whole(value: Any) -> Any:
-    """A whole number, also where it was written as ``5.0``: to JSON they are one."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return Annotated[int, WHOLE] if annotation is int else annotation
 
 
 def _least(parse: Any) -> int:

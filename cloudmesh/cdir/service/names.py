@@ -6,17 +6,18 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from cloudmesh.cdir.offers import PREFIX
 from cloudmesh.cdir.service import rights
+from cloudmesh.cdir.service.answers import NDJSON
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.incoming import Incoming
-from cloudmesh.cdir.service.models import record_model
+from cloudmesh.cdir.service.models import MOST, WHOLE, Body, Nanoseconds, record_model
 from cloudmesh.cdir.service.problems import RESPONSES
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import PermissionDenied
+from cloudmesh.storage.errors import PermissionDenied, UsageError
 from cloudmesh.storage.output import json_text
 from cloudmesh.vdir.announcing import Announced, Expected
 from cloudmesh.vdir.records import Imported, NameInfo
@@ -25,27 +26,24 @@ INFO = f"{PREFIX}/names"
 ANNOUNCEMENTS = f"{PREFIX}/announcements"
 CATALOGUE = f"{PREFIX}/catalogue"
 
-_MOST = 1000
-_TEXT = {"application/x-ndjson": {"schema": {"type": "string", "format": "binary"}}}
+_TOGETHER = 1000
+_LONGEST_LINE = 16 << 20
+_LINES = {NDJSON: {"schema": {"type": "string", "description": "the lines of an export"}}}
 
 
-class File(BaseModel):
+class File(Body):
     """A file that somebody has."""
 
-    model_config = ConfigDict(extra="forbid")
-
     path: str = Field(description="virtual path that it shall have")
-    size: int = Field(ge=0, lt=1 << 63, description="bytes")
-    modified_ns: int | None = Field(default=None, ge=-(1 << 63), lt=1 << 63, description="ns since the epoch")
+    size: Annotated[int, Field(ge=0, le=MOST, description="bytes"), WHOLE]
+    modified_ns: Nanoseconds | None = Field(default=None, description="ns since the epoch")
     sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$", description="of its bytes, where it is known")
 
 
-class Announcement(BaseModel):
+class Announcement(Body):
     """Files that somebody has, and where they are to go."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    files: list[File] = Field(max_length=_MOST)
+    files: list[File] = Field(max_length=_TOGETHER, description="those that somebody has")
     to: list[str] = Field(default=[], description="services; without any the rules or the default one decide")
     force: bool = Field(default=False, description="replace other content")
     dryrun: bool = Field(default=False, description="nothing will be sent: tell what it would cost")
@@ -101,7 +99,7 @@ def install(app: FastAPI) -> None:
         operation_id="names_import",
         response_model=None,
         responses={200: {"description": "what was read", "model": record_model(Imported)}, **RESPONSES},
-        openapi_extra={"requestBody": {"content": _TEXT, "required": True}},
+        openapi_extra={"requestBody": {"content": _LINES}},
     )
     def put(
         request: Request,
@@ -113,15 +111,22 @@ def install(app: FastAPI) -> None:
         if rights.is_limited(principal):
             raise PermissionDenied("vdir import", f"{principal.name} is limited to some names or services")
         house: House = request.app.state.house
-        found = house.vdir(principal).import_lines(_lines(Incoming(request, source)), source, dryrun=dryrun)
+        found = house.vdir(principal).import_lines(_lines(Incoming(request, source), source), source, dryrun=dryrun)
         return Response(json_text(found), media_type="application/json")
 
 
-def _lines(body: Incoming) -> Iterator[str]:
+def _lines(body: Incoming, source: str) -> Iterator[str]:
+    """Yield the lines of a body.
+
+    Raises:
+        UsageError: one is longer than any of an export.
+    """
     rest = b""
     for piece in body:
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
             yield line.decode("utf-8", "replace")
+        if len(rest) > _LONGEST_LINE:
+            raise UsageError(source, f"it has a line of more than {_LONGEST_LINE} bytes")
     if rest:
         yield rest.decode("utf-8", "replace")

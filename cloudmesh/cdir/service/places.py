@@ -8,22 +8,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Depends, FastAPI, Header, Query, Request, Response
-from pydantic import BaseModel, ConfigDict
-from starlette.responses import StreamingResponse
+from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
+from pydantic.json_schema import SkipJsonSchema
 
 from cloudmesh.cdir.offers import PREFIX
 from cloudmesh.cdir.service import file_urls
-from cloudmesh.cdir.service.answers import BYTES, answer, closing
+from cloudmesh.cdir.service.answers import BYTES, Streamed, answer, closing
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.incoming import Incoming
-from cloudmesh.cdir.service.problems import RESPONSES
+from cloudmesh.cdir.service.models import MOST, Nanoseconds
+from cloudmesh.cdir.service.place_documents import (
+    DONE,
+    FACTS,
+    FOUND,
+    MODE,
+    NAMES,
+    READ,
+    SCANNED,
+    UPLOAD,
+    Responses,
+    Within,
+)
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.storage import paths
-from cloudmesh.storage.abc import Content, Entry, StorageABC
+from cloudmesh.storage.abc import Content, Entry, StorageABC, WriteMode
 from cloudmesh.storage.errors import InvalidName, PermissionDenied, StorageError, in_words
 from cloudmesh.storage.output import json_text
 from cloudmesh.storage.transfer.prices import price_of
@@ -31,36 +42,20 @@ from cloudmesh.storage.transfer.prices import price_of
 SERVICES = f"{PREFIX}/services"
 ENTRY_HEADER = "X-Cdir-Entry"
 
-_ENTRY = {"description": "the entry", "content": {"application/json": {"schema": {"type": "object"}}}}
-_DONE: dict[int | str, dict[str, Any]] = {204: {"description": "done"}, **RESPONSES}
 _CONTENT = "/{service}/content/{path:path}"
 
 Reading = Annotated[Principal, Depends(require("read"))]
 Writing = Annotated[Principal, Depends(require("write"))]
 Deleting = Annotated[Principal, Depends(require("delete"))]
-Path = Annotated[str, Query(description="from the service's root")]
-Nanoseconds = Annotated[int, Query(ge=-(1 << 63), lt=1 << 63, description="ns since the epoch")]
-
-
-class Within(BaseModel):
-    """A copy or a move on a service's own side."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    source: str
-    destination: str
-    mode: Literal["overwrite", "create"] = "overwrite"
+Service = Annotated[str, Path(description="its name")]
+Place = Annotated[str, Path(description="from the service's root")]
+Asked = Annotated[str, Query(description="from the service's root")]
 
 
 def install(app: FastAPI) -> None:
     """Add the routes."""
-    found: dict[int | str, dict[str, Any]] = {200: _ENTRY, **RESPONSES}
-    read: dict[int | str, dict[str, Any]] = {
-        200: {"description": "the bytes", "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}},
-        **RESPONSES,
-    }
 
-    def route(method: str, path: str, responses: dict[int | str, dict[str, Any]], **more: Any) -> Callable[..., Any]:
+    def route(method: str, path: Place, responses: Responses, **more: Any) -> Callable[..., Any]:
         words = path.replace("{", "").replace("}", "").replace(":path", "").split("/")
         operation = "_".join(["services", method.lower(), *filter(None, words)])
         return app.api_route(
@@ -69,11 +64,12 @@ def install(app: FastAPI) -> None:
             tags=["services"],
             operation_id=operation,
             response_model=None,
+            response_class=Response,  # of no type: each answer has its own
             responses=responses,
             **more,
         )
 
-    @route("GET", "", found)
+    @route("GET", "", NAMES)
     def names(request: Request, principal: Reading) -> Response:
         """Tell the services that may be used, and the default one. Scope: read."""
         house: House = request.app.state.house
@@ -81,8 +77,8 @@ def install(app: FastAPI) -> None:
         allowed = [one for one in services.names() if principal.services is None or one in principal.services]
         return _json({"default": services.default(), "services": allowed})
 
-    @route("GET", "/{service}", found)
-    def facts(request: Request, service: str, principal: Reading) -> Response:
+    @route("GET", "/{service}", FACTS)
+    def facts(request: Request, service: Service, principal: Reading) -> Response:
         """Tell the facts of a service by which transfers are planned and priced. Scope: read."""
         opened = _opened(request, principal, service)
         capabilities = {one: getattr(opened.capabilities, one) for one in opened.capabilities.__slots__}
@@ -91,28 +87,32 @@ def install(app: FastAPI) -> None:
         told = {one: str(value) for one, value in prices.items() if value is not None}
         return _json({"kind": opened.settings.kind, "capabilities": capabilities, "price": told})
 
-    @route("GET", "/{service}/entry", found)
-    def stat(request: Request, service: str, principal: Reading, path: Path = "") -> Response:
+    @route("GET", "/{service}/entry", FOUND)
+    def stat(request: Request, service: Service, principal: Reading, path: Asked = "") -> Response:
         """Tell what is at a path. Scope: read."""
         return _json(_entry(_opened(request, principal, service).stat(_path(path))))
 
-    @route("GET", "/{service}/entries", found)
+    @route("GET", "/{service}/entries", SCANNED)
     def scan(
-        request: Request, service: str, principal: Reading, path: Path = "", recursive: Annotated[bool, Query()] = False
+        request: Request,
+        service: Service,
+        principal: Reading,
+        path: Asked = "",
+        recursive: Annotated[bool, Query(description="also all that is below it")] = False,
     ) -> Response:
         """Tell what is in a directory, each entry with the error by which it could not be looked into. Scope: read."""
         opened = _opened(request, principal, service)
         return answer(_scanned(opened, _path(path), recursive), None, request)
 
-    @route("GET", _CONTENT, read)
+    @route("GET", _CONTENT, READ)
     def get(
         request: Request,
-        service: str,
-        path: str,
+        service: Service,
+        path: Place,
         principal: Reading,
-        start: Annotated[int, Query(ge=-(1 << 63), lt=1 << 63, description="first byte; below 0 from the end")] = 0,
+        start: Annotated[int, Query(ge=-MOST, le=MOST, description="first byte; below 0 from the end")] = 0,
         length: Annotated[
-            int | None, Query(ge=0, lt=1 << 63, description="bytes at most; all where it is left out")
+            int | None, Query(ge=0, le=MOST, description="bytes at most; all where it is left out")
         ] = None,
         if_match: Annotated[str, Header(description="the token that the file must have")] = "",
     ) -> Response:
@@ -120,18 +120,16 @@ def install(app: FastAPI) -> None:
         opened, place = _file(request, principal, service)
         reader = opened.open_read(place, start=start, length=length, if_match=if_match or None)
         headers = {ENTRY_HEADER: _ascii(reader.entry), "X-Content-Type-Options": "nosniff"}
-        return StreamingResponse(closing(reader), media_type=BYTES, headers=headers)
+        return Streamed(closing(reader), media_type=BYTES, headers=headers)
 
-    body = {"requestBody": {"content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}, "required": True}}
-
-    @route("PUT", _CONTENT, found, openapi_extra=body)
+    @route("PUT", _CONTENT, FOUND, openapi_extra=UPLOAD)
     def put(
         request: Request,
-        service: str,
-        path: str,
+        service: Service,
+        path: Place,
         principal: Writing,
-        mode: Annotated[Literal["overwrite", "create"], Query()] = "overwrite",
-        modified_ns: Nanoseconds | None = None,
+        mode: Annotated[WriteMode, Query(description=MODE)] = "overwrite",
+        modified_ns: Annotated[Nanoseconds | SkipJsonSchema[None], Query(description="the file's time")] = None,
         if_match: Annotated[str, Header(description="the token that the file to be replaced must have")] = "",
     ) -> Response:
         """Store a file whole. Scope: write."""
@@ -140,36 +138,36 @@ def install(app: FastAPI) -> None:
         content = Content.of_stream(incoming, incoming.size, modified_ns)
         return _json(_entry(opened.write(place, content, mode=mode, if_match=if_match or None)))
 
-    @route("DELETE", _CONTENT, _DONE)
-    def remove(request: Request, service: str, path: str, principal: Deleting) -> Response:
+    @route("DELETE", _CONTENT, DONE)
+    def remove(request: Request, service: Service, path: Place, principal: Deleting) -> Response:
         """Remove a file. Scope: delete."""
         opened, place = _file(request, principal, service)
         opened.remove(place)
         return Response(status_code=204)
 
-    @route("PUT", "/{service}/directories/{path:path}", _DONE)
-    def make_dir(request: Request, service: str, path: str, principal: Writing) -> Response:
+    @route("PUT", "/{service}/directories/{path:path}", DONE)
+    def make_dir(request: Request, service: Service, path: Place, principal: Writing) -> Response:
         """Make a directory and its missing parents. Scope: write."""
         opened, place = _file(request, principal, service, "directories")
         opened.make_dir(place)
         return Response(status_code=204)
 
-    @route("DELETE", "/{service}/directories/{path:path}", _DONE)
-    def remove_dir(request: Request, service: str, path: str, principal: Deleting) -> Response:
+    @route("DELETE", "/{service}/directories/{path:path}", DONE)
+    def remove_dir(request: Request, service: Service, path: Place, principal: Deleting) -> Response:
         """Remove an empty directory. Scope: delete."""
         opened, place = _file(request, principal, service, "directories")
         opened.remove_dir(place)
         return Response(status_code=204)
 
-    @route("POST", "/{service}/copies", found)
-    def copy(request: Request, service: str, principal: Writing, values: Within) -> Response:
+    @route("POST", "/{service}/copies", FOUND)
+    def copy(request: Request, service: Service, principal: Writing, values: Within) -> Response:
         """Copy a file on the service's own side. Scope: write."""
         opened = _opened(request, principal, service)
         made = opened.copy_within(_path(values.source), _path(values.destination), mode=values.mode)
         return _json(_entry(made))
 
-    @route("POST", "/{service}/moves", _DONE)
-    def move(request: Request, service: str, principal: Deleting, values: Within) -> Response:
+    @route("POST", "/{service}/moves", DONE)
+    def move(request: Request, service: Service, principal: Deleting, values: Within) -> Response:
         """Rename a file or directory on the service's own side. Scope: delete."""
         opened = _opened(request, principal, service)
         opened.move_within(_path(values.source), _path(values.destination), mode=values.mode)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -79,6 +80,8 @@ class Telemetry:
         _under_way.inc()
         try:
             await self._app(scope, receiving, sending)
+        except asyncio.CancelledError:  # nobody waits for it: the server closes the connection
+            _log.warning("the service ends before its answer")
         finally:
             _under_way.dec()
             seconds = time.monotonic() - began

@@ -27,3 +27,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
             case.body[name] = value.replace("..", "").lstrip("/~")
     if isinstance(case.body.get("cluster"), str):
         case.body["cluster"] = ""
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(context: schemathesis.SerializationContext, value: Any) -> bytes:
+    """Send lines as they are."""
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")

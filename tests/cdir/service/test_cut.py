@@ -1,0 +1,73 @@
+"""Files that cannot be read to their end, with no other replica to go on with: who asks learns it, and soon."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from cloudmesh.vdir import Vdir
+from deploy.servers import SeaweedFS
+from tests.cdir.service.conftest import running
+from tests.faults import FaultProxy
+from tests.places import configure, local, write_tree
+
+MIB = 1024 * 1024
+DATA = os.urandom(MIB) * 32
+
+
+@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=10-"}], ids=["whole", "range"])
+@pytest.mark.parametrize("keeps_time", [True, False])
+def test_a_truncated_replica(home: Path, tmp_path: Path, keeps_time: bool, asked: dict[str, str]) -> None:
+    configure(home, [local("one", tmp_path / "one")])
+
+    def truncate() -> None:
+        file = tmp_path / "one/f"
+        before = file.stat()
+        os.truncate(file, 5 * MIB)
+        if keeps_time:
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with running() as client:  # which looks for tracebacks in the log
+        client.put("/files/one/f", content=DATA)
+        with client.stream("GET", "/files/f", headers=asked) as answer:
+            assert answer.status_code == (206 if asked else 200)
+            truncate()
+            with pytest.raises(httpx.RemoteProtocolError):
+                answer.read()
+        answer = client.get("/files/f", headers=asked)
+        assert (answer.status_code, answer.json()["error"]) == (412, "PreconditionFailed")
+
+
+def test_a_service_that_gives_nothing(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    """Its own retries would go on for minutes."""
+    fragile = fault_proxy(seaweedfs.port)
+    service = seaweedfs.settings("aws", bucket=seaweedfs.make_bucket(), port=fragile.port)
+    configure(home, [replace(service, options={**service.options, "read_timeout": 1})])
+    with Vdir() as vdir:
+        vdir.put(str(write_tree(tmp_path / "source", {"f": DATA}) / "f"), "/f", to=["aws"])
+    with running() as client:
+        fragile.drop()  # no connection that was used before
+        fragile.stall(after=0, times=None)
+        answer = client.get("/files/f")
+        assert (answer.status_code, answer.json()["error"]) == (503, "Unavailable")
+        assert "it has given nothing for 1 s" in answer.json()["detail"]
+
+
+def test_a_stop_does_not_wait_for_an_answer_that_does_not_come(
+    home: Path, seaweedfs: SeaweedFS, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    fragile = fault_proxy(seaweedfs.port)
+    configure(home, [seaweedfs.settings("aws", bucket=seaweedfs.make_bucket(), port=fragile.port)])
+    with running(CDIR_SERVICE_PATIENCE="1") as client:
+        client.put("/files/aws/f", content=DATA)
+        fragile.drop()  # no connection that was used before
+        fragile.stall(after=0, times=None)
+        with pytest.raises(httpx.ReadTimeout):
+            client.get("/files/f", timeout=1)
