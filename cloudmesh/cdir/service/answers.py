@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any
 
 from fastapi import Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
@@ -67,12 +69,30 @@ def closing(reader: Reader) -> Iterator[bytes]:
 class Streamed(StreamingResponse):
     """An answer sent piece by piece; one that fails on its way is cut, so that nobody takes it for the whole."""
 
+    def __init__(
+        self,
+        pieces: Iterator[bytes],
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+    ) -> None:
+        """Take the pieces, which are read in a thread."""
+        super().__init__(_ahead(pieces), status_code, headers, media_type)
+
     async def stream_response(self, send: Send) -> None:
         """Send head and pieces; the server closes the connection of an answer without an end."""
         try:
             await super().stream_response(send)
         except StorageError as error:
             _log.warning("an answer was cut: %s", error)
+
+
+async def _ahead(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield what is read in a thread, the next piece being read while one is sent."""
+    following = asyncio.ensure_future(run_in_threadpool(next, pieces, None))
+    while (piece := await following) is not None:
+        following = asyncio.ensure_future(run_in_threadpool(next, pieces, None))
+        yield piece
 
 
 def _array(rows: Iterable[Any]) -> Iterator[str]:

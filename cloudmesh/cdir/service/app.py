@@ -34,7 +34,7 @@ from cloudmesh.cdir.service.settings import Settings, load
 from cloudmesh.cdir.service.work import Crew
 
 _THREADS = 100
-_MMAP_THRESHOLD = -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """As in glibc's malloc.h."""
 
 _LARGE = 4 << 20
@@ -105,7 +105,9 @@ def from_environment() -> FastAPI:
 def _give_large_blocks_back() -> None:
     """Let blocks as large as parts of uploads go back to the system at once.
 
-    glibc learns from the first one that is freed to keep such blocks, in a heap for each thread: 50 MB more.
+    glibc learns from the first one that is freed to keep such blocks, in a heap for each thread: 50 MB more. What is
+    smaller, as the pieces of a stream, is kept: given back and taken again page by page, it costs more than it holds.
     """
     if hasattr(library := ctypes.CDLL(None), "mallopt"):
         library.mallopt(_MMAP_THRESHOLD, _LARGE)
+        library.mallopt(_TRIM_THRESHOLD, _LARGE)
