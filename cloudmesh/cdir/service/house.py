@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cloudmesh.cdir.offers import Offer
 from cloudmesh.cdir.service.security import Principal
@@ -15,6 +15,20 @@ from cloudmesh.storage.database import Database
 from cloudmesh.storage.services import Services
 from cloudmesh.vdir import Vdir
 
+_State = tuple[tuple[int, ...], ...]
+
+
+class _Opened(NamedTuple):
+    """Services, the virtual directory on them, and what the files of their configuration were like."""
+
+    services: Services
+    vdir: Vdir
+    seen: _State
+
+    def is_of_now(self) -> bool:
+        configuration = self.services.configuration
+        return self.seen == _state_of(configuration.path, configuration.vault.path)
+
 
 class House:
     """The services and the database of one process, until `close`."""
@@ -22,32 +36,29 @@ class House:
     def __init__(self) -> None:
         self.database = Database()
         self._lock = threading.Lock()
-        self._seen: tuple[tuple[int, ...], ...] = ()
-        self._opened: list[tuple[Services, Vdir]] = []
+        self._opened: list[_Opened] = []
 
     @property
     def services(self) -> Services:
         """The services as they are configured now."""
-        return self._current()[0]
+        return self._current().services
 
     def vdir(self, principal: Principal) -> Vdir:
         """Return the virtual directory on the services that somebody may use."""
-        services, vdir = self._current()
+        opened = self._current()
         if principal.services is None:
-            return vdir
-        return Vdir(services=services_for(principal, services), database=self.database)
+            return opened.vdir
+        return Vdir(services=services_for(principal, opened.services), database=self.database)
 
-    def _current(self) -> tuple[Services, Vdir]:
+    def _current(self) -> _Opened:
+        opened = self._opened[-1] if self._opened else None
+        # without the lock: each request comes by here, and would wait for the looks of all others
+        if opened is not None and opened.is_of_now():
+            return opened
         with self._lock:
-            if self._opened:
-                configuration = self._opened[-1][0].configuration
-                if self._seen == _state_of(configuration.path, configuration.vault.path):
-                    return self._opened[-1]
-            # those opened before the change are still used by who began with them
-            services = Services()
-            services.configuration.vault.ask_nobody()
-            self._seen = _state_of(services.configuration.path, services.configuration.vault.path)
-            self._opened.append((services, Vdir(services=services, database=self.database)))
+            if not self._opened or not self._opened[-1].is_of_now():
+                # those opened before the change are still used by who began with them
+                self._opened.append(_open(self.database))
             return self._opened[-1]
 
     def method(self, offer: Offer, call: Call, principal: Principal) -> Callable[..., Any]:
@@ -66,13 +77,20 @@ class House:
 
     def close(self) -> None:
         """Remember how fast the services were and which failed, and close everything."""
-        for services, vdir in self._opened:
-            vdir.close()
-            services.close()
+        for opened in self._opened:
+            opened.vdir.close()
+            opened.services.close()
         self.database.close()
 
 
-def _state_of(*files: Path) -> tuple[tuple[int, ...], ...]:
+def _open(database: Database) -> _Opened:
+    services = Services()
+    services.configuration.vault.ask_nobody()
+    seen = _state_of(services.configuration.path, services.configuration.vault.path)
+    return _Opened(services, Vdir(services=services, database=database), seen)
+
+
+def _state_of(*files: Path) -> _State:
     """What differs when a file has been replaced."""
     found: list[tuple[int, ...]] = []
     for file in files:
