@@ -143,7 +143,7 @@ def run_all(cdir: Run, directory: Path, *before: str) -> list[tuple[str, tuple[i
 
 def without_times(files: dict[str, bytes]) -> dict[str, bytes]:
     """The files, without what differs from one run to the other in an exported catalogue."""
-    times = re.compile(rb'"(checked|mtime|created|modified|etag|verified)[a-z_]*": ?("[^"]*"|[0-9]+)')
+    times = re.compile(rb'"(checked|mtime|created|modified|replaced|etag|verified)[a-z_]*": ?("[^"]*"|[0-9]+)')
     return {name: times.sub(b"", data) if name == "catalogue" else data for name, data in files.items()}
 
 

@@ -63,3 +63,22 @@ def test_strangers_may_come_as_often_as_is_set(start: Start) -> None:
     client = start(CDIR_SERVICE_STRANGERS_PER_S="10000")
     statuses = {client.get("/api/v1/vdir/ls", headers={"Authorization": ""}).status_code for _ in range(100)}
     assert statuses == {401}
+
+
+def test_times_keep_all_their_bits(client: httpx.Client) -> None:
+    limits = client.get("/api/v1/openapi.json").json()["components"]["schemas"]["File"]["properties"]["modified_ns"]
+    told = limits["anyOf"][0]
+    assert (told["minimum"], told["exclusiveMaximum"]) == (-(1 << 63), 1 << 63)
+    assert isinstance(told["exclusiveMaximum"], int)
+    latest = (1 << 63) - 1
+    answer = client.put("/files/aws/late", params={"modified_ns": latest}, content=b"x")
+    assert (answer.status_code, answer.json()["modified_ns"]) == (201, latest)
+    for values, status in (
+        ({"modified_ns": latest}, 200),
+        ({"modified_ns": 1 << 63}, 422),
+        ({"modified_ns": -(1 << 63) - 1}, 422),
+        ({"size": 1 << 53}, 422),
+        ({"size": "1"}, 422),
+    ):
+        announced = {"files": [{"path": "/a", "size": 1} | values], "to": ["one"]}
+        assert client.post("/api/v1/announcements", json=announced).status_code == status, values
