@@ -183,7 +183,10 @@ def _bytes(
 ) -> Response:
     """Return the answer that holds a file, or ranges of it."""
     first = wanted[0] if wanted else range(0)
-    reader = vdir.open(name, first.start, len(first) if wanted else None, patience=_PATIENCE_S)
+    try:
+        reader = vdir.open(name, first.start, len(first) if wanted else None, patience=_PATIENCE_S)
+    except PreconditionFailed as error:  # a replica is not what it was: no condition of the request's
+        return problem(error, 409)
     used = reader.used[0].service.name if reader.used else choices[0].service
     headers |= file_urls.replica_headers(next((one for one in choices if one.service == used), choices[0]))
     if not wanted or len(wanted) == 1:

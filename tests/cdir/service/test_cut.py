@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 
+from cloudmesh.cdir.service.security import audit
+from cloudmesh.storage.database import Database
 from cloudmesh.vdir import Vdir
 from deploy.servers import SeaweedFS
 from tests.cdir.service.conftest import running
@@ -40,7 +43,10 @@ def test_a_truncated_replica(home: Path, tmp_path: Path, keeps_time: bool, asked
             with pytest.raises(httpx.RemoteProtocolError):
                 answer.read()
         answer = client.get("/files/f", headers=asked)
-        assert (answer.status_code, answer.json()["error"]) == (412, "PreconditionFailed")
+        assert (answer.status_code, answer.json()["error"]) == (409, "PreconditionFailed")
+    with closing(Database()) as database:
+        outcomes = {(one.what, one.outcome, one.status) for one in audit.entries(database) if one.status}
+    assert outcomes == {("PUT", "done", 201), ("GET", "failed", 206 if asked else 200)}
 
 
 def test_a_service_that_gives_nothing(

@@ -84,13 +84,14 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, self._ending(receive), send)
             return
-        path, status, who = scope["path"], 500, ""
+        path, status, who, is_whole = scope["path"], 500, "", False
 
         async def noticed(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_whole
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
+            is_whole = message["type"] == "http.response.body" and not message.get("more_body")
 
         try:
             principal = await self._admit(scope, path)
@@ -100,7 +101,7 @@ class Guard:
         except Denied as denied:
             await denied.send(scope, noticed)
         finally:
-            self._write_down(scope, path, who, status)
+            self._write_down(scope, path, who, status, is_whole=is_whole)
 
     async def _admit(self, scope: Asked, path: str) -> Principal | None:
         """Return who asks, once it is known that they may; None on a public path."""
@@ -176,8 +177,11 @@ class Guard:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def _write_down(self, scope: Asked, path: str, who: str, status: int) -> None:
-        """Write down changes, what was refused, sign-ins, and files that were read; not every look at a name."""
+    def _write_down(self, scope: Asked, path: str, who: str, status: int, *, is_whole: bool) -> None:
+        """Write down changes, what was refused, sign-ins, and files that were read; not every look at a name.
+
+        A file that was cut on its way, by whomever, was not read whatever the status promised.
+        """
         method = scope["method"]
         is_file = scope["path"].startswith(f"{self._settings.files}/")
         if not who and status == 429:
@@ -186,7 +190,8 @@ class Guard:
             return
         if method in _SAFE and status >= 400 and status not in _REFUSED:
             return
-        outcome: Outcome = "done" if status < 400 else "refused" if status in _REFUSED else "failed"
+        is_good = status < 400 and (is_whole or method not in _SAFE)
+        outcome: Outcome = "done" if is_good else "refused" if status in _REFUSED else "failed"
         # a share link that was not understood is not repeated: it may be good elsewhere
         shown = SHARE if scope["path"].startswith(SHARE) else scope["path"]
         who = who or _address(scope)
