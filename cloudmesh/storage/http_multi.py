@@ -19,7 +19,7 @@ from typing import Any
 import pycurl
 
 from cloudmesh.storage.abc import Timeouts
-from cloudmesh.storage.http_body import Source
+from cloudmesh.storage.http_source import Source
 
 _BUFFER = 512 * 1024
 _LINE = "iso-8859-1"

@@ -15,8 +15,9 @@ import trustme
 
 from cloudmesh.storage.abc import Timeouts
 from cloudmesh.storage.errors import SourceChanged
-from cloudmesh.storage.http_body import Body, Source
+from cloudmesh.storage.http_body import Body
 from cloudmesh.storage.http_multi import Answer, Failure, HttpMulti, Transfer
+from cloudmesh.storage.http_source import Source
 
 
 class _Server(ThreadingHTTPServer):

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cloudmesh.storage.database import Database
-from cloudmesh.storage.http_body import Source
 from cloudmesh.storage.http_multi import HttpMulti, Transfer
+from cloudmesh.storage.http_source import Source
 from cloudmesh.storage.paths import TEMPORARY_PREFIX, VERSIONS
 from cloudmesh.storage.providers import local
 from cloudmesh.storage.providers.sftp.protocol import Sftp

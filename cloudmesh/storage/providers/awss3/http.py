@@ -11,8 +11,8 @@ import pycurl
 
 from cloudmesh.storage.abc import Timeouts
 from cloudmesh.storage.errors import StorageError, Unavailable
-from cloudmesh.storage.http_body import Source
 from cloudmesh.storage.http_multi import Answer, Failure, HttpMulti, Transfer
+from cloudmesh.storage.http_source import Source
 from cloudmesh.storage.providers.awss3 import faults, metadata
 from cloudmesh.storage.providers.awss3.signing import EMPTY, UNSIGNED, Keys, signed
 

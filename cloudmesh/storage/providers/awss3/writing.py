@@ -48,7 +48,8 @@ def write(bucket: Bucket, path: str, content: Content, condition: Mapping[str, s
 
 def _streamed(bucket: Bucket, path: str, content: Content, size: int, md5: str, condition: Mapping[str, str]) -> Entry:
     """Store a content in one piece that is never in memory as a whole; the service compares it with its hash."""
-    from cloudmesh.storage.http_body import Body, Source
+    from cloudmesh.storage.http_body import Body
+    from cloudmesh.storage.http_source import Source
 
     http = bucket.connection.http
     subject = bucket.location(path)

@@ -11,7 +11,7 @@ from typing import Any
 import pycurl
 
 from cloudmesh.storage.errors import AuthenticationFailed, ConfigError, StorageError, Unavailable
-from cloudmesh.storage.http_body import Source
+from cloudmesh.storage.http_source import Source
 
 _HEADER_LINE = "iso-8859-1"
 

@@ -16,8 +16,9 @@ import pycurl
 
 from cloudmesh.storage.abc import Timeouts
 from cloudmesh.storage.errors import StorageError, Unavailable
-from cloudmesh.storage.http_body import Body, Source
+from cloudmesh.storage.http_body import Body
 from cloudmesh.storage.http_multi import Failure, HttpMulti, Transfer
+from cloudmesh.storage.http_source import Source
 from cloudmesh.storage.providers.webdav.exchange import Connection, Exchange, silence, translate
 from cloudmesh.storage.providers.webdav.messages import Answer
 
