@@ -53,6 +53,7 @@ def test_no_provider_knows_another_or_what_stands_above_it(kind: str) -> None:
         "home",
         "http_body",
         "http_multi",
+        "http_source",
         "providers",
     )
     for module in modules:
