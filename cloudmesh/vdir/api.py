@@ -141,9 +141,9 @@ class Vdir:
             NotFound: nothing is there.
         """
         path = self._path(dir)
-        node = self._catalogue.lookup(path)
+        node, of_file = self._catalogue.lookup_with_replicas(path)
         if not node.is_directory:
-            yield name_info(node, self._catalogue.replicas_of([node])[node.id], paths.parent(path))
+            yield name_info(node, of_file, paths.parent(path))
             return
         nodes = self._catalogue.walk(path) if recursive else self._catalogue.children(path)
         for each, replicas in self._catalogue.with_replicas(nodes):
@@ -155,7 +155,7 @@ class Vdir:
         Raises:
             NotFound: nothing is there.
         """
-        return self._info(self._catalogue.lookup(self._path(name)))
+        return name_info(*self._catalogue.lookup_with_replicas(self._path(name)))
 
     @reading
     def tree(self, dir: VirtualPath = "") -> Iterator[TreeLine]:
@@ -410,7 +410,7 @@ class Vdir:
             Report("put") if report is None else report,
             force=force,
         )
-        return self._info(self._catalogue.lookup(path))
+        return name_info(*self._catalogue.lookup_with_replicas(path))
 
     @long
     def get(
@@ -445,13 +445,13 @@ class Vdir:
         from cloudmesh.vdir.download import Wanted, get, tree
 
         path, service = self._name(name)
-        node = self._catalogue.lookup(path)
+        node, replicas = self._catalogue.lookup_with_replicas(path)
         chosen = Filter.from_options(options)
         work = self._work(options, dryrun=dryrun, to_disk=True)
         report = Report("get", dryrun=dryrun)
         wanted = Wanted(
             node,
-            lambda: work.sources(node, self._replicas(node, service)),
+            lambda: work.sources(node, self._those_on(service, node, replicas)),
             lambda disk: tree(path, service, disk, work, report, chosen=chosen, dryrun=dryrun),
         )
         get(wanted, destination, work, report, recursive=recursive, force=force, dryrun=dryrun)
@@ -716,11 +716,11 @@ class Vdir:
         from cloudmesh.vdir.status import directory_status, file_status, problems
 
         path = self._path(dir_or_name)
-        node = self._catalogue.lookup(path)
+        node, replicas = self._catalogue.lookup_with_replicas(path)
         wrong = problems(self._files(node), self._work()) if check else []
         if node.is_directory:
             return directory_status(path, self._catalogue.totals(path), wrong, self._work())
-        return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work())
+        return file_status(node, replicas, wrong, self._work())
 
     @reading
     def why(self, name: VirtualFile) -> list[Choice]:
@@ -754,7 +754,7 @@ class Vdir:
         path = self._path(dir_or_name)
         chosen = self._named_services(services) if services else None
         self._catalogue.prefer(path, chosen, checked_rankers(rank) if rank else None)
-        return self._info(self._catalogue.lookup(path))
+        return name_info(*self._catalogue.lookup_with_replicas(path))
 
     @reading
     def url(self, name: VirtualFile, *, expires: Duration = 3600.0) -> str:
@@ -900,18 +900,19 @@ class Vdir:
 
     def _file(self, text: str) -> tuple[Node, tuple[Replica, ...]]:
         path, service = self._name(text)
-        node = self._catalogue.lookup(path)
+        node, replicas = self._catalogue.lookup_with_replicas(path)
         if node.is_directory:
             raise IsADirectory(f"/{path}")
-        return node, self._replicas(node, service)
+        return node, self._those_on(service, node, replicas)
 
-    def _replicas(self, node: Node, service: str | None) -> tuple[Replica, ...]:
+    @staticmethod
+    def _those_on(service: str | None, node: Node, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
         """Return a file's replicas, or the one on ``service``.
 
         Raises:
             NotFound: there is none on that service.
         """
-        found = only(service, self._catalogue.replicas_of([node])[node.id])
+        found = only(service, replicas)
         if service is not None and not found:
             raise NotFound(f"/{node.path} on {service}", "there is no such replica", f"cms vdir status /{node.path}")
         return found
