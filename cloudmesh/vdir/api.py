@@ -29,7 +29,6 @@ from cloudmesh.storage.errors import (
     NotADirectory,
     NotFound,
     Refused,
-    Unsupported,
     UsageError,
 )
 from cloudmesh.storage.meaning import PathHere, Place, VirtualFile, VirtualPath, at_the_terminal, long, reading
@@ -60,6 +59,7 @@ if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `c
     from cloudmesh.storage.health import Health
     from cloudmesh.storage.transfer.filters import Filter
     from cloudmesh.vdir.announcing import Announced, Expected
+    from cloudmesh.vdir.found import FoundFile
     from cloudmesh.vdir.reading import NameReader
     from cloudmesh.vdir.rules_api import RulesApi
     from cloudmesh.vdir.work import Work
@@ -77,7 +77,9 @@ class Vdir:
         stop: asked before each file of work on many; True ends it after those under way.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"announce", "close", "import_lines", "info", "open", "write"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset(
+        {"announce", "close", "find", "import_lines", "info", "open", "write"}
+    )
     usage_groups: ClassVar[Mapping[str, str]] = {"rules": "cloudmesh.vdir.rules_api:RulesApi"}
 
     def __init__(
@@ -156,6 +158,20 @@ class Vdir:
             NotFound: nothing is there.
         """
         return name_info(*self._catalogue.lookup_with_replicas(self._path(name)))
+
+    def find(self, name: VirtualFile) -> FoundFile:
+        """Look a file up once, to tell of it and to read it.
+
+        Args:
+            name: as of `open`.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file.
+        """
+        from cloudmesh.vdir.found import FoundFile
+
+        node, replicas, chosen = self._looked_up(name)
+        return FoundFile(node, replicas, chosen, self._work())
 
     @reading
     def tree(self, dir: VirtualPath = "") -> Iterator[TreeLine]:
@@ -489,10 +505,7 @@ class Vdir:
             NotFound, IsADirectory: as `cat`.
             StorageError: no replica gives the first bytes.
         """
-        from cloudmesh.vdir.reading import open_name
-
-        node, replicas = self._file(name)
-        return open_name(node, self._work().sources(node, replicas), self._catalogue, start, length, patience)
+        return self.find(name).open(start, length, patience=patience)
 
     @long
     def copy(
@@ -729,9 +742,7 @@ class Vdir:
         Raises:
             NotFound, IsADirectory: there is no such file.
         """
-        from cloudmesh.vdir.status import choices
-
-        return choices(*self._file(name), self._work())
+        return self.find(name).choices
 
     def prefer(
         self, dir_or_name: VirtualPath, services: ServiceNames | None = None, *, rank: Names | None = None
@@ -768,17 +779,7 @@ class Vdir:
             NotFound, IsADirectory: there is no such file.
             Unsupported: no service that has it can do this.
         """
-        from cloudmesh.vdir.sources import unreadable
-
-        node, replicas = self._file(name)
-        sources = self._work().sources(node, replicas)
-        if not sources:
-            raise unreadable(node)
-        for source in sources:
-            if source.service.capabilities.presign:
-                return source.service.presign(source.entry.path, expires=int(expires))
-        names = ", ".join(source.service.name for source in sources)
-        raise Unsupported(f"/{node.path}", f"no service that has it gives URLs ({names})", "copy it to an S3 service")
+        return self.find(name).url(expires)
 
     # ---- the catalogue as a file ---------------------------------------------------------------------------------
 
@@ -899,11 +900,16 @@ class Vdir:
         return name, None
 
     def _file(self, text: str) -> tuple[Node, tuple[Replica, ...]]:
+        node, _, chosen = self._looked_up(text)
+        return node, chosen
+
+    def _looked_up(self, text: str) -> tuple[Node, tuple[Replica, ...], tuple[Replica, ...]]:
+        """Return a file, all its replicas, and those that its name chooses: all, or that on one service."""
         path, service = self._name(text)
         node, replicas = self._catalogue.lookup_with_replicas(path)
         if node.is_directory:
             raise IsADirectory(f"/{path}")
-        return node, self._those_on(service, node, replicas)
+        return node, replicas, self._those_on(service, node, replicas)
 
     @staticmethod
     def _those_on(service: str | None, node: Node, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
