@@ -31,7 +31,7 @@ from cloudmesh.storage.errors import (
     Refused,
     UsageError,
 )
-from cloudmesh.storage.meaning import PathHere, Place, VirtualFile, VirtualPath, at_the_terminal, long, reading
+from cloudmesh.storage.meaning import PathHere, Place, VirtualFile, VirtualPath, at_the_terminal, long, quick, reading
 from cloudmesh.storage.prompt import Prompt, TerminalPrompt
 from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
@@ -136,6 +136,7 @@ class Vdir:
         return f"/{cwd.current()}"
 
     @reading
+    @quick
     def ls(self, dir: VirtualPath = "", *, recursive: bool = False) -> Iterator[NameInfo]:
         """Yield what is in a virtual directory, or the one file, in byte order of the names.
 
@@ -736,6 +737,7 @@ class Vdir:
         return file_status(node, replicas, wrong, self._work())
 
     @reading
+    @quick
     def why(self, name: VirtualFile) -> list[Choice]:
         """Return all replicas of a file in the order in which they would be read, with what decides.
 
