@@ -211,12 +211,13 @@ def rows(connection: Connection, statement: TextClause, parameters: Mapping[str,
     driver: Any = dialect.dbapi
     query, names = _compiled(dialect, statement)
     values = parameters if names is None else [parameters[name] for name in names]
+    kept = connection.connection
     try:
-        with closing(connection.connection.cursor()) as cursor:
+        with closing(kept.cursor()) as cursor:
             cursor.execute(query, values)
             return cursor.fetchall()
     except driver.Error as error:
-        is_lost = dialect.is_disconnect(error, None, None)
+        is_lost = dialect.is_disconnect(error, kept, None)
         if is_lost:  # so are the others that are kept
             connection.invalidate(error)
             connection.engine.dispose()
