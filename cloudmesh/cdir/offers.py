@@ -15,7 +15,7 @@ from cloudmesh.cdir.commands import COMMANDS
 from cloudmesh.storage.binding import Call, Target, find, is_destructive, plain_type
 from cloudmesh.storage.dispatch import Command
 from cloudmesh.storage.json_values import from_json, to_json
-from cloudmesh.storage.meaning import Concerns, concern, is_long, is_reading, why_at_the_terminal
+from cloudmesh.storage.meaning import Concerns, concern, is_long, is_quick, is_reading, why_at_the_terminal
 from cloudmesh.storage.usage import Operation
 
 PREFIX = "/api/v1"
@@ -105,6 +105,11 @@ class Offer:
     def is_long(self) -> bool:
         """Whether it is done as a job."""
         return is_long(self.target.method)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it waits for no service."""
+        return is_quick(self.target.method)
 
     def call(self, values: Mapping[str, Any]) -> Call:
         """Return what to call for values by their names in JSON.

@@ -66,6 +66,7 @@ class Configuration:
         self.path = self.folder / "cloudmesh.yaml"
         self.vault = vault or Vault(self.folder)
         self._read: tuple[tuple[int, ...], dict[str, Any]] | None = None
+        self._described: tuple[Mapping[str, Any], list[Service]] | None = None
 
     def services(self) -> list[Service]:
         """Return all services in the file's order, and `LOCAL` where the file does not define it.
@@ -74,7 +75,9 @@ class Configuration:
             ConfigError: the file is malformed.
         """
         found = self._section()
-        services = [_describe(str(name), value) for name, value in found.items()]
+        if self._described is None or self._described[0] is not found:  # it is the same until the file changes
+            self._described = (found, [_describe(str(name), value) for name, value in found.items()])
+        services = [*self._described[1]]
         if LOCAL not in found:
             services.append(Service(LOCAL, LOCAL, root=str(self._local_root())))
         return services

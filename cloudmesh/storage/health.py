@@ -12,13 +12,16 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from cloudmesh.storage.database import Database, clock_ns
+from sqlalchemy.sql.expression import text
+
+from cloudmesh.storage.database import Database, clock_ns, rows
 from cloudmesh.storage.errors import AuthenticationFailed, RateLimited, StorageError, Unavailable
 from cloudmesh.storage.tables import service as table
 
 LIMIT = 20
 """Failed calls with no success between them that put a service out of use."""
 
+_OUT_OF_USE = text("SELECT name, resume_ns, why FROM service WHERE resume_ns > :now")
 _FIRST_S, _LONGEST_S = 60, 3600
 _OF_THE_SERVICE = (AuthenticationFailed, RateLimited, Unavailable)
 
@@ -72,8 +75,8 @@ class Health:
         """Return the services that are out of use now, by name."""
         with self._database.read() as connection:
             now_ns = clock_ns(connection)
-            rows = connection.execute(table.select().where(table.c.resume_ns > now_ns)).all()
-        return {row.name: Outage(row.name, row.resume_ns, row.why) for row in rows}
+            found = rows(connection, _OUT_OF_USE, {"now": now_ns})
+        return {name: Outage(name, resume_ns, why) for name, resume_ns, why in found}
 
     def succeeded(self, service: str) -> None:
         """Count a call that worked."""

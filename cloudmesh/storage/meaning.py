@@ -69,6 +69,17 @@ def is_reading(method: Callable[..., Any]) -> bool:
     return bool(getattr(method, "reading", False))
 
 
+def quick(method: Method) -> Method:
+    """Mark a method that asks the database alone, and has its first rows at once: it waits for no service."""
+    method.quick = True  # type: ignore[attr-defined]
+    return method
+
+
+def is_quick(method: Callable[..., Any]) -> bool:
+    """Tell whether the method was marked with `quick`."""
+    return bool(getattr(method, "quick", False))
+
+
 def long(method: Method) -> Method:
     """Mark a method that may take hours and tells of its progress: a service does it as a job."""
     method.long = True  # type: ignore[attr-defined]

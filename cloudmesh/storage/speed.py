@@ -7,8 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from sqlalchemy.sql.expression import text
+
 from cloudmesh.storage.abc import StorageABC
-from cloudmesh.storage.database import Database
+from cloudmesh.storage.database import Database, rows
 from cloudmesh.storage.layers import Count, Meter, Snapshot, find_layer
 from cloudmesh.storage.tables import speed as table
 
@@ -19,6 +21,8 @@ _WEIGHT = 0.3
 
 _STREAMS: dict[Direction, tuple[str, ...]] = {"read": ("open_read", "download"), "write": ("write",)}
 _BATCHES: dict[Direction, str] = {"read": "read_many", "write": "write_many"}
+
+_MEASURED = text("SELECT service, latency_s, bytes_per_s FROM speed WHERE direction = :direction")
 
 _TELLING_BYTES = 64 * 1024
 """Files of fewer bytes, on average, tell how long a request takes, but not how fast bytes move."""
@@ -43,9 +47,9 @@ class Speed:
 
 def measured(database: Database, direction: Direction) -> dict[str, Speed]:
     """Return the known speed of each service."""
-    statement = table.select().where(table.c.direction == direction)
     with database.read() as connection:
-        return {row.service: Speed(row.latency_s, row.bytes_per_s) for row in connection.execute(statement)}
+        found = rows(connection, _MEASURED, {"direction": direction})
+    return {service: Speed(latency_s, bytes_per_s) for service, latency_s, bytes_per_s in found}
 
 
 UNKNOWN = Speed(0.1, 10e6)

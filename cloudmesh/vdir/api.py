@@ -29,10 +29,9 @@ from cloudmesh.storage.errors import (
     NotADirectory,
     NotFound,
     Refused,
-    Unsupported,
     UsageError,
 )
-from cloudmesh.storage.meaning import PathHere, Place, VirtualFile, VirtualPath, at_the_terminal, long, reading
+from cloudmesh.storage.meaning import PathHere, Place, VirtualFile, VirtualPath, at_the_terminal, long, quick, reading
 from cloudmesh.storage.prompt import Prompt, TerminalPrompt
 from cloudmesh.storage.records import TreeLine, tree_line
 from cloudmesh.storage.services import Services
@@ -60,6 +59,7 @@ if TYPE_CHECKING:  # what works on services is imported by the verbs that do: `c
     from cloudmesh.storage.health import Health
     from cloudmesh.storage.transfer.filters import Filter
     from cloudmesh.vdir.announcing import Announced, Expected
+    from cloudmesh.vdir.found import FoundFile
     from cloudmesh.vdir.reading import NameReader
     from cloudmesh.vdir.rules_api import RulesApi
     from cloudmesh.vdir.work import Work
@@ -77,7 +77,9 @@ class Vdir:
         stop: asked before each file of work on many; True ends it after those under way.
     """
 
-    usage_exempt: ClassVar[frozenset[str]] = frozenset({"announce", "close", "import_lines", "info", "open", "write"})
+    usage_exempt: ClassVar[frozenset[str]] = frozenset(
+        {"announce", "close", "find", "import_lines", "info", "open", "write"}
+    )
     usage_groups: ClassVar[Mapping[str, str]] = {"rules": "cloudmesh.vdir.rules_api:RulesApi"}
 
     def __init__(
@@ -134,6 +136,7 @@ class Vdir:
         return f"/{cwd.current()}"
 
     @reading
+    @quick
     def ls(self, dir: VirtualPath = "", *, recursive: bool = False) -> Iterator[NameInfo]:
         """Yield what is in a virtual directory, or the one file, in byte order of the names.
 
@@ -141,9 +144,9 @@ class Vdir:
             NotFound: nothing is there.
         """
         path = self._path(dir)
-        node = self._catalogue.lookup(path)
+        node, of_file = self._catalogue.lookup_with_replicas(path)
         if not node.is_directory:
-            yield name_info(node, self._catalogue.replicas_of([node])[node.id], paths.parent(path))
+            yield name_info(node, of_file, paths.parent(path))
             return
         nodes = self._catalogue.walk(path) if recursive else self._catalogue.children(path)
         for each, replicas in self._catalogue.with_replicas(nodes):
@@ -155,7 +158,21 @@ class Vdir:
         Raises:
             NotFound: nothing is there.
         """
-        return self._info(self._catalogue.lookup(self._path(name)))
+        return name_info(*self._catalogue.lookup_with_replicas(self._path(name)))
+
+    def find(self, name: VirtualFile) -> FoundFile:
+        """Look a file up once, to tell of it and to read it.
+
+        Args:
+            name: as of `open`.
+
+        Raises:
+            NotFound, IsADirectory: there is no such file.
+        """
+        from cloudmesh.vdir.found import FoundFile
+
+        node, replicas, chosen = self._looked_up(name)
+        return FoundFile(node, replicas, chosen, self._work())
 
     @reading
     def tree(self, dir: VirtualPath = "") -> Iterator[TreeLine]:
@@ -410,7 +427,7 @@ class Vdir:
             Report("put") if report is None else report,
             force=force,
         )
-        return self._info(self._catalogue.lookup(path))
+        return name_info(*self._catalogue.lookup_with_replicas(path))
 
     @long
     def get(
@@ -445,13 +462,13 @@ class Vdir:
         from cloudmesh.vdir.download import Wanted, get, tree
 
         path, service = self._name(name)
-        node = self._catalogue.lookup(path)
+        node, replicas = self._catalogue.lookup_with_replicas(path)
         chosen = Filter.from_options(options)
         work = self._work(options, dryrun=dryrun, to_disk=True)
         report = Report("get", dryrun=dryrun)
         wanted = Wanted(
             node,
-            lambda: work.sources(node, self._replicas(node, service)),
+            lambda: work.sources(node, self._those_on(service, node, replicas)),
             lambda disk: tree(path, service, disk, work, report, chosen=chosen, dryrun=dryrun),
         )
         get(wanted, destination, work, report, recursive=recursive, force=force, dryrun=dryrun)
@@ -489,10 +506,7 @@ class Vdir:
             NotFound, IsADirectory: as `cat`.
             StorageError: no replica gives the first bytes.
         """
-        from cloudmesh.vdir.reading import open_name
-
-        node, replicas = self._file(name)
-        return open_name(node, self._work().sources(node, replicas), self._catalogue, start, length, patience)
+        return self.find(name).open(start, length, patience=patience)
 
     @long
     def copy(
@@ -716,22 +730,21 @@ class Vdir:
         from cloudmesh.vdir.status import directory_status, file_status, problems
 
         path = self._path(dir_or_name)
-        node = self._catalogue.lookup(path)
+        node, replicas = self._catalogue.lookup_with_replicas(path)
         wrong = problems(self._files(node), self._work()) if check else []
         if node.is_directory:
             return directory_status(path, self._catalogue.totals(path), wrong, self._work())
-        return file_status(node, self._catalogue.replicas_of([node])[node.id], wrong, self._work())
+        return file_status(node, replicas, wrong, self._work())
 
     @reading
+    @quick
     def why(self, name: VirtualFile) -> list[Choice]:
         """Return all replicas of a file in the order in which they would be read, with what decides.
 
         Raises:
             NotFound, IsADirectory: there is no such file.
         """
-        from cloudmesh.vdir.status import choices
-
-        return choices(*self._file(name), self._work())
+        return self.find(name).choices
 
     def prefer(
         self, dir_or_name: VirtualPath, services: ServiceNames | None = None, *, rank: Names | None = None
@@ -754,7 +767,7 @@ class Vdir:
         path = self._path(dir_or_name)
         chosen = self._named_services(services) if services else None
         self._catalogue.prefer(path, chosen, checked_rankers(rank) if rank else None)
-        return self._info(self._catalogue.lookup(path))
+        return name_info(*self._catalogue.lookup_with_replicas(path))
 
     @reading
     def url(self, name: VirtualFile, *, expires: Duration = 3600.0) -> str:
@@ -768,17 +781,7 @@ class Vdir:
             NotFound, IsADirectory: there is no such file.
             Unsupported: no service that has it can do this.
         """
-        from cloudmesh.vdir.sources import unreadable
-
-        node, replicas = self._file(name)
-        sources = self._work().sources(node, replicas)
-        if not sources:
-            raise unreadable(node)
-        for source in sources:
-            if source.service.capabilities.presign:
-                return source.service.presign(source.entry.path, expires=int(expires))
-        names = ", ".join(source.service.name for source in sources)
-        raise Unsupported(f"/{node.path}", f"no service that has it gives URLs ({names})", "copy it to an S3 service")
+        return self.find(name).url(expires)
 
     # ---- the catalogue as a file ---------------------------------------------------------------------------------
 
@@ -899,19 +902,25 @@ class Vdir:
         return name, None
 
     def _file(self, text: str) -> tuple[Node, tuple[Replica, ...]]:
+        node, _, chosen = self._looked_up(text)
+        return node, chosen
+
+    def _looked_up(self, text: str) -> tuple[Node, tuple[Replica, ...], tuple[Replica, ...]]:
+        """Return a file, all its replicas, and those that its name chooses: all, or that on one service."""
         path, service = self._name(text)
-        node = self._catalogue.lookup(path)
+        node, replicas = self._catalogue.lookup_with_replicas(path)
         if node.is_directory:
             raise IsADirectory(f"/{path}")
-        return node, self._replicas(node, service)
+        return node, replicas, self._those_on(service, node, replicas)
 
-    def _replicas(self, node: Node, service: str | None) -> tuple[Replica, ...]:
+    @staticmethod
+    def _those_on(service: str | None, node: Node, replicas: tuple[Replica, ...]) -> tuple[Replica, ...]:
         """Return a file's replicas, or the one on ``service``.
 
         Raises:
             NotFound: there is none on that service.
         """
-        found = only(service, self._catalogue.replicas_of([node])[node.id])
+        found = only(service, replicas)
         if service is not None and not found:
             raise NotFound(f"/{node.path} on {service}", "there is no such replica", f"cms vdir status /{node.path}")
         return found

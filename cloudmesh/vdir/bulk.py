@@ -13,8 +13,9 @@ from typing import Any
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import Table
-from sqlalchemy.sql.expression import column, text
+from sqlalchemy.sql.expression import TextClause, text
 
+from cloudmesh.storage import database
 from cloudmesh.vdir import schema
 
 _POSTGRESQL_TYPES = {
@@ -36,7 +37,6 @@ def select(
     statement: str,
     columns: tuple[str, ...],
     keys: Sequence[Sequence[Any]],
-    gives: tuple[str, ...] = (),
     **parameters: Any,
 ) -> Sequence[Any]:
     """Run ``statement``, in which ``{keys}`` is a table of the given columns and rows; return all that it gives.
@@ -46,11 +46,10 @@ def select(
         statement: SQL; it names the table of keys ``k``.
         columns: of entry or replica, by whose types the keys are sent.
         keys: the rows.
-        gives: the columns of the result; told them, SQLAlchemy need not find them out each time.
         parameters: named parameters that stand in the statement as ``:name``.
     """
-    rows: Sequence[Any] = execute(connection, statement, columns, keys, gives, **parameters).all()
-    return rows
+    prepared = _prepared(connection.dialect.name, statement, columns)
+    return database.rows(connection, prepared, {"keys": json.dumps(keys, ensure_ascii=False)} | parameters)
 
 
 def execute(
@@ -58,23 +57,21 @@ def execute(
     statement: str,
     columns: tuple[str, ...],
     keys: Sequence[Sequence[Any]],
-    gives: tuple[str, ...] = (),
     **parameters: Any,
 ) -> Any:
     """Run a statement as `select` does and return SQLAlchemy's result, for statements that change rows."""
-    prepared = _prepared(connection.dialect.name, statement, columns, gives)
+    prepared = _prepared(connection.dialect.name, statement, columns)
     return connection.execute(prepared, {"keys": json.dumps(keys, ensure_ascii=False)} | parameters)
 
 
 @cache
-def _prepared(dialect: str, statement: str, columns: tuple[str, ...], gives: tuple[str, ...]) -> Any:
+def _prepared(dialect: str, statement: str, columns: tuple[str, ...]) -> TextClause:
     if dialect == "sqlite":
-        rows, field = "json_each(:keys)", "json_extract(value, '$[{0}]') AS {1}"
+        source, field = "json_each(:keys)", "json_extract(value, '$[{0}]') AS {1}"
     else:
-        rows, field = "json_array_elements(CAST(:keys AS json))", "CAST(value ->> {0} AS {2}) AS {1}"
+        source, field = "json_array_elements(CAST(:keys AS json))", "CAST(value ->> {0} AS {2}) AS {1}"
     fields = ", ".join(field.format(i, name, _type(name)) for i, name in enumerate(columns))
-    found = text(statement.replace("{keys}", f"(SELECT {fields} FROM {rows}) AS k"))  # noqa: S608 - names of this program
-    return found.columns(*map(column, gives)) if gives else found
+    return text(statement.replace("{keys}", f"(SELECT {fields} FROM {source}) AS k"))  # noqa: S608 - names of this program
 
 
 def insert(connection: Connection, table: Table, rows: Sequence[Sequence[Any]], *, replace: bool = False) -> None:

@@ -37,12 +37,14 @@ from cloudmesh.vdir.lookup import (
     BY_ID,
     BY_NAME,
     COLUMNS,
+    REPLICA_COLUMNS,
     chain,
     check_path,
     chunks,
     depth,
     lookup,
     lookup_levels,
+    lookup_with_replicas,
     need_directory,
     paths_of,
     shown,
@@ -93,9 +95,8 @@ _FIRST_NAMES = (
     f"SELECT {COLUMNS} FROM {{keys}} CROSS JOIN LATERAL (SELECT * FROM entry AS e WHERE e.parent_id = k.id"  # noqa: S608
     "{matching} ORDER BY e.name LIMIT :limit) AS e ORDER BY e.parent_id, e.name"
 )
-_REPLICA_COLUMNS = tuple(schema.replica.c.keys())
 _REPLICAS = (
-    f"SELECT {', '.join(f'r.{name}' for name in _REPLICA_COLUMNS)} FROM {{keys}} CROSS JOIN replica AS r"  # noqa: S608
+    f"SELECT {REPLICA_COLUMNS} FROM {{keys}} CROSS JOIN replica AS r"  # noqa: S608
     " WHERE r.entry_id = k.entry_id ORDER BY r.entry_id, r.service"
 )
 _LOCATIONS = (
@@ -135,6 +136,11 @@ class Catalogue:
         """
         with self.database.read() as connection:
             return lookup(connection, path)[-1]
+
+    def lookup_with_replicas(self, path: str) -> tuple[Node, tuple[Replica, ...]]:
+        """Return what is at ``path``, and its replicas sorted by service, in one query; raises as `lookup`."""
+        with self.database.read() as connection:
+            return lookup_with_replicas(connection, path)
 
     def way(self, path: str) -> list[Node]:
         """Return the entries on the way to ``path``, from the root on, as far as there are any."""
@@ -590,7 +596,7 @@ class Catalogue:
         found: dict[int, list[Any]] = {key: [] for key in files}
         keys = [(key,) for key in found]
         with self.database.read() as connection:
-            for row in bulk.select(connection, _REPLICAS, ("entry_id",), keys, _REPLICA_COLUMNS):
+            for row in bulk.select(connection, _REPLICAS, ("entry_id",), keys):
                 found[row[0]].append(row)
         return found
 
@@ -649,7 +655,7 @@ class Catalogue:
         parameters = {"limit": _AHEAD_NAMES + 1} | ({} if like is None else {"like": like})
         statement = _FIRST_NAMES.replace("{matching}", "" if like is None else _MATCHING)
         with self.database.read() as connection:
-            rows = bulk.select(connection, statement, ("id",), [(node.id,) for node in directories], (), **parameters)
+            rows = bulk.select(connection, statement, ("id",), [(node.id,) for node in directories], **parameters)
         inside: dict[int, list[Any]] = {node.id: [] for node in directories}
         for row in rows:
             inside[row[1]].append(row)

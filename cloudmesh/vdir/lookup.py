@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql.expression import column, text
+from sqlalchemy.sql.expression import TextClause, text
 
 from cloudmesh.storage import paths
+from cloudmesh.storage.database import rows
 from cloudmesh.storage.errors import InvalidName, NotADirectory, NotFound
 from cloudmesh.vdir import bulk, schema
-from cloudmesh.vdir.nodes import ENTRY_COLUMNS, Node, node_of
+from cloudmesh.vdir.nodes import ENTRY_COLUMNS, Node, Replica, node_of, replica_of
 
 T = TypeVar("T")
 
 COLUMNS = ", ".join(f"e.{name}" for name in ENTRY_COLUMNS)
 """What `node_of` needs, from a table named ``e``."""
+
+REPLICA_COLUMNS = ", ".join(f"r.{one.name}" for one in schema.replica.columns)
+"""What `replica_of` needs, from a table named ``r``."""
 
 BY_ID = f"SELECT {COLUMNS} FROM {{keys}} CROSS JOIN entry AS e WHERE e.id = k.id"  # noqa: S608
 BY_NAME = f"SELECT {COLUMNS} FROM {{keys}} CROSS JOIN entry AS e WHERE e.parent_id = k.parent_id AND e.name = k.name"  # noqa: S608
@@ -29,18 +33,24 @@ WITH RECURSIVE c(depth, {columns}) AS (
     UNION ALL
     SELECT c.depth + 1, {entry} FROM c JOIN entry AS e ON e.parent_id = c.id AND e.name = {part}
 )
-SELECT {columns} FROM c ORDER BY depth
 """
-_CHAINS = {
-    # told its columns, SQLAlchemy need not find out at each lookup what the rows hold
-    dialect: text(_CHAIN.format(columns=", ".join(ENTRY_COLUMNS), entry=COLUMNS, part=part)).columns(
-        *map(column, ENTRY_COLUMNS)
-    )
-    for dialect, part in {
-        "sqlite": "json_extract(:parts, '$[' || c.depth || ']')",
-        "postgresql": "(CAST(:parts AS json) ->> c.depth)",
-    }.items()
+_ALONE = "SELECT {columns} FROM c ORDER BY depth"
+_WITH_REPLICAS = """
+SELECT {way}, {replica} FROM c LEFT JOIN replica AS r ON r.entry_id = c.id AND NOT c.is_directory
+ORDER BY c.depth, r.service
+"""
+_COLUMNS = {
+    "columns": ", ".join(ENTRY_COLUMNS),
+    "entry": COLUMNS,
+    "way": ", ".join(f"c.{name}" for name in ENTRY_COLUMNS),
+    "replica": REPLICA_COLUMNS,
 }
+_PARTS = {
+    "sqlite": "json_extract(:parts, '$[' || c.depth || ']')",
+    "postgresql": "(CAST(:parts AS json) ->> c.depth)",
+}
+_CHAINS = {one: text((_CHAIN + _ALONE).format(part=part, **_COLUMNS)) for one, part in _PARTS.items()}
+_FILES = {one: text((_CHAIN + _WITH_REPLICAS).format(part=part, **_COLUMNS)) for one, part in _PARTS.items()}
 
 
 def shown(path: str) -> str:
@@ -84,14 +94,7 @@ def need_directory(node: Node) -> None:
 
 def chain(connection: Connection, path: str) -> list[Node]:
     """Return the entries on the way to ``path``, from the root on, as far as there are any."""
-    check_path(path)
-    parts = path.split("/") if path else []
-    rows = connection.execute(_CHAINS[connection.dialect.name], {"parts": json.dumps(parts, ensure_ascii=False)}).all()
-    nodes: list[Node] = []
-    for row in rows:
-        above = nodes[-1] if nodes else None
-        nodes.append(node_of(row, paths.join(above.path, row[2]) if above else "", above))
-    return nodes
+    return _nodes(_way(connection, path, _CHAINS))
 
 
 def lookup(connection: Connection, path: str) -> list[Node]:
@@ -102,10 +105,40 @@ def lookup(connection: Connection, path: str) -> list[Node]:
         NotADirectory: a parent of it is a file.
     """
     nodes = chain(connection, path)
+    _need_end(nodes, path)
+    return nodes
+
+
+def lookup_with_replicas(connection: Connection, path: str) -> tuple[Node, tuple[Replica, ...]]:
+    """Return what is at ``path``, and its replicas sorted by service, in one query; raises as `lookup`."""
+    found = _way(connection, path, _FILES)
+    nodes = _nodes(found)
+    _need_end(nodes, path)
+    width = len(ENTRY_COLUMNS)
+    replicas = (row[width:] for row in found[len(nodes) - 1 :])
+    return nodes[-1], tuple(replica_of(one) for one in replicas if one[0] is not None)
+
+
+def _way(connection: Connection, path: str, statements: Mapping[str, TextClause]) -> Sequence[Any]:
+    check_path(path)
+    parts = path.split("/") if path else []
+    return rows(connection, statements[connection.dialect.name], {"parts": json.dumps(parts, ensure_ascii=False)})
+
+
+def _nodes(way: Iterable[Any]) -> list[Node]:
+    """Return the nodes of rows that begin with `ENTRY_COLUMNS`, each in the one before; one may be in several rows."""
+    nodes: list[Node] = []
+    for row in way:
+        above = nodes[-1] if nodes else None
+        if above is None or row[0] != above.id:
+            nodes.append(node_of(row, paths.join(above.path, row[2]) if above else "", above))
+    return nodes
+
+
+def _need_end(nodes: Sequence[Node], path: str) -> None:
     if len(nodes) <= depth(path):
         need_directory(nodes[-1])
         raise NotFound(shown(path))
-    return nodes
 
 
 def lookup_levels(connection: Connection, wanted: Iterable[str]) -> dict[str, Node]:
@@ -130,18 +163,18 @@ def lookup_levels(connection: Connection, wanted: Iterable[str]) -> dict[str, No
 
 def paths_of(connection: Connection, ids: Collection[int]) -> dict[int, str]:
     """Return the paths of entries by id; those that were removed are left out."""
-    rows: dict[int, tuple[int | None, str]] = {}
+    entries: dict[int, tuple[int | None, str]] = {}
     missing = set(ids)
     while missing:
         fetched = {row[0]: (row[1], row[2]) for row in bulk.select(connection, BY_ID, ("id",), [(i,) for i in missing])}
-        rows.update(fetched)
-        missing = {parent for parent, _ in fetched.values() if parent is not None and parent not in rows}
+        entries.update(fetched)
+        missing = {parent for parent, _ in fetched.values() if parent is not None and parent not in entries}
     found: dict[int, str] = {}
     for start in ids:
         names: list[str] = []
         here: int | None = start
-        while here is not None and here != schema.ROOT and here in rows:
-            here, name = rows[here]
+        while here is not None and here != schema.ROOT and here in entries:
+            here, name = entries[here]
             names.append(name)
         if here == schema.ROOT:
             found[start] = "/".join(reversed(names))

@@ -11,7 +11,7 @@ from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import NotADirectory, NotFound, PermissionDenied
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.lookup import shown
-from cloudmesh.vdir.nodes import Node, ServiceTotal, State, Totals
+from cloudmesh.vdir.nodes import Node, Replica, ServiceTotal, State, Totals
 
 
 class VisibleCatalogue(Catalogue):
@@ -31,15 +31,19 @@ class VisibleCatalogue(Catalogue):
 
     def lookup(self, path: str) -> Node:
         """Return what is at ``path``; raises as `Catalogue.lookup`."""
+        return self.lookup_with_replicas(path)[0]
+
+    def lookup_with_replicas(self, path: str) -> tuple[Node, tuple[Replica, ...]]:
+        """Return what is at ``path``, and its replicas; raises as `Catalogue.lookup`."""
         try:
-            node = super().lookup(path)
+            node, replicas = super().lookup_with_replicas(path)
         except NotADirectory:
-            node = super().way(path)[-1]  # the file that is in the way
-            if self._sees(node):
+            if self._sees(super().way(path)[-1]):  # the file that is in the way
                 raise
-        if not self._sees(node):
+            raise NotFound(shown(path)) from None
+        if not self._allows(replicas):
             raise NotFound(shown(path))
-        return node
+        return node, replicas
 
     def way(self, path: str) -> list[Node]:
         """Return the entries on the way to ``path``, from the root on, as far as there are any."""
@@ -116,5 +120,8 @@ class VisibleCatalogue(Catalogue):
 
     def _seen(self, nodes: Iterable[Node]) -> Iterator[Node]:
         for node, replicas in self.with_replicas(nodes):
-            if not replicas or any(one.service in self._services for one in replicas):
+            if self._allows(replicas):
                 yield node
+
+    def _allows(self, replicas: Sequence[Replica]) -> bool:
+        return not replicas or any(one.service in self._services for one in replicas)

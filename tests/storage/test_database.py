@@ -6,16 +6,18 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.sql.expression import text
 
 from cloudmesh.cdir.service import tables
 from cloudmesh.storage import migrations
-from cloudmesh.storage.database import REVISIONS, Database
+from cloudmesh.storage.database import REVISIONS, Database, rows
 from cloudmesh.storage.errors import (
     AuthenticationFailed,
     ConfigError,
@@ -285,3 +287,20 @@ def test_threads_share_a_database(url: str) -> None:
             list(threads.map(add, range(200)))
         with database.read() as connection:
             assert connection.exec_driver_sql("SELECT samples FROM speed").scalar() == 200
+
+
+def test_a_server_that_ended_all_connections_costs_one_question(database_url: str) -> None:
+    question = text("SELECT CAST(:value AS text)")
+    with Database(database_url) as database:
+        with ExitStack() as stack:  # several are kept
+            for _ in range(3):
+                stack.enter_context(database.read())
+        with Database(database_url) as other, other.read() as connection:
+            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+            ended = connection.exec_driver_sql(f"{others} AND pid <> pg_backend_pid()").all()
+        assert len(ended) == 3
+        with pytest.raises(Unavailable), database.read() as connection:
+            rows(connection, question, {"value": "a"})
+        for _ in range(3):
+            with database.read() as connection:
+                assert list(rows(connection, question, {"value": "a"})) == [("a",)]

@@ -37,6 +37,7 @@ from cloudmesh.storage.errors import (
 from cloudmesh.storage.output import json_text
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import Vdir
+from cloudmesh.vdir.found import FoundFile
 from cloudmesh.vdir.records import Choice, NameInfo
 
 _REDIRECT_S = 300.0
@@ -145,11 +146,13 @@ def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
     vdir, url = _opened(request, principal)
     if url.is_directory:
         return _listing(request, vdir, url)
-    info = vdir.info(url.path)
-    if info.kind == "directory":
+    try:
+        file = vdir.find(url.name)
+    except IsADirectory:
         # relative: a share link's URL is another one
         asked = request.scope["state"].get("asked_path", request.scope["raw_path"]).decode("ascii")
         return RedirectResponse(f"./{paths.basename(asked)}/", 308)
+    info = file.info
     there = Validators.of(info)
     headers = there.headers() | file_urls.headers_of(info)
     match conditions.verdict(request.headers, there):
@@ -158,10 +161,10 @@ def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
         case "not modified":
             kept = {name: headers[name] for name in (*there.headers(), "Cache-Control")}
             return Response(status_code=304, headers=kept)
-    choices = _choices(vdir, url, principal)
+    choices = _choices(file, principal)
     if redirect:
         try:
-            return RedirectResponse(vdir.url(url.name, expires=_REDIRECT_S), 307, {"Cache-Control": "no-store"})
+            return RedirectResponse(file.url(_REDIRECT_S), 307, {"Cache-Control": "no-store"})
         except Unsupported:
             pass  # no service that has it can do this: the bytes come from here
     wanted = None
@@ -175,16 +178,15 @@ def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
     if request.method == "HEAD":
         size = {} if info.size is None else {"Content-Length": str(info.size)}
         return Response(headers=headers | size | file_urls.replica_headers(choices[0]))
-    return _bytes(vdir, url.name, info, headers, wanted, choices)
+    return _bytes(file, headers, wanted, choices)
 
 
-def _bytes(
-    vdir: Vdir, name: str, info: NameInfo, headers: dict[str, str], wanted: list[range] | None, choices: list[Choice]
-) -> Response:
+def _bytes(file: FoundFile, headers: dict[str, str], wanted: list[range] | None, choices: list[Choice]) -> Response:
     """Return the answer that holds a file, or ranges of it."""
+    info = file.info
     first = wanted[0] if wanted else range(0)
     try:
-        reader = vdir.open(name, first.start, len(first) if wanted else None, patience=_PATIENCE_S)
+        reader = file.open(first.start, len(first) if wanted else None, patience=_PATIENCE_S)
     except PreconditionFailed as error:  # a replica is not what it was: no condition of the request's
         return problem(error, 409)
     used = reader.used[0].service.name if reader.used else choices[0].service
@@ -209,7 +211,7 @@ def _bytes(
     def parts() -> Iterator[bytes]:
         for index, (head, one) in enumerate(zip(heads, wanted, strict=True)):
             yield head
-            yield from closing(reader if not index else vdir.open(name, one.start, len(one), patience=_PATIENCE_S))
+            yield from closing(reader if not index else file.open(one.start, len(one), patience=_PATIENCE_S))
             yield b"\r\n"
         yield end
 
@@ -229,14 +231,9 @@ def _listing(request: Request, vdir: Vdir, url: FileUrl) -> Response:
     return answer(iter(rows), None, request)
 
 
-def _choices(vdir: Vdir, url: FileUrl, principal: Principal) -> list[Choice]:
-    """Return the replicas that somebody may read, the best first; those that cannot be read are among them.
-
-    Raises:
-        NotFound: there is no such file.
-    """
-    found = vdir.why(url.name)
-    allowed = [one for one in found if principal.services is None or one.service in principal.services]
+def _choices(file: FoundFile, principal: Principal) -> list[Choice]:
+    """Return the replicas that somebody may read, the best first; those that cannot be read are among them."""
+    allowed = [one for one in file.choices if principal.services is None or one.service in principal.services]
     return allowed or [Choice(None, "", "missing", None, None, None, None, [], "there is no replica")]
 
 
