@@ -17,6 +17,7 @@ import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -1284,6 +1285,27 @@ def test_read_in_ranges_that_is_cut(
     proxy.cut(after=5 * MIB, times=None)
     with pytest.raises(Unavailable):
         broken.download("a", tmp_path / "a")
+
+
+def test_part_that_has_to_wait_does_not_hold_the_others(
+    seaweedfs: SeaweedFS, storage: S3Storage, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    proxy = fault_proxy(seaweedfs.port)
+    proxy.stall(after=MIB, direction="up")
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            write = pool.submit(
+                through(seaweedfs, proxy.port, storage.settings.root).write, "a", Content.of_bytes(BIG * 4)
+            )
+            deadline = time.monotonic() + 30
+            while proxy.passed["up"] < 9 * multipart.PART:  # all of the ten but one
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+        finally:
+            proxy.heal()
+        assert write.result().size == 4 * len(BIG)
+    assert proxy.fired == 1
+    assert storage.open_read("a").read() == BIG * 4
 
 
 def test_stalled_read_times_out(

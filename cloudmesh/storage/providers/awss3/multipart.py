@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import html
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -251,16 +250,22 @@ def send(
         StorageError, or what ``parts`` raise, after the upload was aborted.
     """
     with _upload(target, unfinished, source, moved) as upload:
-        pending: deque[Future[str]] = deque()
-        done: list[str] = []
+        pending: dict[Future[str], int] = {}
+        etags: dict[int, str] = {}
+
+        def take_any() -> None:
+            # Not the oldest: some services let a part wait for a second now and then, and all others would with it.
+            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                etags[pending.pop(future)] = future.result()
+
         with all_ended(pending):
             for number, (size, part) in enumerate(parts, 1):
                 while len(pending) >= in_flight(size):
-                    done.append(pending.popleft().result())
-                pending.append(executor.submit(upload.send, number, part))
+                    take_any()
+                pending[executor.submit(upload.send, number, part)] = number
             while pending:
-                done.append(pending.popleft().result())
-        return upload.complete(done)
+                take_any()
+        return upload.complete([etags[number] for number in sorted(etags)])
 
 
 def in_flight(part: int) -> int:
