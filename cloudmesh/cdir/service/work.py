@@ -43,6 +43,7 @@ class Crew:
     def __init__(self, house: House) -> None:
         self.jobs = Jobs(lambda: house.database, _LEASE_S)
         self.stopping = threading.Event()
+        self._is_interrupted = False
         self._house = house
         self._lock = threading.Lock()
         self._running: dict[str, tuple[Running, threading.Thread]] = {}
@@ -105,6 +106,9 @@ class Crew:
 
     def interrupt(self) -> None:
         """Let all jobs end between two files; they are taken up at the next start. Safe in a signal handler."""
+        if self._is_interrupted:
+            return  # perhaps a second signal in the middle of this, and the locks below would wait for themselves
+        self._is_interrupted = True
         self.stopping.set()
         for running, _ in [*self._running.values()]:
             running.interrupt()

@@ -171,6 +171,14 @@ def test_a_job_goes_on_after_a_restart(slow: dict[str, Path], end: signal.Signal
     assert {name: data for name, data in there.items() if not name.startswith(".cdir-tmp-")} == LARGE
 
 
+def test_a_second_signal_in_the_middle_of_the_first_ends_it_too(home: Path) -> None:
+    with running(stop=15):
+        pid = current().pid
+        assert pid is not None
+        for _ in range(2000):
+            os.kill(pid, signal.SIGTERM)
+
+
 @contextmanager
 def ended_by(number: signal.Signals) -> Iterator[httpx.Client]:
     """A service that is ended by a signal; a graceful end is soon."""
