@@ -199,10 +199,6 @@ def _proof(node: Node, source: Source) -> tuple[str, str] | None:
     return None if algorithm is None else (algorithm, source.entry.hashes[algorithm])
 
 
-def _algorithm(proof: tuple[str, str] | None) -> str:
-    return "sha256" if proof is None else proof[0]
-
-
 def record_failure(catalogue: Readings, source: Source, error: StorageError) -> None:
     """Count a failure to read a replica, if it tells of the file and not of its service."""
     is_of_it = error.subject == source.service.location(source.entry.path)

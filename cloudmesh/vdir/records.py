@@ -359,6 +359,7 @@ class SyncReport(Report):
         """Add what a removal of replicas did, and what it could not do."""
         self.dropped += dropping.files
         self.fail_as(dropping)
+        self.stopped = self.stopped or dropping.stopped
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ def write(
 
     Raises:
         ChecksumMismatch: the bytes are others than promised; the name is as it was.
-        StorageError: as `upload`, and what ``check`` raises; the name is as it was.
+        StorageError: as `upload`, and what ``check`` raises; the name is as it was. Also where no service took it.
         Unavailable: somebody else writes the name, for longer than we wait.
     """
     check_path(arrival.path)
@@ -91,6 +91,7 @@ def write(
         placing = Placing(work, services, dryrun=False)
         upload([file], placing, work, report, force=force, dryrun=False, claims=claims)
         report.ended()
+        report.need_something()
 
 
 @contextmanager

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from cloudmesh.storage.errors import IsADirectory, NotADirectory, PreconditionFailed, SourceChanged
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    IsADirectory,
+    NotADirectory,
+    PreconditionFailed,
+    SourceChanged,
+    StorageError,
+)
 from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.records import NameInfo
 from deploy.servers import SeaweedFS
@@ -64,6 +71,26 @@ def test_a_stream_that_fails_leaves_all_as_it_was(vdir: Vdir, roots: dict[str, P
     assert read_tree(roots["one"]) == {"a": b"first"}
 
 
+def test_what_no_service_takes_is_not_written(vdir: Vdir, roots: dict[str, Path]) -> None:
+    for root in roots.values():
+        root.mkdir()
+        (root / "a").write_bytes(b"somebody's")
+    with pytest.raises(AlreadyExists):
+        vdir.write("/a", [b"ours"], to=["one", "two"], force=False)
+    assert [read_tree(root) for root in roots.values()] == [{"a": b"somebody's"}] * 2
+    assert not list(vdir.ls("/"))
+
+
+def test_what_could_not_be_copied_again_is_not_written(vdir: Vdir, roots: dict[str, Path]) -> None:
+    vdir.write("/a", [b"ours"], to=["one", "two"])
+    for root in roots.values():
+        (root / "a").write_bytes(b"somebody's")
+    vdir.status("/a", check=True)
+    with pytest.raises(StorageError):
+        vdir.write("/a", [b"ours"], to=["one", "two"], force=False)
+    assert [read_tree(root) for root in roots.values()] == [{"a": b"somebody's"}] * 2
+
+
 def test_names_that_cannot_be(vdir: Vdir) -> None:
     vdir.mkdir("/d")
     vdir.write("/f", [b""], to=["one"])
@@ -101,8 +128,7 @@ def test_of_two_writers_with_one_condition_one_is_refused(roots: dict[str, Path]
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(outcomes)[-1] in ("refused", "yours")
-    assert outcomes.count("refused") == 1
+    assert len(outcomes) == 2 and outcomes.count("refused") == 1, outcomes
     winner = next(one for one in outcomes if one != "refused")
     assert read_tree(roots["one"])["x"] == winner.encode()
 

@@ -128,3 +128,8 @@ class Report:
         if self._last is not None and self.errors == 1 and not self._did_anything:
             raise self._last
         return self
+
+    def need_something(self) -> None:
+        """Raise the last failure where nothing was done, however many there were: for a run about a single thing."""
+        if self._last is not None and not self._did_anything:
+            raise self._last
