@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from cloudmesh.cdir.exchange import Exchange
 from cloudmesh.cdir.offers import PREFIX
-from cloudmesh.cdir.remote_services import body_headers, whole_pieces
+from cloudmesh.cdir.remote_services import body_headers, exactly, whole_pieces
 from cloudmesh.storage.abc import (
     Capabilities,
     Content,
@@ -96,7 +96,7 @@ class RemoteNames:
         headers = body_headers(content.size) | (conditions or {})
         if sha256 is not None:
             headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
-        body = content.open()
+        body = exactly(content, name)
         with self.exchange.answer("PUT", f"{_FILES}{quote(name)}", values, headers, body) as answer:
             return json.loads(answer.read())
 

@@ -161,11 +161,6 @@ class HttpMulti:
         loop.close()
 
 
-def _nothing(limit: int) -> bytes:
-    """Give no bytes, in place of a source that is no longer needed."""
-    return b""
-
-
 class _Once:
     """A body that is given again only after an answer to it, such as 401 because a Digest nonce ran out."""
 
@@ -314,8 +309,8 @@ class _Slot:
         """Forget the request and its bytes."""
         if self.transfer.body:
             self.easy.setopt(pycurl.POSTFIELDS, b"")
-        if self.transfer.source is not None:
-            self.easy.setopt(pycurl.READFUNCTION, _nothing)
+        self.easy.setopt(pycurl.READFUNCTION, None)  # both hold what is sent, and its open source
+        self.easy.setopt(pycurl.SEEKFUNCTION, None)
         self.transfer = _NONE
         self.moved = None
         self.take = None

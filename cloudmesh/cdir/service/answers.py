@@ -52,8 +52,18 @@ def answer(result: Any, returns: Any, request: Request) -> Response:
 
 
 def closing(reader: Reader) -> Iterator[bytes]:
-    """Yield what a reader gives, in pieces of at least a mebibyte but the last: each costs a change of threads."""
+    """Yield what a reader gives, in pieces of at least a mebibyte but the last: each costs a change of threads.
+
+    The reader is closed also where nobody asks for a piece any more, as who asked has gone.
+    """
+    pieces = _closing(reader)
+    next(pieces)  # one that was never begun would not end the block in it
+    return pieces
+
+
+def _closing(reader: Reader) -> Iterator[bytes]:
     with reader:
+        yield b""
         held: list[bytes] = []
         size = 0
         for piece in reader:

@@ -208,10 +208,12 @@ def _bytes(file: FoundFile, headers: dict[str, str], wanted: list[range] | None,
     length = sum(len(head) + len(one) + 2 for head, one in zip(heads, wanted, strict=True)) + len(end)
     headers |= {"Content-Type": f"multipart/byteranges; boundary={boundary}", "Content-Length": str(length)}
 
+    begun = closing(reader)
+
     def parts() -> Iterator[bytes]:
         for index, (head, one) in enumerate(zip(heads, wanted, strict=True)):
             yield head
-            yield from closing(reader if not index else file.open(one.start, len(one), patience=_PATIENCE_S))
+            yield from closing(file.open(one.start, len(one), patience=_PATIENCE_S)) if index else begun
             yield b"\r\n"
         yield end
 

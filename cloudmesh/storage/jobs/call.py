@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from cloudmesh.storage.binding import constructor_parameters, load, method_parameters
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import StorageError, in_words
-from cloudmesh.storage.jobs.running import Running
+from cloudmesh.storage.jobs.running import FAILURES, Running
 from cloudmesh.storage.json_values import from_json, to_json
 from cloudmesh.storage.limited import LimitedServices
 from cloudmesh.storage.output import plain
 from cloudmesh.storage.records import Job
 from cloudmesh.storage.services import Services
+from cloudmesh.storage.transfer.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +119,8 @@ def perform(running: Running, services: Services | None = None, database: Databa
         except StorageError as error:
             running.result = {"error": in_words(error)}
             raise
-        running.result = {"returned": plain(running.report)}
+        told = running.report
+        if isinstance(told, Report):  # a row of the database holds few of what may be a million
+            told = replace(told, failures=told.failures[:FAILURES])
+        running.result = {"returned": plain(told)}
     return running.report
