@@ -6,6 +6,8 @@ import hashlib
 import inspect
 import os
 import re
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ from cloudmesh.storage.errors import (
     ConfigError,
     IsADirectory,
     PermissionDenied,
+    SourceChanged,
+    Unavailable,
     Unsupported,
 )
 from cloudmesh.storage.transfer.events import Event
@@ -59,7 +63,7 @@ def cdir(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     def run(*arguments: str, directory: Path) -> tuple[int, str, str]:
         monkeypatch.chdir(directory)
         code = CDIR.run(arguments)
-        out, err = (re.sub(r"\b\d+\.\d+\b", "N", text) for text in capsys.readouterr())
+        out, err = (re.sub(r"\b(\d+\.\d+|0(?= s\b))\b", "N", text) for text in capsys.readouterr())
         return code, out, err
 
     return run
@@ -346,3 +350,31 @@ def test_no_path_leads_out_of_a_service(roots: dict[str, Path], tmp_path: Path) 
     assert (tmp_path / "secret").read_bytes() == b"hidden"
     assert (roots["one"] / "a/x").read_bytes() == b"x"
     assert not (roots["one"] / "a/stolen").exists()
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_a_stream_of_another_size_than_promised_is_refused(url: str, roots: dict[str, Path], size: int) -> None:
+    with Client(url) as client:
+        with pytest.raises(SourceChanged):
+            client.vdir.write("/a", [b"a", b"bc"], size=size, to=["one"])
+        assert not list(client.vdir.ls("/"))
+        assert client.vdir.write("/a", [b"a", b"bc"], size=3, to=["one"]).size == 3
+    assert read_tree(roots["one"]) == {"a": b"abc"}
+
+
+def test_a_listing_that_is_cut_between_two_lines_is_not_taken_for_whole(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: 9\r\n\r\n"
+                )
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with Client(f"http://127.0.0.1:{server.getsockname()[1]}") as client, pytest.raises(Unavailable):
+            list(client.vdir.ls("/"))
+        thread.join()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -11,7 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from cloudmesh.cdir.service import answers
 from cloudmesh.cdir.service.security import audit
+from cloudmesh.storage.abc import Entry, Reader
 from cloudmesh.storage.database import Database
 from cloudmesh.vdir import Vdir
 from deploy.servers import SeaweedFS
@@ -77,3 +81,23 @@ def test_a_stop_does_not_wait_for_an_answer_that_does_not_come(
         fragile.stall(after=0, times=None)
         with pytest.raises(httpx.ReadTimeout):
             client.get("/files/f", timeout=1)
+
+
+def test_a_reader_is_closed_although_who_asked_has_gone_before_the_first_piece() -> None:
+    closed: list[str] = []
+
+    async def gone() -> dict[str, str]:
+        return {"type": "http.disconnect"}
+
+    async def unheard(message: object) -> None:
+        await asyncio.sleep(0)
+
+    async def answer() -> None:
+        reader = Reader(Entry("f"), iter([b"bytes"]), close=lambda: closed.append("f"))
+        await answers.Streamed(answers.closing(reader))(
+            {"type": "http", "asgi": {"spec_version": "2.3"}}, gone, unheard
+        )
+
+    asyncio.run(answer())
+    gc.collect()  # the task that was ended is in a cycle
+    assert closed == ["f"]
