@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloudmesh.cdir.exchange import Exchange
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import ConfigError, NotADirectory, NotFound, Unsupported
+from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, NotFound, StorageError, Unsupported
 from cloudmesh.storage.transfer.events import Observer
 from cloudmesh.storage.transfer.options import ALL_FILES, Selection
 from cloudmesh.storage.transfer.report import Report
@@ -113,8 +113,6 @@ def get(
                 if (service is None or service in one.services) and (chosen is None or includes(chosen, path, node)):
                     yield Download(node, [work.source(one, files)] if one.services else [], target)
             elif chosen is None and not dryrun:
-                from cloudmesh.storage.errors import StorageError
-
                 try:
                     disk.make_dir(target)
                 except StorageError as error:
@@ -161,7 +159,6 @@ def put(
 def open_(here: Here, name: str, start: int = 0, length: int | None = None) -> NameReader:
     """`Vdir.open`."""
     from cloudmesh.cdir.remote_names import RemoteFiles, entry_of
-    from cloudmesh.storage.errors import IsADirectory
     from cloudmesh.storage.layers import layered
     from cloudmesh.vdir.reading import NameReader
 

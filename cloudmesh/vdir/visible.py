@@ -47,7 +47,7 @@ class VisibleCatalogue(Catalogue):
 
     def way(self, path: str) -> list[Node]:
         """Return the entries on the way to ``path``, from the root on, as far as there are any."""
-        return [node for node in super().way(path) if self._sees(node)]
+        return list(self._seen(super().way(path)))
 
     def lookup_many(self, files: Iterable[str]) -> dict[str, Node]:
         """Return what is at those of ``files`` (virtual paths) that there are."""

@@ -122,7 +122,10 @@ def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC,
 
 @contextmanager
 def _alone(path: str, work: Work) -> Iterator[Claims]:
-    """Let nobody else write a name in this way: the name is claimed, or where it is new the directory above it."""
+    """Let nobody else write a name in this way: the name is claimed, or where it is new the directory above it.
+
+    Of a new name whose directory somebody makes meanwhile, two may be written at once: the second is the next version.
+    """
     deadline = time.monotonic() + _PATIENCE_S
     with claiming(work, "an upload") as claims:
         while True:

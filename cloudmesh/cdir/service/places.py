@@ -75,7 +75,8 @@ def install(app: FastAPI) -> None:
         house: House = request.app.state.house
         services = house.services
         allowed = [one for one in services.names() if principal.services is None or one in principal.services]
-        return _json({"default": services.default(), "services": allowed})
+        default = services.default()
+        return _json({"default": default if default in allowed else "", "services": allowed})
 
     @route("GET", "/{service}", FACTS)
     def facts(request: Request, service: Service, principal: Reading) -> Response:

@@ -239,8 +239,17 @@ class Jobs:
         Args:
             with_call: only those whose row holds a call: a service's.
         """
-        here = [one for one in self.list() if one.state == "interrupted" and one.computer in ("", _HERE)]
-        return [one.name for one in reversed(here) if not with_call or "call" in self._arguments(one.name)]
+        is_open = table.c.state.in_(("waiting", "running", "interrupted"))
+        with self._database().read() as connection:
+            now_ns = clock_ns(connection)
+            found = connection.execute(table.select().where(is_open).order_by(table.c.created_ns, table.c.id)).all()
+        return [
+            one.name
+            for row in found
+            if (one := rows.job(row, now_ns)).state == "interrupted"
+            and one.computer in ("", _HERE)
+            and (not with_call or "call" in json.loads(row.arguments))
+        ]
 
     def owner(self, name: str) -> str:
         """Return who asked a service for a job; empty for one that was begun here. Raises NotFound."""

@@ -67,7 +67,7 @@ def test_what_limits_leave(roots: dict[str, Path]) -> None:
                 )
                 assert answer.status_code == request[index], (method, path, values, answer.text)
         headers = {"Authorization": f"Bearer {first}"}
-        assert client.get("/api/v1/services", headers=headers).json()["services"] == ["one"]
+        assert client.get("/api/v1/services", headers=headers).json() == {"default": "", "services": ["one"]}
     with Database() as database:  # written at the service's end at the latest, also what was refused
         told = {(one.what, one.path, one.outcome) for one in audit.entries(database)}
     for method, path, *_ in requests:
