@@ -28,9 +28,19 @@ def serve(config: uvicorn.Config, listening: socket.socket) -> None:
     folder = tempfile.mkdtemp(prefix="cdir-counts-")
     os.environ[SHARED_COUNTS] = folder
     try:
-        Multiprocess(config, [listening]).run()
+        _Workers(config, [listening]).run()
     finally:
         shutil.rmtree(folder)
+
+
+class _Workers(Multiprocess):
+    """Notices at once that one of them has died, even while it waits for that one to say that it is well."""
+
+    def keep_subprocess_alive(self) -> None:
+        """Begin another one for each that has ended."""
+        for one in self.processes:
+            one.child_conn.close()  # else this process keeps the pipe open that a dead one would answer on
+        super().keep_subprocess_alive()
 
 
 def begin() -> None:
