@@ -730,8 +730,8 @@ class Vdir:
         from cloudmesh.vdir.status import directory_status, file_status, problems
 
         path = self._path(dir_or_name)
+        wrong = problems(self._files(self._catalogue.lookup(path)), self._work()) if check else []
         node, replicas = self._catalogue.lookup_with_replicas(path)
-        wrong = problems(self._files(node), self._work()) if check else []
         if node.is_directory:
             return directory_status(path, self._catalogue.totals(path), wrong, self._work())
         return file_status(node, replicas, wrong, self._work())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from cloudmesh.storage.abc import Entry, StorageABC
 from cloudmesh.storage.clock import NO_OFFSET, Offset, known_offsets, measure_offset, remember_offsets
 from cloudmesh.storage.errors import StorageError
@@ -34,10 +36,13 @@ class Clocks:
         """Tell whether a file that is as we saw it at some time cannot have been written since.
 
         A service that tells times in whole seconds does not show a second write within the second of the first. So what
-        was seen so soon after it was written is not certain, until it has been read once more.
+        was seen so soon after it was written is not certain, until it has been read once more. On a disk, who writes
+        can set the modification time back, but not the time of the last change.
         """
+        if service.immediate:
+            return not was_touched(checked_ns, there, service)
         written_ns = there.mtime_ns if there.changed_ns is None else there.changed_ns
-        if service.immediate or written_ns is None or written_ns % _SECOND or service.capabilities.hashes:
+        if written_ns is None or written_ns % _SECOND or service.capabilities.hashes:
             return True
         if checked_ns is None:
             return False
@@ -64,3 +69,13 @@ class Clocks:
             except StorageError:  # it cannot be written to: what is known of it has to do
                 pass
         return known_offsets(database).get(service) or NO_OFFSET
+
+
+def was_touched(checked_ns: int | None, there: Entry, service: StorageABC) -> bool:
+    """Tell whether a file on a disk of this computer was written, or its attributes set, since we looked at it.
+
+    Times that are yet to come tell nothing: the clock was set back.
+    """
+    if not service.immediate or checked_ns is None or there.changed_ns is None:
+        return False
+    return checked_ns < there.changed_ns <= time.time_ns()

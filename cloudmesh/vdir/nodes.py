@@ -79,7 +79,7 @@ class Replica:
         hashes: algorithm to hex digest, as the service told.
         sha256: hex digest of the bytes that were read from or written to it.
         version: the entry's version whose content this is; 0 = not known to be any.
-        checked_ns: when it was last looked at, in ns since the epoch.
+        checked_ns: when it was last seen to be as it is known, in ns since the epoch.
         entry_id: the entry that it belongs to; 0 while it is being registered.
         failures: readings that failed or gave wrong bytes since the last one that was right.
         verified_ns: when all its bytes were last read and found right, in ns since the epoch.

@@ -128,16 +128,19 @@ def sight(one: Observed, work: Work, clocks: Clocks | None) -> Sight:
     offset = NO_OFFSET if clocks is None else clocks.of(one.service)
     right_ns = None if time_ns is None else time_ns - offset.offset_ns
     error_ns = (precision if kept and precision is not None else 10**9) + offset.error_ns
-    silent = kept and _is_silent(one.known, one.entry, right_ns or 0, error_ns, exact=(precision or 0) <= _EXACT_NS)
+    silent = kept and _is_silent(one, one.entry, right_ns or 0, error_ns, exact=(precision or 0) <= _EXACT_NS)
     return Sight(one.service, "changed", one.sha256 or "", right_ns, error_ns, one.known.version, silent)
 
 
-def _is_silent(known: Replica, entry: Entry, right_ns: int, error_ns: int, *, exact: bool) -> bool:
+def _is_silent(one: Observed, entry: Entry, right_ns: int, error_ns: int, *, exact: bool) -> bool:
     """Tell whether a changed file's modification time says that it was not changed.
 
     Where times are not exact, a second change may bear the time of the first; but not when we have seen the file since.
     """
-    if known.state != "available" or entry.mtime_ns is None or entry.mtime_ns != known.mtime_ns:
+    known = one.known
+    # a look at sizes and times has called it stale, and left what was known of the content that it had before
+    was_looked_at = known.state == "stale" and known.sha256 not in (None, one.sha256)
+    if not (known.state == "available" or was_looked_at) or entry.mtime_ns is None or entry.mtime_ns != known.mtime_ns:
         return False
     return exact or (known.checked_ns is not None and right_ns + 2 * error_ns <= known.checked_ns)
 
@@ -184,7 +187,12 @@ def _judge(one: Observed, entry: Entry | None, work: Work, clocks: Clocks, *, re
     elif renamed:
         _learn(one, known.version, work)
     elif _was_whole(known) and known.version > 0 and is_as_seen(known, entry):
-        if known.state != "bad" and not clocks.has_settled(known.checked_ns, entry, work.open(one.service)):
+        is_known = (known.sha256 or node.sha256) is not None  # else reading it would tell nothing
+        if (
+            is_known
+            and known.state != "bad"
+            and not clocks.has_settled(known.checked_ns, entry, work.open(one.service))
+        ):
             return
         one.kind = "damaged" if known.state == "bad" else "good" if known.version == node.version else "old"
         state: State = "bad" if one.kind == "damaged" else "available" if one.kind == "good" else "stale"

@@ -22,6 +22,7 @@ from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.vdir.claiming import claimed, claiming
 from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.clocks import Clocks, was_touched
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks
@@ -85,6 +86,7 @@ class Inspector:
         self._believe = believe
         self._listings: dict[str, dict[str, _Listing]] = {}
         self._failed: dict[str, str] = {}
+        self._clocks = Clocks(work, exact=False)
 
     def inspect(self, files: Sequence[tuple[Node, tuple[Replica, ...]]]) -> list[tuple[Node, list[Found]]]:
         """Return, for each file of a batch, how its replicas are now.
@@ -101,11 +103,10 @@ class Inspector:
         found: list[list[Found]] = [[] for _ in files]
         open_questions: list[_Question] = []
         for question in questions:
-            replica = question.replica
-            if question.listed is not None and _is_unchanged(replica, question.listed):
-                found[question.place].append(Found(question.node, replica, _seen(question.node, replica)))
-            else:
+            if (now := self._unchanged(question)) is None:
                 open_questions.append(question)
+            else:
+                found[question.place].append(Found(question.node, question.replica, now))
         threads = self._work.threads({question.replica.service for question in open_questions})
         for question, result in run_parallel(self._look, open_questions, threads):
             node, replica = question.node, question.replica
@@ -156,6 +157,16 @@ class Inspector:
             self._remember(replica.service, error)
             return None
 
+    def _unchanged(self, question: _Question) -> Replica | None:
+        """Return a replica that a listing shows to be as it was; None where that has to be asked."""
+        replica, entry = question.replica, question.listed
+        if entry is None:
+            return None
+        service = self._work.open(replica.service)
+        if not _is_unchanged(service, replica, entry):
+            return None
+        return self._vouched(service, replica, entry, _seen(question.node, replica))
+
     def _look(self, question: _Question) -> Replica:
         replica = question.replica
         if replica.state == "deleting":  # a removal that died halfway: whether the file is there changes nothing
@@ -165,9 +176,14 @@ class Inspector:
         service = self._work.open(replica.service)
         try:
             entry = question.listed or service.stat(replica.path)
-            return judged(service, question.node, replica, entry)
+            return self._vouched(service, replica, entry, judged(service, question.node, replica, entry))
         except (NotFound, NotADirectory):
             return replace(replica, state="missing", checked_ns=time.time_ns())
+
+    def _vouched(self, service: StorageABC, known: Replica, entry: Entry, now: Replica) -> Replica:
+        """Return a replica as it is now; as not looked at, where that cannot tell a second write from the first."""
+        is_sure = service.immediate or self._clocks.has_settled(known.checked_ns, entry, service)
+        return now if is_sure else replace(now, checked_ns=known.checked_ns)
 
     def _remember(self, service: str, error: StorageError) -> None:
         if isinstance(error, (Unavailable, RateLimited, AuthenticationFailed, ConfigError)):
@@ -250,9 +266,14 @@ class _Listing:
         return self._here if self._here is not None and self._here.path == path else None
 
 
-def _is_unchanged(replica: Replica, entry: Entry) -> bool:
+def _is_unchanged(service: StorageABC, replica: Replica, entry: Entry) -> bool:
     """Tell whether a replica that was whole is the file that we saw last."""
-    return replica.state in ("available", "stale") and replica.version > 0 and is_as_seen(replica, entry)
+    seen = _was_whole(replica) and is_as_seen(replica, entry)
+    return seen and not was_touched(replica.checked_ns, entry, service)
+
+
+def _was_whole(replica: Replica) -> bool:
+    return replica.state in ("available", "stale") and replica.version > 0
 
 
 def _seen(node: Node, replica: Replica) -> Replica:
@@ -265,19 +286,22 @@ def judged(service: StorageABC, node: Node, replica: Replica, entry: Entry) -> R
 
     It is ``available`` (or ``stale``, where it holds an older version) while it is the file that we saw last, ``stale``
     with version 0 where it was changed by others. A replica that was never finished (``copying``, ``missing``) is the
-    right content only where a strong hash or the size and the modification time say so. A ``bad`` one whose bytes were
-    read and are wrong stays so while nobody changes it, whatever the service says of it.
+    right content only where a strong hash or the size and the modification time say so. One is ``bad`` whose bytes were
+    read and are wrong although nobody has changed it, by its size and time; it stays so, whatever the service says.
 
     Raises:
         StorageError: the file had to be read, and could not be.
     """
-    if _is_unchanged(replica, entry):
+    if _is_unchanged(service, replica, entry):
         return _seen(node, replica)
     seen = replace(replica, checked_ns=time.time_ns())
     if replica.state == "bad" and is_as_seen(replica, entry):
         return seen
     if entry.is_directory or not _same_facts(service, node, replica, entry):
-        return replace(seen, state="stale", version=0)
+        if _was_whole(replica) and is_as_seen(replica, entry):
+            return replace(seen, state="bad")
+        # all else is kept as it was before the change: the time, by which an edit and damage are told apart, too
+        return replace(replica, state="stale", version=0)
     return replace(
         seen,
         state="available",

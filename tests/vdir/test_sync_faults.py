@@ -24,6 +24,7 @@ import pytest
 from cloudmesh.cdir.main import CDIR
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import Entry, ServiceSettings, StorageABC
+from cloudmesh.storage.errors import Refused
 from cloudmesh.storage.layers import Layer, Retry, RetryPolicy, find_layer
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.services import Services
@@ -475,10 +476,15 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
+@pytest.mark.parametrize("looked", [False, True])
 @pytest.mark.parametrize("damage", ["truncated", "flipped"])
 @pytest.mark.parametrize("service", ["nas", "one"])
-def test_damage_that_leaves_the_time(place: Place, service: str, damage: str) -> None:
-    """Nobody has written: the others are right. Where size and time are as they were, only `verify --deep` sees it."""
+def test_damage_that_leaves_the_time(place: Place, service: str, damage: str, looked: bool) -> None:
+    """Nobody has written: the others are right.
+
+    Where size and time are as they were, a disk still tells that something was done to the file; of a server, only
+    `verify --deep` sees it.
+    """
     place.put("dav", "nas")
     age(place, "large")
     file = place.behind(service, "large")
@@ -488,11 +494,49 @@ def test_damage_that_leaves_the_time(place: Place, service: str, damage: str) ->
     else:
         file.write_bytes(bytes([LARGE[0] ^ 1]) + LARGE[1:])
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    if damage == "flipped":
+    if looked:
+        with place.vdir() as vdir:
+            vdir.verify("/data")
+            vdir.status("/data", check=True)
+    if damage == "flipped" and service != "one":
         with place.vdir() as vdir:
             report = vdir.verify("/data", deep=True, repair=True)
             assert [(one.service, one.repaired) for one in report.services if one.repaired] == [(service, 1)], report
     place.is_right(FILES, "dav", "nas")
+
+
+def test_flipped_bits_on_a_disk_are_seen_by_every_look(place: Place) -> None:
+    place.put("dav")
+    file = place.behind("one", "large")
+    before = file.stat()
+    file.write_bytes(bytes([LARGE[0] ^ 1]) + LARGE[1:])
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with place.vdir() as vdir:
+        with pytest.raises(Refused, match="last good replica"):
+            vdir.drop("/data/large", from_=["dav"])
+        states = {one.service: one.state for one in vdir.status("/data/large", check=True).replicas}
+        assert states == {"one": "bad", "dav": "available"}
+        assert [one.bad for one in vdir.verify("/data").services if one.service == "one"] == [1]
+    place.is_right(FILES, "dav")
+
+
+def test_a_file_whose_attributes_were_set_is_read_once_and_is_no_change(place: Place) -> None:
+    place.put("dav")
+    place.behind("one", "large").chmod(0o600)
+
+    def checked_ns() -> int:
+        with place.vdir() as vdir:
+            assert len(vdir.history("/data/large")) == 1
+            found = [one for one in vdir.status("/data/large").replicas if one.service == "one"]
+        assert [one.state for one in found] == ["available"]
+        return found[0].checked_ns or 0
+
+    before = checked_ns()
+    assert place.sync().files == 0
+    read = checked_ns()
+    assert before < place.behind("one", "large").stat().st_ctime_ns < read
+    assert place.sync().files == 0
+    assert checked_ns() == read, "what is as it was then is not read again"
 
 
 def age(place: Place, name: str) -> None:
