@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, StorageError
+from cloudmesh.storage.errors import ChecksumMismatch, NotADirectory, NotFound, PreconditionFailed, StorageError
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.report import Report
@@ -278,11 +278,12 @@ def _kept(one: Keeping, work: Work) -> bool:
 
     Raises:
         PreconditionFailed: the file is not as it was seen.
+        ChecksumMismatch: its bytes are not those of the content, although it is as it was seen.
         StorageError: as `copy_file`.
     """
     service, source = work.target(one.replica.service), one.replica
     facts = service.capabilities
-    there = _checked(service, source)
+    there = _checked(service, source, one.node.sha256)
     if facts.server_move and not facts.server_copy:
         service.move_within(source.path, one.path)
         return True
@@ -294,11 +295,28 @@ def _kept(one: Keeping, work: Work) -> bool:
     return False
 
 
-def _checked(service: StorageABC, source: Replica) -> Entry:
-    """Return a replica's file as it is, if it has the content that was seen."""
+def _checked(service: StorageABC, source: Replica, sha256: str | None) -> Entry:
+    """Return a replica's file as it is, if it has the content that was seen.
+
+    All others may be overwritten next. So bytes that do not come by here, as the service copies or moves them itself,
+    are read: rot leaves size and time as they were.
+    """
     there = service.stat(source.path)
-    if not is_as_seen(source, there):
-        same = source.sha256 is not None and not there.is_directory and there.size == source.size
-        if not same or sha256_of(Source(service, there)) != source.sha256:
-            raise PreconditionFailed(service.location(source.path))
+    is_seen = is_as_seen(source, there)
+    facts = service.capabilities
+    if is_seen and (sha256 is None or _same_hash(source, there) or not (facts.server_copy or facts.server_move)):
+        return there
+    wanted = source.sha256 or sha256
+    if wanted is None or there.is_directory or there.size != source.size:
+        raise PreconditionFailed(service.location(source.path))
+    if sha256_of(Source(service, there)) != wanted:
+        if is_seen:
+            why = "its bytes are not those that were seen, while its size and time are"
+            raise ChecksumMismatch(service.location(source.path), why, "cms vdir verify --deep --repair")
+        raise PreconditionFailed(service.location(source.path))
     return there
+
+
+def _same_hash(replica: Replica, there: Entry) -> bool:
+    """Tell whether a hash that the service tells of a file says that its bytes are as they were."""
+    return any(there.hashes.get(name) == digest for name, digest in replica.hashes.items())

@@ -208,7 +208,7 @@ def test_over_real_services_rot_is_found_and_made_good(
 def test_an_edit_in_the_second_of_our_own_writing_is_no_rot(
     home: Path, tmp_path: Path, wsgidav: Wsgidav, openssh: OpenSsh, repair: bool
 ) -> None:
-    """Services that tell times in whole seconds show such an edit as little as rot: `sync` decides, which keeps both."""
+    """Services that tell times in whole seconds show it as little as they show rot: `sync` decides, and keeps both."""
     root = f"second-{repair}"
     places = {"dav": wsgidav.data / root, "lab": openssh.data / root}
     configure(
