@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def test_what_is_kept_is_not_taken_from_a_rotten_replica(
         (bad / "data/f").write_bytes(b"sEcond")
         os.utime(bad / "data/f", ns=(before.st_atime_ns, before.st_mtime_ns))
         if by == "restore":
-            assert not vdir.restore("/data/f", 1).failed
+            vdir.restore("/data/f", 1)
         elif by == "put":
             source = write_tree(tmp_path / "source", {"f": b"third"}) / "f"
             assert not vdir.put(str(source), "/data/f", force=True).failed
@@ -127,6 +128,44 @@ def test_what_is_kept_is_not_taken_from_a_rotten_replica(
             (home / "local/data/f").write_bytes(b"edited by another")
             assert not vdir.sync("/data").failed
         assert (good / "data/f").read_bytes() != b"second"
+        assert not vdir.sync("/data").failed
         (kept,) = [one for one in vdir.history("/data/f") if one.version == 2]
         assert not vdir.restore("/data/f", kept.version).failed
         assert b"".join(vdir.cat("/data/f")) == b"second"
+
+
+@pytest.mark.parametrize("by", ["verify", "copy", "put", "put --force", "restore", "drop"])
+def test_an_older_content_that_nothing_else_has_is_kept(home: Path, tmp_path: Path, wsgidav: Wsgidav, by: str) -> None:
+    """Its service was away when others gave the name another content, everywhere at once."""
+    disks = [local("one", tmp_path / "one"), local("two", tmp_path / "two")]
+    dav = wsgidav.settings("dav", root=tmp_path.name)
+    configure(home, [*disks, dav])
+    source = write_tree(tmp_path / "source", {"f": b"first"}) / "f"
+    with Vdir() as vdir:
+        vdir.put(str(source), "/data/f", to=["one", "two", "dav"])
+        assert not vdir.sync("/data").failed
+    for service in ("one", "two"):
+        (tmp_path / service / "data/f").write_bytes(b"second, by others")
+    configure(home, [*disks, replace(dav, credentials={**dav.credentials, "password": "wrong"})])
+    with Vdir() as vdir:
+        assert vdir.sync("/data").failed
+    configure(home, [*disks, dav])
+    with Vdir() as vdir:
+        match by:
+            case "verify":
+                assert not vdir.verify("/data", repair=True).failed
+            case "copy":
+                assert not vdir.copy("/data/f", to=["dav"]).failed
+            case "put":
+                assert not vdir.put(str(tmp_path / "one/data/f"), "/data/f", to=["dav"]).failed
+            case "put --force":
+                source.write_bytes(b"third")
+                assert not vdir.put(str(source), "/data/f", to=["dav"], force=True).failed
+            case "restore":
+                source.write_bytes(b"third")
+                assert not vdir.put(str(source), "/data/f", to=["one"], force=True).failed
+                assert not vdir.restore("/data/f", 2).failed
+            case "drop":
+                assert not vdir.drop("/data/f", from_=["dav"]).failed
+        assert not vdir.restore("/data/f", 1).failed
+        assert b"".join(vdir.cat("/data/f")) == b"first"
