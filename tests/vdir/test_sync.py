@@ -25,6 +25,7 @@ from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir, intents
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.intents import Intent
+from cloudmesh.vdir.rules import Deletes
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
 from tests.places import configure, local, read_tree, write_tree
 
@@ -251,7 +252,7 @@ def test_an_old_content_on_a_service_that_was_away_is_kept_when_it_is_back(
 
 @pytest.mark.parametrize("deletes", ["heal", "propagate"])
 @pytest.mark.parametrize("look", ["nobody", "status", "verify"])
-def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path], look: str, deletes: str) -> None:
+def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path], look: str, deletes: Deletes) -> None:
     """Whoever looked before, and told that files are missing, makes no deletion of it."""
     vdir.rules.set("/data", deletes=deletes)
     (disks["two"] / "data/b").rename(disks["two"] / "data/other")
@@ -344,7 +345,7 @@ def test_another_disk_in_the_place_of_a_service_deletes_nothing(
 
 @pytest.mark.parametrize("deletes", ["heal", "propagate"])
 def test_a_look_at_what_was_lost_does_not_make_it_believed(
-    vdir: Vdir, disks: dict[str, Path], tmp_path: Path, deletes: str
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path, deletes: Deletes
 ) -> None:
     vdir.rules.set("/data", deletes=deletes)
     many = {f"f{i:02}": b"%d" % i for i in range(40)}
