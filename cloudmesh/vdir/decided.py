@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.decide import Contender, Decision
-from cloudmesh.vdir.kept import Keeping, superseded
+from cloudmesh.vdir.kept import Keeping, outdated, superseded
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.observe import Observed
 from cloudmesh.vdir.sources import Source
@@ -86,15 +86,11 @@ class Decided:
         return found
 
     def outdated(self) -> list[tuple[Observed, Keeping]]:
-        """Return the replicas with older contents that are going to be overwritten, and what keeps these: their service
-        was away when the content was superseded."""
-        if self.failed or not self.node.rules.versions:
+        """Return the replicas with older contents that are going to be overwritten, and what keeps these."""
+        if self.failed:
             return []
-        return [
-            (one, Keeping(_as_it_was(self.node, one.now), one.now))
-            for one in self.lacking
-            if one.kind == "old" and one.now.version < self.node.version and one.now.sha256 != self.node.sha256
-        ]
+        found = [(one, outdated(self.node, one.now)) for one in self.lacking if one.kind == "old"]
+        return [(one, keeping) for one, keeping in found if keeping is not None]
 
     def copies(self, sources: Sequence[Source]) -> list[Copy]:
         """Return the copies that make all replicas good."""
@@ -112,8 +108,3 @@ def with_content(node: Node, one: Observed, version: int) -> Node:
     assert entry is not None  # noqa: S101 - it was seen
     mtime_ns = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
     return replace(node, size=entry.size, mtime_ns=mtime_ns, sha256=one.sha256, version=version, origin=one.service)
-
-
-def _as_it_was(node: Node, old: Replica) -> Node:
-    """Return a name with the content that an outdated replica holds."""
-    return replace(node, size=old.size, mtime_ns=old.mtime_ns, sha256=old.sha256, version=old.version, origin="")

@@ -116,14 +116,15 @@ def _compare(
     doubtful = not replicas or node.id in pending
     for one in replicas:
         known = is_good(node, one)
+        expected = known or _was_lost(node, one)
         entry = listings.find(one.service, one.path, key) if one.path == node.path else "elsewhere"
         if entry == "elsewhere":
             elsewhere.append(one)
-            spool.add_elsewhere(node, one, known)
+            spool.add_elsewhere(node, one, expected)
             doubtful = doubtful or not known
         elif entry != "away":
             looks.append((one, entry, known and entry is not None and listings.is_same(one, entry)))
-            if known or _is_to_be_deleted(node, one):
+            if expected:
                 found.count(one.service).known += 1
                 found.count(one.service).missing += entry is None
     if not (doubtful or elsewhere) and all(plain for _, _, plain in looks):
@@ -133,13 +134,14 @@ def _compare(
     for one, entry, plain in looks:
         marked = mark(one)
         spool.add_seen(node.id, one.service, Seen(marked, entry, plain))
-        if entry is None and is_good(node, one):
+        if entry is None and (is_good(node, one) or _was_lost(node, one)):
             spool.add_lost(node.id, one, one.sha256 or node.sha256, marked)
 
 
-def _is_to_be_deleted(node: Node, replica: Replica) -> bool:
-    """Tell whether a replica was found missing before, by whoever looked, and the name shall therefore be deleted."""
-    return node.rules.deletes == "propagate" and replica.state == "missing" and replica.version == node.version
+def _was_lost(node: Node, replica: Replica) -> bool:
+    """Tell whether a good replica was found missing by whoever looked before, which decides nothing."""
+    was_whole = replica.etag is not None or replica.sha256 is not None
+    return replica.state == "missing" and replica.version == node.version and was_whole
 
 
 def _look_elsewhere(

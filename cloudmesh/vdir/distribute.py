@@ -12,13 +12,14 @@ from dataclasses import replace
 from itertools import takewhile
 from typing import TypeVar
 
-from cloudmesh.storage.errors import AlreadyExists, PreconditionFailed, StorageError
+from cloudmesh.storage.errors import AlreadyExists, ChecksumMismatch, NotFound, PreconditionFailed, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.claiming import Claimed, claimed
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.copies import Copy
+from cloudmesh.vdir.kept import keep, outdated
 from cloudmesh.vdir.making import make_many
 from cloudmesh.vdir.nodes import Replica
 from cloudmesh.vdir.records import is_good
@@ -77,7 +78,7 @@ def distribute(copies: Iterable[Copy], work: Work, report: Report, claims: Claim
 def bring_claimed(copies: Sequence[Copy], work: Work, report: Report, claims: Claims) -> None:
     """Make copies that were planned, those that are still wanted once their names are claimed."""
     with claimed({copy.node.id: copy.node for copy in copies}.values(), claims, work) as now:
-        bring(list(_still_wanted(copies, now, work, report)), work, report)
+        overwrite(list(_still_wanted(copies, now, work, report)), work, report)
 
 
 def _still_wanted(copies: Sequence[Copy], now: Claimed, work: Work, report: Report) -> Iterator[Copy]:
@@ -95,6 +96,29 @@ def _still_wanted(copies: Sequence[Copy], now: Claimed, work: Work, report: Repo
             work.observer(Event("skipped", copy.name, node.size or 0))
         else:
             yield replace(copy, node=node, known=known)
+
+
+def overwrite(copies: Sequence[Copy], work: Work, report: Report) -> None:
+    """Make copies as `bring` does, where older contents of the names may be in the way: each is kept first."""
+    bring(keep_outdated(copies, work, report), work, report)
+
+
+def keep_outdated(copies: Sequence[Copy], work: Work, report: Report) -> list[Copy]:
+    """Keep the older contents that copies are going to overwrite, and return those that may be made.
+
+    The others end as failed. With ``force`` a file may go that others have changed.
+    """
+    ways = [(copy, None if copy.known is None else outdated(copy.node, copy.known)) for copy in copies]
+    failed = keep([keeping for _, keeping in ways if keeping is not None], work)
+    able: list[Copy] = []
+    for copy, keeping in ways:
+        error = None if keeping is None else failed.get(keeping.key)
+        changed = isinstance(error, (ChecksumMismatch, PreconditionFailed))
+        if error is None or isinstance(error, NotFound) or (changed and copy.force):
+            able.append(copy)
+        else:
+            _fail(copy, error, work, report)
+    return able
 
 
 def bring(copies: Sequence[Copy], work: Work, report: Report) -> None:

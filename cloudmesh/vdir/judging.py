@@ -15,6 +15,7 @@ from typing import Literal
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import NotADirectory, NotFound, StorageError
 from cloudmesh.storage.pool import run_parallel
+from cloudmesh.vdir.clocks import Clocks
 from cloudmesh.vdir.hashing import Unread, hash_many, hash_one
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import is_good
@@ -66,6 +67,7 @@ class Judge:
         self._work = work
         self._deep = deep
         self._inspector = Inspector(work)
+        self._clocks = Clocks(work, exact=False)
         self._given_up: set[str] = set()
 
     def look(self, files: Sequence[tuple[Node, tuple[Replica, ...]]]) -> tuple[list[Verdict], list[tuple[Node, str]]]:
@@ -143,9 +145,17 @@ class Judge:
         if not self._reads(now):
             return now, ""
         try:
-            return now, hash_one(_unread(now), self._work)
+            sha256 = hash_one(_unread(now), self._work)
+            if one.node.sha256 in (None, sha256) or self._has_settled(now.known):
+                return now, sha256
         except StorageError as error:
             return now, error
+        # others may have written it in the second in which we saw it: `sync` decides
+        return replace(now, now=replace(now.known, state="stale", version=0)), ""
+
+    def _has_settled(self, known: Replica) -> bool:
+        service = self._work.open(known.service)
+        return self._clocks.has_settled(known.checked_ns, service.stat(known.path), service)
 
     def _doubt(self, sure: Sequence[Verdict], judgements: Sequence[Verdict]) -> None:
         """Blame the service rather than its files, where many of them cannot be read and fewer can; leave it out."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.errors import NotADirectory, NotFound, PreconditionFailed, StorageError
+from cloudmesh.storage.errors import ChecksumMismatch, NotADirectory, NotFound, PreconditionFailed, StorageError
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.report import Report
@@ -73,7 +73,8 @@ def kept_path(node: Node) -> str:
 def keep(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], StorageError]:
     """Keep contents; what is kept already is not kept again.
 
-    A replica that had to be moved away is then ``missing`` in the catalogue.
+    A replica that had to be moved away is then ``missing`` in the catalogue. One that looks as it did but has other
+    bytes is then known as changed by others: `sync` decides about it.
 
     Returns:
         those that could not be kept, by entry id and version; of these nothing may be overwritten.
@@ -110,16 +111,18 @@ def _keep_files(wanted: Sequence[Keeping], work: Work) -> dict[tuple[int, int], 
     }
     wanted = [one for one in wanted if one.node.id not in others]
     done: list[Kept] = []
-    moved: list[Replica] = []
+    learnt: list[Replica] = []
     threads = work.threads({one.replica.service for one in wanted})
     for one, result in run_parallel(lambda one: _kept(one, work), wanted, threads):
+        if isinstance(result, ChecksumMismatch):
+            learnt.append(replace(one.replica, state="stale", version=0, entry_id=one.node.id))
         if isinstance(result, StorageError):
             failed[one.key] = result
             continue
         done.append(_row(one, one.path))
         if result:
-            moved.append(replace(one.replica, state="missing", etag=None, entry_id=one.node.id))
-    work.catalogue.update_replicas(moved)
+            learnt.append(replace(one.replica, state="missing", etag=None, entry_id=one.node.id))
+    work.catalogue.update_replicas(learnt)
     work.catalogue.add_versions(done)
     return failed
 
@@ -135,6 +138,17 @@ def keep_one_of(wanted: Sequence[Sequence[Keeping]], work: Work) -> dict[tuple[i
         failed |= errors
         left = [ways[1:] for ways in left if ways[0].key in errors and len(ways) > 1]
     return failed
+
+
+def outdated(node: Node, replica: Replica) -> Keeping | None:
+    """Return what keeps an older content that a replica holds, before the present one takes its place: its service was
+    away when that was superseded, and nothing else may have it. None where it holds no such, or nothing is kept.
+    """
+    is_older = replica.state in ("available", "stale") and 0 < replica.version < node.version
+    if not (is_older and node.rules.versions) or replica.sha256 == node.sha256:
+        return None
+    old = replace(node, size=replica.size, mtime_ns=replica.mtime_ns, sha256=replica.sha256, version=replica.version)
+    return Keeping(replace(old, origin=""), replica)
 
 
 def superseded(node: Node, replicas: Iterable[Replica]) -> list[Keeping]:
@@ -278,11 +292,12 @@ def _kept(one: Keeping, work: Work) -> bool:
 
     Raises:
         PreconditionFailed: the file is not as it was seen.
+        ChecksumMismatch: its bytes are not those of the content, although it is as it was seen.
         StorageError: as `copy_file`.
     """
     service, source = work.target(one.replica.service), one.replica
     facts = service.capabilities
-    there = _checked(service, source)
+    there = _checked(service, source, one.node.sha256)
     if facts.server_move and not facts.server_copy:
         service.move_within(source.path, one.path)
         return True
@@ -294,11 +309,28 @@ def _kept(one: Keeping, work: Work) -> bool:
     return False
 
 
-def _checked(service: StorageABC, source: Replica) -> Entry:
-    """Return a replica's file as it is, if it has the content that was seen."""
+def _checked(service: StorageABC, source: Replica, sha256: str | None) -> Entry:
+    """Return a replica's file as it is, if it has the content that was seen.
+
+    All others may be overwritten next. So bytes that do not come by here, as the service copies or moves them itself,
+    are read: rot leaves size and time as they were.
+    """
     there = service.stat(source.path)
-    if not is_as_seen(source, there):
-        same = source.sha256 is not None and not there.is_directory and there.size == source.size
-        if not same or sha256_of(Source(service, there)) != source.sha256:
-            raise PreconditionFailed(service.location(source.path))
+    is_seen = is_as_seen(source, there)
+    facts = service.capabilities
+    if is_seen and (sha256 is None or _same_hash(source, there) or not (facts.server_copy or facts.server_move)):
+        return there
+    wanted = source.sha256 or sha256
+    if wanted is None or there.is_directory or there.size != source.size:
+        raise PreconditionFailed(service.location(source.path))
+    if sha256_of(Source(service, there)) != wanted:
+        if is_seen:
+            why = "its bytes are not those that were seen, while its size and time are"
+            raise ChecksumMismatch(service.location(source.path), why, "cms vdir sync decides about it")
+        raise PreconditionFailed(service.location(source.path))
     return there
+
+
+def _same_hash(replica: Replica, there: Entry) -> bool:
+    """Tell whether a hash that the service tells of a file says that its bytes are as they were."""
+    return any(there.hashes.get(name) == digest for name, digest in replica.hashes.items())

@@ -14,6 +14,7 @@ from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.claiming import Claimed, claimed, claiming
 from cloudmesh.vdir.distribute import BATCH
+from cloudmesh.vdir.kept import keep, outdated
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import is_good
@@ -89,7 +90,20 @@ def drop_claimed(
             report.done(one.replica.size)
         else:
             allowed.append(result)
-    return set() if dryrun else _drop(allowed, work, report)
+    return set() if dryrun else _drop(_outdated_kept(allowed, work, report), work, report)
+
+
+def _outdated_kept(drops: Sequence[_Drop], work: Work, report: Report) -> list[_Drop]:
+    """Keep the older contents among what is to be dropped, which may be nowhere else; return what may be."""
+    ways = [(one, outdated(one.node, one.replica)) for one in drops]
+    failed = keep([keeping for _, keeping in ways if keeping is not None], work)
+    able: list[_Drop] = []
+    for one, keeping in ways:
+        if keeping is not None and keeping.key in failed:
+            report.fail(one.name, failed[keeping.key])
+        else:
+            able.append(one)
+    return able
 
 
 def _tell_refused(now: Claimed, report: Report) -> None:

@@ -11,7 +11,7 @@ from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import versions
 from cloudmesh.vdir.copies import Copy, make
-from cloudmesh.vdir.distribute import begin, give_up
+from cloudmesh.vdir.distribute import begin, give_up, keep_outdated
 from cloudmesh.vdir.kept import keep_one_of, superseded
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.sources import Source
@@ -67,6 +67,10 @@ def renew(renewals: Sequence[Renewal], work: Work, report: Report) -> list[Copy]
             _fail(copies, error, work, report)
         else:  # what others have changed is gone already, and what is on a service that is away stays there for now
             plans.append(_refreshed(copies, work))
+    able: dict[int, list[Copy]] = {}
+    for copy in keep_outdated([copy for copies in plans for copy in copies], work, report):
+        able.setdefault(copy.node.id, []).append(copy)
+    plans = [*able.values()]
     shared, left_out = begin([copy for copies in plans for copy in copies], work)
     for copies in plans:
         if copies[0].node.id in left_out:

@@ -78,7 +78,7 @@ class Wanted:
 
     Attributes:
         entry_id: its name.
-        known: the catalogue has it as good.
+        known: it should be there, as far as the catalogue knows.
         mark: as of `Seen`.
         replica: where it should be, with what recognises its content.
     """
@@ -124,7 +124,7 @@ class Spool:
         self._database.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def add_elsewhere(self, node: Node, replica: Replica, known: bool) -> None:
-        """Note a replica that does not lie at its name's path, so that it has to be looked for; ``known`` as good."""
+        """Note a replica that does not lie at its name's path, so that it is looked for; ``known`` to be there."""
         size, times = replica.size, (replica.mtime_ns, replica.mtime_precision_ns)
         facts = json.dumps(
             [known, size, *times, replica.etag, dict(replica.hashes), replica.sha256 or node.sha256, replica.checked_ns]

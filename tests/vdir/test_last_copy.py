@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,73 @@ def test_two_services_that_are_one_place_are_one_copy(home: Path, tmp_path: Path
         vdir.copy("/f", to=["two"])
         vdir.drop("/f", from_=["one"])
         assert b"".join(vdir.cat("/f")) == b"0"
+
+
+@pytest.mark.parametrize("rotten", ["one", "dav"])
+@pytest.mark.parametrize("by", ["restore", "put", "sync"])
+def test_what_is_kept_is_not_taken_from_a_rotten_replica(
+    home: Path, tmp_path: Path, wsgidav: Wsgidav, rotten: str, by: str
+) -> None:
+    """Rot leaves size and time as they were: what is kept is read before the last good replica is overwritten."""
+    configure(home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root=tmp_path.name)])
+    with Vdir() as vdir:
+        for content in (b"first", b"second"):
+            source = write_tree(tmp_path / "source", {"f": content}) / "f"
+            vdir.put(str(source), "/data/f", to=["one", "dav"], force=True)
+        vdir.copy("/data/f", to=["local"])
+        assert not vdir.sync("/data").failed
+        good = wsgidav.data / tmp_path.name if rotten == "one" else tmp_path / "one"
+        bad = tmp_path / "one" if rotten == "one" else wsgidav.data / tmp_path.name
+        before = (bad / "data/f").stat()
+        (bad / "data/f").write_bytes(b"sEcond")
+        os.utime(bad / "data/f", ns=(before.st_atime_ns, before.st_mtime_ns))
+        if by == "restore":
+            vdir.restore("/data/f", 1)
+        elif by == "put":
+            source = write_tree(tmp_path / "source", {"f": b"third"}) / "f"
+            assert not vdir.put(str(source), "/data/f", force=True).failed
+        else:
+            (home / "local/data/f").write_bytes(b"edited by another")
+            assert not vdir.sync("/data").failed
+        assert (good / "data/f").read_bytes() != b"second"
+        assert not vdir.sync("/data").failed
+        (kept,) = [one for one in vdir.history("/data/f") if one.version == 2]
+        assert not vdir.restore("/data/f", kept.version).failed
+        assert b"".join(vdir.cat("/data/f")) == b"second"
+
+
+@pytest.mark.parametrize("by", ["verify", "copy", "put", "put --force", "restore", "drop"])
+def test_an_older_content_that_nothing_else_has_is_kept(home: Path, tmp_path: Path, wsgidav: Wsgidav, by: str) -> None:
+    """Its service was away when others gave the name another content, everywhere at once."""
+    disks = [local("one", tmp_path / "one"), local("two", tmp_path / "two")]
+    dav = wsgidav.settings("dav", root=tmp_path.name)
+    configure(home, [*disks, dav])
+    source = write_tree(tmp_path / "source", {"f": b"first"}) / "f"
+    with Vdir() as vdir:
+        vdir.put(str(source), "/data/f", to=["one", "two", "dav"])
+        assert not vdir.sync("/data").failed
+    for service in ("one", "two"):
+        (tmp_path / service / "data/f").write_bytes(b"second, by others")
+    configure(home, [*disks, replace(dav, credentials={**dav.credentials, "password": "wrong"})])
+    with Vdir() as vdir:
+        assert vdir.sync("/data").failed
+    configure(home, [*disks, dav])
+    with Vdir() as vdir:
+        match by:
+            case "verify":
+                assert not vdir.verify("/data", repair=True).failed
+            case "copy":
+                assert not vdir.copy("/data/f", to=["dav"]).failed
+            case "put":
+                assert not vdir.put(str(tmp_path / "one/data/f"), "/data/f", to=["dav"]).failed
+            case "put --force":
+                source.write_bytes(b"third")
+                assert not vdir.put(str(source), "/data/f", to=["dav"], force=True).failed
+            case "restore":
+                source.write_bytes(b"third")
+                assert not vdir.put(str(source), "/data/f", to=["one"], force=True).failed
+                assert not vdir.restore("/data/f", 2).failed
+            case "drop":
+                assert not vdir.drop("/data/f", from_=["dav"]).failed
+        assert not vdir.restore("/data/f", 1).failed
+        assert b"".join(vdir.cat("/data/f")) == b"first"

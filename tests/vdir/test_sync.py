@@ -25,6 +25,7 @@ from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir, intents
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.intents import Intent
+from cloudmesh.vdir.rules import Deletes
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
 from tests.places import configure, local, read_tree, write_tree
 
@@ -249,10 +250,18 @@ def test_an_old_content_on_a_service_that_was_away_is_kept_when_it_is_back(
         converged(other)
 
 
-def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path]) -> None:
+@pytest.mark.parametrize("deletes", ["heal", "propagate"])
+@pytest.mark.parametrize("look", ["nobody", "status", "verify"])
+def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path], look: str, deletes: Deletes) -> None:
+    """Whoever looked before, and told that files are missing, makes no deletion of it."""
+    vdir.rules.set("/data", deletes=deletes)
     (disks["two"] / "data/b").rename(disks["two"] / "data/other")
     (disks["three"] / "data/a.txt").rename(disks["three"] / "data/b/z.txt")
     os.utime(disks["three"] / "data/b/z.txt", ns=(0, (disks["one"] / "data/a.txt").stat().st_mtime_ns))
+    if look == "status":
+        assert vdir.status("/data", check=True).problems
+    elif look == "verify":
+        assert vdir.verify("/data").failed
     plan = vdir.sync("/data", dryrun=True)
     assert (plan.renamed, plan.files) == (3, 0)
     report = vdir.sync("/data")
@@ -334,18 +343,22 @@ def test_another_disk_in_the_place_of_a_service_deletes_nothing(
     converged(vdir)
 
 
-def test_a_look_at_what_was_lost_does_not_make_it_believed(vdir: Vdir, disks: dict[str, Path], tmp_path: Path) -> None:
-    vdir.rules.set("/data", deletes="propagate")
+@pytest.mark.parametrize("deletes", ["heal", "propagate"])
+def test_a_look_at_what_was_lost_does_not_make_it_believed(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path, deletes: Deletes
+) -> None:
+    vdir.rules.set("/data", deletes=deletes)
     many = {f"f{i:02}": b"%d" % i for i in range(40)}
     vdir.put(str(write_tree(tmp_path / "many", many)), "/data/many", to=["one", "two"], recursive=True)
     for i in range(15):
         (disks["two"] / f"data/many/f{i:02}").unlink()
     assert len(vdir.status("/data/many", check=True).problems) == 15
     report = vdir.sync("/data/many")
-    assert (report.removed, report.errors) == (0, 1)
+    assert (report.removed, report.files, report.errors) == (0, 0, 1)
     assert "15 of 40" in report.failures[0].error
     assert len(read_tree(disks["one"] / "data/many")) == 40
-    assert vdir.sync("/data/many", accept_loss=True).removed == 15
+    report = vdir.sync("/data/many", accept_loss=True)
+    assert (report.removed, report.files) == ((15, 0) if deletes == "propagate" else (0, 15))
 
 
 def test_a_conflict_may_be_settled_in_other_ways(vdir: Vdir, disks: dict[str, Path]) -> None:

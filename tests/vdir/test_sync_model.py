@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
@@ -30,7 +30,6 @@ from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.paths import TEMPORARY_PREFIX, VERSIONS
 from cloudmesh.storage.providers.local import LocalStorage
-from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.records import ReplicaInfo
 from tests.places import configure, local, read_tree
@@ -48,6 +47,8 @@ CONTENT = st.sampled_from(CONTENTS)
 PICK = st.integers(0, 1000)
 STEP = st.none() | st.none() | st.integers(0, 60)
 """At which step a command is killed."""
+
+T = TypeVar("T")
 
 When = Literal["newer", "same second", "older", "equal"]
 WHEN = st.sampled_from(["newer", "newer", "same second", "older", "equal"])
@@ -206,8 +207,8 @@ class Machine(RuleBasedStateMachine):
             name.safe &= self.held(path)
 
     def attempt(
-        self, verb: Callable[[Vdir], Report], step: int | None, *, concerns: str = "", force: bool = False
-    ) -> Report | None:
+        self, verb: Callable[[Vdir], T], step: int | None, *, concerns: str = "", force: bool = False
+    ) -> T | None:
         """Do something, maybe killed at a step; None where it was killed or refused. Nothing may be lost by it.
 
         Args:
@@ -221,7 +222,7 @@ class Machine(RuleBasedStateMachine):
         doomed = {*self.query("SELECT service, path FROM tombstone")}
         self.refusal = None
         unseen = {path: self.held(path) for path in self.names}
-        report: Report | None = None
+        report: T | None = None
         if step is None:
             try:
                 report = verb(self.vdir)
@@ -248,7 +249,7 @@ class Machine(RuleBasedStateMachine):
             assert not [place for place in after if TEMPORARY_PREFIX in place[1] and place not in before]
         return report
 
-    def killed(self, verb: Callable[[Vdir], Report], step: int) -> bool:
+    def killed(self, verb: Callable[[Vdir], object], step: int) -> bool:
         """Do something in a process that is killed at a step; tell whether it did not come so far, and succeeded."""
         self.close()
         child = os.fork()
@@ -359,6 +360,16 @@ class Machine(RuleBasedStateMachine):
             self.settle()
             if report is not None and report.files:
                 assert sha256(self.names[path].current) == chosen.sha256
+
+    @rule(deep=st.booleans(), repair=st.booleans(), step=STEP)
+    def verify(self, deep: bool, repair: bool, step: int | None) -> None:
+        self.attempt(lambda vdir: vdir.verify("/", deep=deep, repair=repair), step)
+        self.settle()
+
+    @rule()
+    def check(self) -> None:
+        self.attempt(lambda vdir: vdir.status("/", check=True), None)
+        self.settle()
 
     @rule(step=st.integers(0, 80))
     def sync_that_dies(self, step: int) -> None:

@@ -193,13 +193,42 @@ def test_over_real_services_rot_is_found_and_made_good(
     )
     with Vdir() as vdir:
         vdir.put(str(write_tree(tmp_path / "source", FILES)), "/t", to=["s3", "dav", "lab"], recursive=True)
+        os.utime(wsgidav.data / "verify/t/a", (0, 1_600_000_000))  # what was written just now may be an edit
         assert not vdir.verify("/t", deep=True).failed
+        assert not vdir.sync("/t").failed
         rot(wsgidav.data / "verify/t/a")
         rot(openssh.data / "verify/t/large")
         assert problems(vdir.verify("/t", deep=True)) == [("/t/a", "dav", "bad"), ("/t/large", "lab", "bad")]
         assert not vdir.verify("/t", deep=True, repair=True).failed
         assert (wsgidav.data / "verify/t/a").read_bytes() == FILES["a"]
         assert (openssh.data / "verify/t/large").read_bytes() == LARGE
+
+
+@pytest.mark.parametrize("repair", [False, True])
+def test_an_edit_in_the_second_of_our_own_writing_is_no_rot(
+    home: Path, tmp_path: Path, wsgidav: Wsgidav, openssh: OpenSsh, repair: bool
+) -> None:
+    """Services that tell times in whole seconds show it as little as they show rot: `sync` decides, and keeps both."""
+    root = f"second-{repair}"
+    places = {"dav": wsgidav.data / root, "lab": openssh.data / root}
+    configure(
+        home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root=root), openssh.settings("lab", root=root)]
+    )
+    source = write_tree(tmp_path / "source", {"dav": b"written by us", "lab": b"written by us"})
+    for file in source.iterdir():
+        os.utime(file)
+    with Vdir() as vdir:
+        vdir.put(str(source), "/t", to=["one", "dav", "lab"], recursive=True)
+        for service, place in places.items():
+            before = (place / "t" / service).stat()
+            (place / "t" / service).write_bytes(b"not by us, no")
+            os.utime(place / "t" / service, ns=(before.st_atime_ns, before.st_mtime_ns))
+        report = vdir.verify("/t", deep=True, repair=repair)
+        assert problems(report) == [("/t/dav", "dav", "stale"), ("/t/lab", "lab", "stale")]
+        assert not vdir.sync("/t").failed
+        for name in places:
+            assert b"".join(vdir.cat(f"/t/{name}")) == b"not by us, no"
+            assert [one.state for one in vdir.history(f"/t/{name}")] == ["current", "kept"]
 
 
 @pytest.fixture
