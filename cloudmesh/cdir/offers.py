@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 from cloudmesh.cdir.commands import COMMANDS
 from cloudmesh.storage.binding import Call, Target, find, is_destructive, plain_type
 from cloudmesh.storage.dispatch import Command
+from cloudmesh.storage.errors import Unsupported
 from cloudmesh.storage.json_values import from_json, to_json
 from cloudmesh.storage.meaning import Concerns, concern, is_long, is_quick, is_reading, why_at_the_terminal
 from cloudmesh.storage.usage import Operation
@@ -132,7 +133,7 @@ class Offer:
         """Return the values of a call by their names in JSON: the inverse of `call`.
 
         Raises:
-            UsageError: one of them has no place there.
+            Unsupported: one of them has no place there.
         """
         given = {("class", name): value for name, value in call.class_values.items()}
         for name, value in call.method_values.items():
@@ -143,9 +144,10 @@ class Offer:
         fields = {(field.part, field.parameter.name): field for field in self.fields}
         told: dict[str, Any] = {}
         for key, value in given.items():
-            if key not in fields:
-                continue
-            told[fields[key].name] = to_json(fields[key].parameter.annotation, value)
+            if key in fields:
+                told[fields[key].name] = to_json(fields[key].parameter.annotation, value)
+            elif key[0] != "class" and key[1] not in _JOB_PARAMETERS and value is not None:
+                raise Unsupported(key[1], "not over a service")
         return told
 
 

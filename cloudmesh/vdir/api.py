@@ -15,7 +15,7 @@ before it (``aws:/run7/model.bin``) means the replica there; a name alone means 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -221,7 +221,13 @@ class Vdir:
     @long
     @destructive
     def delete(
-        self, dir_or_name: VirtualPath = "", *, recursive: bool = False, purge: bool = False, dryrun: bool = False
+        self,
+        dir_or_name: VirtualPath = "",
+        *,
+        recursive: bool = False,
+        purge: bool = False,
+        dryrun: bool = False,
+        check: Callable[[NameInfo], None] | None = None,
     ) -> Report:
         """Remove a name, or with ``recursive`` a directory of names; files on services stay, unless ``purge`` is given.
 
@@ -230,11 +236,13 @@ class Vdir:
             recursive: a directory with something in it may be removed.
             purge: remove the real files too, all replicas, those first; what cannot be removed keeps its name.
             dryrun: only count.
+            check: is told what is there while nobody else works on it; what it raises leaves all as it was.
 
         Raises:
             NotFound: nothing is there.
             IsADirectory: it is a directory with something in it and ``recursive`` is not given.
             Refused: it is the root.
+            Unavailable: with ``check``: others work on it, for longer than we wait.
         """
         from cloudmesh.vdir.removal import purge as purge_files
         from cloudmesh.vdir.tombstones import settle
@@ -242,23 +250,25 @@ class Vdir:
         path = self._path(dir_or_name)
         if not path:
             raise Refused("/", "the root cannot be removed")
-        node = self._catalogue.lookup(path)
-        is_empty = next(self._catalogue.children(path), None) is None if node.is_directory else True
-        if not is_empty and not recursive:
-            raise IsADirectory(f"/{path}", "is a directory that is not empty", "--recursive removes all that is in it")
-        self._catalogue.check_removal(path)
-        report = Report("purge" if purge else "delete", dryrun=dryrun)
-        if purge:
-            work = self._work()
-            purge_files(self._files(node), work, report, dryrun=dryrun)
-            if not dryrun and not report.stopped:
-                settle(path, work, report, ())
-        else:
-            totals = self._catalogue.totals(path)
-            report.files, report.bytes = totals.files, totals.bytes
-        report.directories = 0 if not node.is_directory else self._catalogue.totals(path).directories
-        if not dryrun and not report.failed and (node.is_directory or not purge):  # a purge removes the files' names
-            self._catalogue.remove(path, recursive=recursive)
+        work = self._work()
+        with self._checked(path, work, check):
+            node = self._catalogue.lookup(path)
+            is_empty = next(self._catalogue.children(path), None) is None if node.is_directory else True
+            if not is_empty and not recursive:
+                why = "is a directory that is not empty"
+                raise IsADirectory(f"/{path}", why, "--recursive removes all that is in it")
+            self._catalogue.check_removal(path)
+            report = Report("purge" if purge else "delete", dryrun=dryrun)
+            if purge:
+                purge_files(self._files(node), work, report, dryrun=dryrun)
+                if not dryrun and not report.stopped:
+                    settle(path, work, report, ())
+            else:
+                totals = self._catalogue.totals(path)
+                report.files, report.bytes = totals.files, totals.bytes
+            report.directories = 0 if not node.is_directory else self._catalogue.totals(path).directories
+            if not dryrun and not report.failed and (node.is_directory or not purge):  # a purge removes files' names
+                work.catalogue.remove(path, recursive=recursive)
         return report.ended()
 
     # ---- content -------------------------------------------------------------------------------------------------
@@ -405,8 +415,8 @@ class Vdir:
             force: as of `put`: without it neither other content of the name nor a foreign file is replaced.
             report: counts the copies, and those that failed beside others that did not.
             sha256: that the bytes must have, lower-case hex.
-            check: is told what has the name, if anything, once the bytes are there and while nobody else gives the name
-                a content in this way; what it raises leaves all as it was.
+            check: is told what has the name, if anything, before the bytes come, and again when they are there and
+                nobody else works on it; what it raises leaves all as it was.
 
         Raises:
             IsADirectory, NotADirectory, InvalidName: the name cannot be a file's.
@@ -548,7 +558,13 @@ class Vdir:
     @long
     @destructive
     def drop(
-        self, dir_or_name: VirtualPath, *, from_: ServiceNames, recursive: bool = False, dryrun: bool = False
+        self,
+        dir_or_name: VirtualPath,
+        *,
+        from_: ServiceNames,
+        recursive: bool = False,
+        dryrun: bool = False,
+        check: Callable[[NameInfo], None] | None = None,
     ) -> Report:
         """Take replicas away from services, with their files; never the last good one of a file.
 
@@ -559,28 +575,33 @@ class Vdir:
             from_: services.
             recursive: it is a directory.
             dryrun: only count.
+            check: as of `delete`.
 
         Raises:
             NotFound, IsADirectory: as `put`.
             Refused: it is the last good replica, or was changed on the service.
+            Unavailable: as of `delete`.
         """
         from cloudmesh.vdir.removal import drop
 
-        node = self._catalogue.lookup(self._path(dir_or_name))
-        files = self._files(node, recursive=recursive)
+        path = self._path(dir_or_name)
         report = Report("drop", dryrun=dryrun)
         services = list(dict.fromkeys(from_))
-        if not node.is_directory:
-            held = {one.service for one in self._catalogue.replicas_of([node])[node.id]}
-            for service in services:
-                if service not in held:
-                    raise NotFound(f"/{node.path} on {service}", "there is no such replica")
-        else:  # a service that was taken out of the configuration may still have replicas in the catalogue
-            known = {*self._services.names(), *(one.service for one in self._catalogue.totals(node.path).services)}
-            for service in services:
-                if service not in known:
-                    raise self._no_such_service(service)
-        drop(files, services, self._work(dryrun=dryrun), report, dryrun=dryrun)
+        work = self._work(dryrun=dryrun)
+        with self._checked(path, work, check):
+            node = self._catalogue.lookup(path)
+            files = self._files(node, recursive=recursive)
+            if not node.is_directory:
+                held = {one.service for one in self._catalogue.replicas_of([node])[node.id]}
+                for service in services:
+                    if service not in held:
+                        raise NotFound(f"/{node.path} on {service}", "there is no such replica")
+            else:  # a service that was taken out of the configuration may still have replicas in the catalogue
+                known = {*self._services.names(), *(one.service for one in self._catalogue.totals(node.path).services)}
+                for service in services:
+                    if service not in known:
+                        raise self._no_such_service(service)
+            drop(files, services, work, report, dryrun=dryrun)
         return report.ended()
 
     @long
@@ -881,6 +902,18 @@ class Vdir:
         return Work(
             self._catalogue, self._services, self._parallel, observer, self._health, options, to_disk, self._stop
         )
+
+    @contextmanager
+    def _checked(self, path: str, work: Work, check: Callable[[NameInfo], None] | None) -> Iterator[None]:
+        """Let nobody else work on a name for the block, if ``check`` agrees to what it is; without one nobody waits."""
+        if check is None:
+            yield
+            return
+        from cloudmesh.vdir.claiming import alone
+
+        with alone(lambda: self._catalogue.lookup(path), work, "a removal") as (node, replicas):
+            check(name_info(node, replicas))
+            yield
 
     def _info(self, node: Node) -> NameInfo:
         return name_info(node, () if node.is_directory else self._catalogue.replicas_of([node])[node.id])

@@ -123,7 +123,7 @@ class Catalogue:
 
     def __init__(self, database: Database, claims: Claims | None = None) -> None:
         self.database = database
-        self._claims = claims
+        self.claims = claims
 
     # ---- reading --------------------------------------------------------------------------------------------------
 
@@ -374,6 +374,8 @@ class Catalogue:
             node = lookup(connection, path)[-1]
             if not path:
                 raise Refused(shown(path), "the root cannot be removed")
+            if self.claims is not None and not self.claims.still_mine(connection, [node.id]):
+                raise PreconditionFailed(shown(path), "another process works on it meanwhile")
             first = connection.execute(
                 text("SELECT 1 FROM entry WHERE parent_id = :id LIMIT 1"), {"id": node.id}
             ).first()
@@ -574,8 +576,8 @@ class Catalogue:
 
     def writable(self, connection: Connection, files: Collection[int]) -> set[int]:
         """Return those of the files that are there and may be written about, in the caller's write transaction."""
-        if self._claims is not None:
-            return self._claims.still_mine(connection, files)
+        if self.claims is not None:
+            return self.claims.still_mine(connection, files)
         return {row[0] for row in bulk.select(connection, BY_ID, ("id",), [(key,) for key in files]) if not row[3]}
 
     # ---- inside ---------------------------------------------------------------------------------------------------
@@ -583,9 +585,9 @@ class Catalogue:
     def _unwritable(self, connection: Connection, files: Collection[int]) -> dict[int, str]:
         """Return the files that `writable` leaves out, each with why."""
         left = set(files) - self.writable(connection, files)
-        if not left or self._claims is None:
+        if not left or self.claims is None:
             return dict.fromkeys(left, _REMOVED)
-        holders = self._claims.holders(connection, left)
+        holders = self.claims.holders(connection, left)
         there = {row[0] for row in bulk.select(connection, BY_ID, ("id",), [(key,) for key in left])}
         taken = "this process was not heard of for too long; then the name was free for others"
         others = {key: f"was taken over by {holder}" for key, holder in holders.items()}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from cloudmesh.storage.errors import PreconditionFailed, Refused, StorageError
+from cloudmesh.storage.errors import PreconditionFailed, Refused, StorageError, Unavailable
 from cloudmesh.storage.paths import Location
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.recovery import recover, sweep_beside
 from cloudmesh.vdir.work import Work
+
+_PATIENCE_S = 20.0
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +36,16 @@ class Claimed:
 def claiming(work: Work, purpose: str) -> Iterator[Claims]:
     """Give claims for the block, in which ``work``'s catalogue writes only about what is claimed.
 
+    Inside such a block they are that block's: what is claimed there is for who works here, too.
+
     Args:
         work: of one command.
         purpose: what is done, for those who have to wait.
     """
     before = work.catalogue
+    if before.claims is not None:
+        yield before.claims
+        return
     with Claims(before.database, purpose) as claims:
         work.catalogue = Catalogue(before.database, claims)
         try:
@@ -55,6 +64,31 @@ def claimed(nodes: Collection[Node], claims: Claims, work: Work) -> Iterator[Cla
         mine = [node for node in nodes if node.id not in held]
         recover([node.id for node in mine], work, {})
         yield _read_again(mine, refused, work)
+
+
+@contextmanager
+def alone(find: Callable[[], Node], work: Work, purpose: str) -> Iterator[tuple[Node, tuple[Replica, ...]]]:
+    """Claim one name for the block, when nobody else works on it any more, and give what it is then.
+
+    Args:
+        find: finds it; asked again where others were faster.
+        work: of one command.
+        purpose: as of `claiming`.
+
+    Raises:
+        Unavailable: others work on it for longer than we wait.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    with claiming(work, purpose) as claims:
+        while True:
+            node = find()
+            with claimed([node], claims, work) as now:
+                if node.id in now.files:
+                    yield now.files[node.id]
+                    return
+            if time.monotonic() > deadline:
+                raise Unavailable(f"/{node.path}", now.refused[node.id].why, "try again", retry_after=1)
+            time.sleep(_POLL_S)
 
 
 def working_on_it(path: str, holder: str) -> Refused:

@@ -84,11 +84,12 @@ class Claims:
             new = set(entries) - self._inside
             self._inside |= new
         try:
-            yield self.claim(new)
+            yield self.claim(new) if new else {}
         finally:
             with self._lock:
                 self._inside -= new
-            self.release(new)
+            if new:
+                self.release(new)
 
     def claim(self, entries: Collection[int]) -> dict[int, str]:
         """Claim names, by id; return those that another process works on, each with who that is."""

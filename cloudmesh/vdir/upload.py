@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 from cloudmesh.storage import paths
@@ -152,7 +151,6 @@ def upload(
     *,
     force: bool,
     dryrun: bool,
-    claims: Claims | None = None,
 ) -> None:
     """Store files below each service's root at their virtual paths, and register them; count copies into ``report``.
 
@@ -166,7 +164,6 @@ def upload(
         report: counts.
         force: as above.
         dryrun: change nothing, only count.
-        claims: of the caller, who may hold some of the names already; None for those of this upload alone.
     """
     bill = Bill(work)
     allowance = Allowance(work, report)
@@ -180,12 +177,12 @@ def upload(
                 break
         work.observer(Event("planned_all"))
 
-    with claiming(work, "vdir put") if claims is None else nullcontext(claims) as held:
+    with claiming(work, "vdir put") as claims:
         for batch in one_ahead(planned()):
             if dryrun:
                 batch.price(bill)
             else:
-                batch.run(held)
+                batch.run(claims)
     if dryrun:
         bill.write(report)
 

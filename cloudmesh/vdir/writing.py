@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 from cloudmesh.storage import paths, presence
 from cloudmesh.storage.abc import Content, Entry, StorageABC
-from cloudmesh.storage.errors import ChecksumMismatch, IsADirectory, NotFound, StorageError, Unavailable
+from cloudmesh.storage.errors import ChecksumMismatch, IsADirectory, NotFound, StorageError
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.claiming import claiming
-from cloudmesh.vdir.claims import Claims
+from cloudmesh.vdir.claiming import alone
 from cloudmesh.vdir.lookup import check_path
-from cloudmesh.vdir.nodes import Node
+from cloudmesh.vdir.nodes import NewFile, Node
 from cloudmesh.vdir.placing import Placing
 from cloudmesh.vdir.upload import Upload, upload
 from cloudmesh.vdir.work import Work
@@ -28,8 +27,6 @@ from cloudmesh.vdir.work import Work
 Check = Callable[[Node | None], None]
 """Is told what has the name, or None; raises to refuse it a new content."""
 
-_PATIENCE_S = 20.0
-_POLL_S = 0.05
 _LOG = logging.getLogger(__name__)
 
 
@@ -61,8 +58,9 @@ def write(
         arrival: name and bytes.
         services: where to; the rules or the default service decide where None.
         work: the catalogue and the services.
-        check: is asked while nobody else writes the name in this way; None where that does not matter, and then nobody
-            waits for others.
+        check: is asked before the bytes come, and again when they are there and nobody else works on the name; None
+            where that does not matter, and then nobody waits for others. A name that has no replica is not there yet:
+            of that nothing was acknowledged.
         report: counts the copies.
         force: as of `upload`.
 
@@ -78,18 +76,21 @@ def write(
         raise IsADirectory(f"/{arrival.path}", "a directory has this name")
     placing.look_up([arrival.path])
     held = [] if node is None else [one.service for one in work.catalogue.replicas_of([node])[node.id]]
+    if check is not None:
+        check(node if held else None)
     first = placing.services(arrival.path, node, arrival.size, held)[0]
     with ExitStack() as stack:
         service, entry, sha256 = stack.enter_context(_staged(arrival, work.target(first)))
         if arrival.sha256 not in (None, sha256):
             raise ChecksumMismatch(f"/{arrival.path}", "the bytes that came are not those that were promised")
-        claims = None
         if check is not None:
-            claims = stack.enter_context(_alone(arrival.path, work))
-            check(_lookup(work, arrival.path))
+            new = NewFile(arrival.path, entry.size, entry.mtime_ns, sha256)
+            node, replicas = stack.enter_context(alone(lambda: _registered(new, work), work, "an upload"))
+            if not replicas:
+                stack.callback(work.catalogue.remove_lost, [node.id])
+            check(node if replicas else None)
         file = Upload(service, entry, arrival.path, sha256)
-        placing = Placing(work, services, dryrun=False)
-        upload([file], placing, work, report, force=force, dryrun=False, claims=claims)
+        upload([file], Placing(work, services, dryrun=False), work, report, force=force, dryrun=False)
         report.ended()
         report.need_something()
 
@@ -120,34 +121,11 @@ def _staged(arrival: Arrival, service: StorageABC) -> Iterator[tuple[StorageABC,
             _LOG.warning("%s was left behind: %s", service.location(staged), error)
 
 
-@contextmanager
-def _alone(path: str, work: Work) -> Iterator[Claims]:
-    """Let nobody else write a name in this way: the name is claimed, or where it is new the directory above it.
-
-    Of a new name whose directory somebody makes meanwhile, two may be written at once: the second is the next version.
-    """
-    deadline = time.monotonic() + _PATIENCE_S
-    with claiming(work, "an upload") as claims:
-        while True:
-            wanted = _claimable(path, work)
-            with claims.claimed([wanted]) as held:
-                if not held and _claimable(path, work) == wanted:  # else somebody was faster
-                    yield claims
-                    return
-            if time.monotonic() > deadline:
-                raise Unavailable(
-                    f"/{path}", f"{next(iter(held.values()), 'somebody')} writes it", "try again", retry_after=1
-                )
-            time.sleep(_POLL_S)
-
-
-def _claimable(path: str, work: Work) -> int:
-    """Return the id of the name, or of the nearest directory above it that is there."""
-    while True:
-        node = _lookup(work, path)
-        if node is not None:
-            return node.id
-        path = paths.parent(path)
+def _registered(new: NewFile, work: Work) -> Node:
+    """Return what has the name; where nothing has, it is made, so that it can be claimed: two that make it find one."""
+    while (node := _lookup(work, new.path)) is None:
+        work.catalogue.register([new])
+    return node
 
 
 def _lookup(work: Work, path: str) -> Node | None:

@@ -224,6 +224,8 @@ def test_a_name_is_opened_and_written(url: str, roots: dict[str, Path]) -> None:
             client.vdir.write("/data/x", [b"other"], force=False)
         with pytest.raises(Unsupported):
             client.vdir.write("/data/x", [b"other"], check=print)
+        with pytest.raises(Unsupported):
+            client.vdir.delete("/data/x", check=print)
         with pytest.raises(ChecksumMismatch):
             client.vdir.write("/data/x", [b"other"], sha256=hashlib.sha256(b"another").hexdigest())
         assert b"".join(client.vdir.cat("/data/x")) == data

@@ -134,6 +134,55 @@ def test_of_two_writers_with_one_condition_one_is_refused(roots: dict[str, Path]
     assert read_tree(roots["one"])["x"] == winner.encode()
 
 
+@pytest.mark.parametrize("verb", ["delete", "purge", "drop"])
+def test_what_is_removed_under_a_condition_nobody_writes_meanwhile(roots: dict[str, Path], verb: str) -> None:
+    seen: list[NameInfo | None] = []
+
+    def writes() -> None:
+        with Vdir() as vdir:
+            vdir.write("/x", [b"second"], check=seen.append)
+
+    writer = threading.Thread(target=writes)
+
+    def check(info: NameInfo) -> None:
+        assert info.version == 1
+        writer.start()
+        writer.join(1)
+        assert writer.is_alive()
+        assert len(seen) < 2
+
+    with Vdir() as vdir:
+        vdir.write("/x", [b"first"], to=["one", "two"])
+        if verb == "drop":
+            vdir.drop("/x", from_=["two"], check=check)
+        else:
+            vdir.delete("/x", purge=verb == "purge", check=check)
+        writer.join()
+        assert [one and one.services for one in seen] == [["one", "two"], ["one"] if verb == "drop" else None]
+        assert vdir.info("/x").version == (2 if verb == "drop" else 1)
+
+
+def test_what_a_condition_refuses_stays_as_it_was(vdir: Vdir, roots: dict[str, Path]) -> None:
+    info = vdir.write("/d/x", [b"first"], to=["one", "two"])
+
+    def refuse(there: NameInfo | None) -> None:
+        assert there in (info, None)
+        raise PreconditionFailed("/d/x")
+
+    for change in (
+        lambda: vdir.write("/d/x", [b"second"], check=refuse),
+        lambda: vdir.write("/new/y", [b"second"], to=["one"], check=refuse),
+        lambda: vdir.delete("/d/x", check=refuse),
+        lambda: vdir.delete("/d/x", purge=True, check=refuse),
+        lambda: vdir.drop("/d/x", from_=["two"], check=refuse),
+    ):
+        with pytest.raises(PreconditionFailed):
+            change()
+    assert [one.path for one in vdir.ls("/", recursive=True)] == ["/d", "/d/x"]
+    assert vdir.info("/d/x") == info
+    assert read_tree(roots["one"]) == read_tree(roots["two"]) == {"d/x": b"first"}
+
+
 KILLED = """
 import os, signal
 from cloudmesh.vdir import Vdir

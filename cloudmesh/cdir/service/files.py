@@ -116,12 +116,15 @@ def install(app: FastAPI) -> None:
     ) -> Response:
         """Remove a name; with a service's name before it, the replica there, never the last good one. Scope: delete."""
         vdir, url = _opened(request, principal)
-        if conditions.is_conditional(request.headers):
-            conditions.check(request.headers, url.path, Validators.of(vdir.info(url.path)))
+
+        def check(info: NameInfo) -> None:
+            conditions.check(request.headers, url.path, Validators.of(info))
+
+        holds = check if conditions.is_conditional(request.headers) else None
         if url.service is not None:
-            vdir.drop(url.path, from_=[url.service], recursive=recursive)
+            vdir.drop(url.path, from_=[url.service], recursive=recursive, check=holds)
         else:
-            vdir.delete(url.path, recursive=recursive, purge=purge)
+            vdir.delete(url.path, recursive=recursive, purge=purge, check=holds)
         return Response(status_code=204)
 
 
@@ -263,8 +266,6 @@ def _put(request: Request, principal: Principal, how: Upload) -> Response:
         made = info is None
         conditions.check(headers, url.path, None if info is None else Validators.of(info))
 
-    if conditions.is_conditional(headers):  # said before the bytes are sent, and again when they are there
-        conditions.check(headers, url.path, None if now is None else Validators.of(now))
     body = Incoming(request, url.path)
     report = Report("put")
     try:

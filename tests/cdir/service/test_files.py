@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import httpx
@@ -279,27 +278,42 @@ def test_of_two_writers_with_if_match_one_wins(client: httpx.Client) -> None:
     assert sorted(statuses) == [200, 412, 412, 412, 412]
 
 
-def test_of_writers_at_several_processes_one_wins(
-    start: Start, database_url: str, monkeypatch: pytest.MonkeyPatch
+def test_of_all_who_change_a_file_at_several_processes_one_wins(
+    start: Start, disks: dict[str, Path], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CDIR_DATABASE", database_url)
     client = start(CDIR_SERVICE_WORKERS="3")
-    tag = client.put("/files/one/a", content=b"0").headers["etag"]
-    for _ in range(2):
-        with ThreadPoolExecutor(8) as pool:
-            answers = list(pool.map(partial(write, client, tag), range(8)))
-        statuses = [answer.status_code for answer in answers]
-        assert sorted(statuses) == [200, *[412] * 7]
-        won = statuses.index(200)
-        assert client.get("/files/a").content == str(won).encode() * 100_000
-        tag = answers[won].headers["etag"]
 
+    def change(url: str, data: bytes | None, condition: dict[str, str], purge: bool) -> int:
+        """Write data, or delete, on a connection of its own, so that any of the processes may answer."""
+        headers = condition | {"Authorization": client.headers["Authorization"]}
+        url = f"{client.base_url}{url}"
+        if data is None:
+            return httpx.delete(url, params={"purge": purge}, headers=headers, timeout=60).status_code
+        return httpx.put(url, content=data, headers=headers, timeout=60).status_code
 
-def write(client: httpx.Client, tag: str, number: int) -> httpx.Response:
-    """Write from a connection of its own, so that any of the processes may answer."""
-    headers = {"If-Match": tag, "Authorization": client.headers["Authorization"]}
-    body = str(number).encode() * 100_000
-    return httpx.put(f"{client.base_url}/files/a", content=body, headers=headers, timeout=60)
+    def changes(url: str, datas: list[bytes | None], condition: dict[str, str], purge: bool = False) -> bytes | None:
+        """Do it all at once, and return what the one wrote that won."""
+        with ThreadPoolExecutor(len(datas)) as pool:
+            statuses = list(pool.map(lambda data: change(url, data, condition, purge), datas))
+        won = [data for data, status in zip(datas, statuses, strict=True) if status < 300]
+        assert len(won) == 1, statuses
+        assert set(statuses) <= {200, 201, 204, 412, 404}
+        return won[0]
+
+    writes: list[bytes | None] = [bytes([number]) * 100_000 for number in range(12)]
+    deleted = 0
+    for turn in range(8):
+        name = f"d{turn}/e/a"  # in directories that are not there yet
+        assert changes(f"/files/one/{name}", writes[:8], {"If-None-Match": "*"}) == client.get(f"/files/{name}").content
+        tag = {"If-Match": client.head(f"/files/{name}").headers["etag"]}
+        purge = turn % 2 == 1
+        won = changes(f"/files/{name}", [*writes[8:], *[None] * 4], tag, purge=purge)
+        answer = client.get(f"/files/{name}")
+        assert (answer.status_code, answer.content if won else None) == (200 if won else 404, won)
+        assert (disks["one"] / name).exists() is (won is not None or not purge)
+        deleted += won is None
+    assert deleted, "deletes win, too"
 
 
 def test_what_is_not_taken(start: Start, disks: dict[str, Path]) -> None:
