@@ -101,7 +101,7 @@ class Following:
             name = _in_background(lambda: self._paused(begun.result())).result(_PATIENCE_S)
         except (StorageError, TimeoutError, KeyboardInterrupt):
             return f"the service may go on: {self._command('list')} tells, {self._command('cancel', 'NAME')} ends it"
-        return f"{name} pauses after the files under way: {self._command('resume', name)} goes on" if name else ""
+        return f"{name} pauses where nothing is half done: {self._command('resume', name)} goes on" if name else ""
 
     def _paused(self, begun: _Begun) -> str:
         if begun.has_ended:

@@ -101,7 +101,7 @@ class _Retelling:
     def progress(self, job: Mapping[str, Any]) -> None:
         """Take the counts of the job."""
         if job["state"] not in ("waiting", "running"):
-            self.under_way({"planned_all": True, "files": []})
+            self.under_way({"planned_all": job["files_total"] > 0, "files": []})  # some work tells of no files
         name = str(job["name"])
         if self._tell("planned", name, job, "files_total", "bytes_total") and self._planned_all:
             self._observer(Event("planned_all"))

@@ -23,7 +23,6 @@ from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import TransferOptions
-from cloudmesh.vdir import Vdir
 from tests.cdir.service.conftest import running
 from tests.places import configure, local, read_tree, write_tree
 
@@ -35,10 +34,13 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def roots(home: Path, tmp_path: Path) -> dict[str, Path]:
-    """Services ``one`` and ``two``, and ``slow``, which takes two megabytes a second."""
-    roots = {name: tmp_path / name for name in ("one", "two", "slow")}
-    slow = ServiceSettings("slow", "local", root=str(roots["slow"]), options={"bytes_per_second": "2M"})
-    configure(home, [local("one", roots["one"]), local("two", roots["two"]), slow])
+    """Services ``one`` and ``two``, and ``slow`` and ``slower``, which take so many bytes a second."""
+    roots = {name: tmp_path / name for name in ("one", "two", "slow", "slower")}
+    slow = [
+        ServiceSettings(name, "local", root=str(roots[name]), options={"bytes_per_second": speed})
+        for name, speed in (("slow", "2M"), ("slower", "600K"))
+    ]
+    configure(home, [local("one", roots["one"]), local("two", roots["two"]), *slow])
     return roots
 
 
@@ -113,12 +115,11 @@ def test_jobs_are_paused_resumed_and_cancelled_in_the_same_words(url: str, roots
         said: list[tuple[int, str, str]] = []
 
         def do(*words: str, over: list[str] = over, said: list[Any] = said) -> None:
-            code, out, err = cdir(*over, "storage", "jobs", *words, "--output=json")
-            for number in r'"(pid|[a-z_]+_ns|bytes_[a-z_]+|files_[a-z_]+|log|message|parallel)": [^,\n]*,?', r"job\d":
-                out, err = re.sub(number, "", out), re.sub(number, "", err)
+            code, *texts = cdir(*over, "storage", "jobs", *words, "--output=json")
+            out, err = (re.sub(r"[0-9.]+", "N", text) for text in texts)
             said.append((code, out, err))
 
-        begun = ("storage", "--parallel=1", "sync", "one:", f"slow:{name}", f"--name={name}", "--async")
+        begun = ("storage", "--parallel=1", "sync", "one:", f"slower:{name}", f"--name={name}", "--async")
         assert cdir(f"--url={url}", *begun)[0] == 0
         do("pause", name)
         until(name, "paused")
@@ -179,7 +180,6 @@ WORK = [
     "vdir copy /data --recursive --to=two",
     "vdir copy /data --recursive --to=two",
     "vdir get /data here --recursive",
-    "vdir sync /data",
     "vdir verify /data --deep",
     "vdir drop /data --recursive --from=one --yes",
     "vdir delete /data --recursive --purge --yes",
@@ -204,7 +204,7 @@ def test_progress_is_told_as_here(
             over = [f"--url={client.base_url}"] if number else []
             told.append([(work, progress_of(cdir, *over, *work.split())) for work in WORK])
     assert told[1] == told[0]
-    assert sum(len(events) for _, (_, events) in told[0]) > len(WORK)
+    assert {event["event"] for _, (_, events) in told[0] for event in events} == {"failed", "end"}
 
 
 def progress_of(cdir: Run, *words: str) -> tuple[int, list[dict[str, Any]]]:
@@ -241,17 +241,11 @@ def begun(url: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("moment", ["before it is named", "while it is followed"])
-@pytest.mark.parametrize("command", ["storage", "vdir"])
 def test_an_interrupted_command_pauses_its_job_and_says_how_it_goes_on(
-    url: str, roots: dict[str, Path], command: str, moment: str
+    url: str, roots: dict[str, Path], moment: str
 ) -> None:
     write_tree(roots["one"], LARGE)
-    words = ["storage", "copy", "one:", "slow:data"]
-    if command == "vdir":
-        with Vdir() as vdir:
-            vdir.add("one:", "/data/", recursive=True)
-        words = ["copy", "/data", "--to=slow"]
-    with begun(url, *words, "--recursive", "--parallel=1") as process:
+    with begun(url, "storage", "--parallel=1", "copy", "one:", "slow:data", "--recursive") as process:
         with Storage() as storage:
             (job,) = storage.jobs.list()
             while moment == "while it is followed" and not storage.jobs.show(job.name).files_done:
@@ -260,7 +254,7 @@ def test_an_interrupted_command_pauses_its_job_and_says_how_it_goes_on(
         _, err = process.communicate(timeout=10)
     assert process.returncode == 130
     again = f"cdir --url={url} storage jobs resume {job.name}"
-    assert err == f"interrupted: {job.name} pauses after the files under way: {again} goes on\n"
+    assert err == f"interrupted: {job.name} pauses where nothing is half done: {again} goes on\n"
     until(job.name, "paused")
     assert len(read_tree(roots["slow"])) < len(LARGE)
     assert CDIR.run(shlex.split(again)[1:]) == 0
@@ -272,7 +266,7 @@ def test_an_interrupted_command_does_not_wait_for_a_service_that_hangs(url: str,
     write_tree(roots["one"], LARGE)
     pid = current().pid
     assert pid is not None
-    with begun(url, "storage", "copy", "one:", "slow:", "--recursive") as process:
+    with begun(url, "storage", "copy", "one:", "slower:", "--recursive") as process:
         os.kill(pid, signal.SIGSTOP)
         try:
             process.send_signal(signal.SIGINT)
