@@ -87,7 +87,6 @@ ABOUT_JOBS = [
     "storage run none",
     "storage run",
     "storage clean --older=1d",
-    "storage monitor NAME",
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Request, Response
@@ -21,6 +21,7 @@ from cloudmesh.cdir.service.problems import RESPONSES
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.cdir.service.work import Crew
 from cloudmesh.storage import errors
+from cloudmesh.storage.jobs.running import counts
 from cloudmesh.storage.output import json_text
 from cloudmesh.storage.records import JobDetails
 
@@ -117,7 +118,8 @@ async def _events(crew: Crew, name: str, seen: _Seen) -> AsyncIterator[str]:
             under_way = {"planned_all": now.planned_all, "files": files}
             if under_way != told:
                 told = under_way
-                said.append(_event("under_way", seen, under_way))  # before the counts, which are a moment older
+                said.append(_event("under_way", seen, under_way))  # before the counts: what is in it no more is done
+            job = replace(job, **counts(now))  # the row is up to a second older
         said += _news(job, seen)
         for text in said:
             yield text
