@@ -10,15 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.binding import Size, parse_duration
+from cloudmesh.storage.binding import Reads, Size, parse_duration
 from cloudmesh.storage.errors import InvalidName, UsageError
 from cloudmesh.storage.local_files import Links
 from cloudmesh.storage.meaning import SchedulerAddress
 from cloudmesh.storage.rate import Schedule
-from cloudmesh.storage.transfer.rules import RulesOfFile
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +69,16 @@ class DeletionLimit:
 
     def __str__(self) -> str:
         return f"{self.percent} %" if self.percent is not None else f"{self.count} files"
+
+
+def _read_rules(file: str) -> tuple[str, ...]:
+    from cloudmesh.storage.transfer.rules import read_rules  # most commands have none, and begin sooner without it
+
+    return read_rules(file)
+
+
+RulesOfFile = Annotated[tuple[str, ...], Reads(_read_rules, "a file of rules")]
+"""Rules, typed as the name of a file, which is read where it is typed."""
 
 
 @dataclass(frozen=True, slots=True)

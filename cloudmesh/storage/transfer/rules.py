@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from cloudmesh.storage.binding import Reads
 from cloudmesh.storage.errors import UsageError
 from cloudmesh.storage.transfer.patterns import translate
 
@@ -119,7 +117,3 @@ def read_rules(file: str | Path) -> tuple[str, ...]:
                 raise UsageError(f"{file}, line {number}", str(error)) from None
             found.append(rule)
     return tuple(found)
-
-
-RulesOfFile = Annotated[tuple[str, ...], Reads(read_rules, "a file of rules")]
-"""Rules, typed as the name of a file that is read where it is typed."""
