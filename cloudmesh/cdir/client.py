@@ -20,14 +20,13 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast, get_args, get_origin
 
-from cloudmesh.cdir import progress
 from cloudmesh.cdir.commands import COMMANDS
 from cloudmesh.cdir.exchange import Exchange, lines, pieces
 from cloudmesh.cdir.files_here import OURS, Here
 from cloudmesh.cdir.offers import Field, Offer, offer_of_method, row_type
 from cloudmesh.storage import paths
 from cloudmesh.storage.binding import Call, load
-from cloudmesh.storage.errors import StorageError, Unavailable, Unsupported, from_words
+from cloudmesh.storage.errors import Unavailable, Unsupported
 from cloudmesh.storage.json_values import from_json
 from cloudmesh.storage.meaning import Concerns, why_at_the_terminal
 from cloudmesh.storage.output import gives_bytes
@@ -38,12 +37,6 @@ from cloudmesh.vdir import cwd
 if TYPE_CHECKING:
     from cloudmesh.storage import Storage
     from cloudmesh.vdir import Vdir
-
-_SOON = {"Prefer": "wait=1"}
-"""Short work is answered at once."""
-
-
-_INSTEAD = "--include and --exclude choose files as well"
 
 
 class Client:
@@ -162,23 +155,27 @@ class _Remote:
         values = offer.values(call)
         for field in offer.fields:
             value = values.get(field.name)
-            if field.concern is Concerns.HERE and value not in (None, "-"):
-                option = f"--{field.name.replace('_', '-')}={value}"
-                raise Unsupported(option, "the service cannot read a file of this computer", _INSTEAD)
             if field.concern in (Concerns.NAME, Concerns.REPLICA) and (named := _named(field, value)) is not None:
                 values[field.name] = named
         if row_type(offer.target.returns) is not None or gives_bytes(offer.target.returns):
             rows = self._stream(offer, values)
             return rows if get_origin(offer.target.returns) is Iterator else list(rows)
         is_detached = bool(call.method_values.get("async_"))
-        headers = _SOON if offer.is_long and not is_detached else {}
-        with self._exchange.answer(offer.http_method, offer.path, values, headers) as answer:
+        if offer.is_long and not is_detached:
+            return self._done(offer, values)
+        with self._exchange.answer(offer.http_method, offer.path, values) as answer:
             if answer.getheader("Content-Type", "") != "application/json":
                 return None
             told = json.loads(answer.read())
-            if answer.status != 202:
-                return from_json(offer.path, offer.target.returns, told)
-        return from_json("job", Job, _job(told)) if is_detached else self._follow(offer, told["name"])
+        return from_json("job", Job, _job(told)) if is_detached else from_json(offer.path, offer.target.returns, told)
+
+    def _done(self, offer: Offer, values: Mapping[str, Any]) -> Any:
+        from cloudmesh.cdir.following import Following  # `cdir ls` has to be quick
+
+        jobs: Any = _Remote(self._exchange, self._observer, "storage", {}, ("jobs",))
+        told = Following(self._exchange, self._observer, jobs).done(offer, values)
+        kinds = [one for one in get_args(offer.target.returns) if one is not Job] or [offer.target.returns]
+        return from_json(offer.path, kinds[0], told)
 
     def _stream(self, offer: Offer, values: Mapping[str, Any]) -> Iterator[Any]:
         returns = offer.target.returns
@@ -193,22 +190,6 @@ class _Remote:
                     yield from_json(offer.path, row, json.loads(line))
             except (http.client.HTTPException, ValueError):
                 raise Unavailable(offer.path, "the answer was cut") from None
-
-    def _follow(self, offer: Offer, name: str) -> Any:
-        """Tell of a job's progress until it ends, and return what it returned."""
-        try:
-            ended = progress.follow(self._exchange, name, self._observer)
-        except KeyboardInterrupt:
-            with self._exchange.answer("POST", f"{progress.JOBS}/{name}/pause"):
-                pass
-            raise
-        result = ended["result"]
-        if result is None:
-            raise StorageError(name, f"the job is {ended['job']['state']}", f"cdir storage jobs resume {name} goes on")
-        if (error := result.get("error")) is not None:
-            raise from_words(**error)
-        kinds = [one for one in get_args(offer.target.returns) if one is not Job] or [offer.target.returns]
-        return from_json(name, kinds[0], result["returned"])
 
 
 def _named(field: Field, value: Any) -> str | None:

@@ -74,6 +74,11 @@ class Exchange:
         self._lock = threading.Lock()
 
     @property
+    def url(self) -> str:
+        """Where the service is."""
+        return self._url.geturl()
+
+    @property
     def place(self) -> str:
         """The service as it is named in errors and journals: host and port."""
         return self._url.netloc

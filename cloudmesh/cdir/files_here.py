@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from cloudmesh.cdir.exchange import Exchange
 from cloudmesh.storage import paths
-from cloudmesh.storage.errors import ConfigError, IsADirectory, NotADirectory, NotFound, StorageError, Unsupported
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    ConfigError,
+    IsADirectory,
+    NotADirectory,
+    NotFound,
+    Refused,
+    StorageError,
+    Unsupported,
+)
 from cloudmesh.storage.transfer.events import Observer
 from cloudmesh.storage.transfer.options import ALL_FILES, Selection
 from cloudmesh.storage.transfer.report import Report
@@ -23,6 +32,7 @@ if TYPE_CHECKING:  # imported by the functions that use them: `cdir ls` has to b
     from cloudmesh.cdir.remote_names import RemoteNames
     from cloudmesh.cdir.remote_services import RemoteServices
     from cloudmesh.storage import Storage
+    from cloudmesh.storage.records import JobEnd
     from cloudmesh.vdir.announcing import Announced, Expected
     from cloudmesh.vdir.options import PutOptions
     from cloudmesh.vdir.reading import NameReader
@@ -50,7 +60,7 @@ class Here:
         """The names there."""
         from cloudmesh.cdir.remote_names import RemoteNames
 
-        return RemoteNames(self.exchange)
+        return RemoteNames(self.exchange, self.api)
 
     @cached_property
     def services(self) -> RemoteServices:
@@ -200,17 +210,29 @@ def write(
     from cloudmesh.storage.abc import Content
     from cloudmesh.storage.json_values import from_json
 
-    if check is not None:
-        raise Unsupported("check", "the service does not ask back", "PUT /files/DIR/NAME with If-Match")
     path = f"/{here.path(name)}"
     sent = Content.of_stream(content, size, modified_ns)
-    answer = here.names.write(path, sent, to=to or (), force=force, report=True, sha256=sha256)
+    conditions = None if check is None else _as_checked(here, path, check)
+    answer = here.names.write(path, sent, to=to or (), force=force, report=True, sha256=sha256, conditions=conditions)
     told: Report = from_json("put", Report, answer)
     if report is not None:
         report.files, report.bytes = report.files + told.files, report.bytes + told.bytes
         report.skipped, report.errors = report.skipped + told.skipped, report.errors + told.errors
         report.failures += told.failures
     return here.names.info(path)
+
+
+def _as_checked(here: Here, path: str, check: Callable[[NameInfo | None], None]) -> dict[str, str]:
+    """Let ``check`` look at what has a name, and return the headers with which the service replaces nothing else."""
+    try:
+        now = here.names.info(path)
+    except NotFound:
+        check(None)
+        return {"If-None-Match": "*"}
+    check(now)
+    if now.sha256 is None:
+        raise Unsupported(path, "its SHA-256 is not known, so that nobody could tell a change", "vdir verify --deep")
+    return {"If-Match": f'"{now.sha256}"'}
 
 
 def info(here: Here, name: str) -> NameInfo:
@@ -306,11 +328,31 @@ def storage_sync(here: Here, source: str, destination: str, **how: Any) -> Any:
     """`Storage.sync`: the service does it where both sides are on services."""
     if here.services.is_location(source) and here.services.is_location(destination):
         return here.api.asked("sync", source, destination, **how)
-    if how.get("name") is not None or how.get("async_"):
-        raise Unsupported(
-            "storage sync", "a job of a service cannot use files of this computer", "leave out --name and --async"
-        )
+    for option, value in (("--name", how.get("name")), ("--async", how.get("async_"))):
+        if value:
+            raise Unsupported(
+                option, "a job of the service cannot use files of this computer", "without it, the same command goes on"
+            )
     return here.storage.sync(source, destination, **how)
+
+
+def run(here: Here, name: str | None = None) -> Iterator[JobEnd]:
+    """`Storage.run`: the service does the jobs, in the background, and each is waited for."""
+    from cloudmesh.cdir.following import Following
+    from cloudmesh.storage.records import JobEnd
+
+    jobs = here.api.jobs
+    following = Following(here.exchange, here.observer, jobs)
+    interrupted = [job.name for job in jobs.list() if job.state == "interrupted"]
+    for one in reversed(interrupted) if name is None else [name]:
+        try:
+            list(jobs.resume(one))
+        except (AlreadyExists, Refused):
+            if name is not None:
+                raise
+            continue  # it was begun meanwhile, or concerns the files of another computer
+        end = following.ended(one)
+        yield JobEnd(one, *(end[key] for key in ("state", "files_done", "bytes_done", "errors", "message")))
 
 
 def monitor(here: Here, name: str | None = None, *, interval: float = 1.0) -> Iterator[bytes]:
@@ -336,6 +378,7 @@ OURS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("storage", "put"): storage_put,
     ("storage", "get"): storage_get,
     ("storage", "sync"): storage_sync,
+    ("storage", "run"): run,
     ("storage", "monitor"): monitor,
 }
 """By command and method: all that is not only asked for."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, get_args
 
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.commands import COMMANDS
 from cloudmesh.storage.binding import Call, Target, find, is_destructive, plain_type
 from cloudmesh.storage.dispatch import Command
@@ -18,8 +19,6 @@ from cloudmesh.storage.errors import Unsupported
 from cloudmesh.storage.json_values import from_json, to_json
 from cloudmesh.storage.meaning import Concerns, concern, is_long, is_quick, is_reading, why_at_the_terminal
 from cloudmesh.storage.usage import Operation
-
-PREFIX = "/api/v1"
 
 Scope = Literal["read", "write", "delete", "admin"]
 HttpMethod = Literal["GET", "POST", "DELETE"]
@@ -88,7 +87,7 @@ class Offer:
     @property
     def path(self) -> str:
         """Of its URL."""
-        return "/".join((PREFIX, self.command, *self.operation.words))
+        return "/".join((urls.PREFIX, self.command, *self.operation.words))
 
     @property
     def http_method(self) -> HttpMethod:

@@ -7,12 +7,10 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.exchange import Exchange, lines
-from cloudmesh.cdir.offers import PREFIX
 from cloudmesh.storage.errors import Unavailable
 from cloudmesh.storage.transfer.events import Event, Observer
-
-JOBS = f"{PREFIX}/jobs"
 
 _PATIENCE_S = 60.0
 _AGAIN_S = 1.0
@@ -47,7 +45,7 @@ def follow(exchange: Exchange, name: str, observer: Observer) -> dict[str, Any]:
 def _events(exchange: Exchange, name: str, last: str) -> Iterator[tuple[str, str, Any]]:
     headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
     told: dict[str, str] = {}
-    with exchange.answer("GET", f"{JOBS}/{name}/events", headers=headers) as answer:
+    with exchange.answer("GET", urls.filled(urls.JOB_EVENTS, name=name), headers=headers) as answer:
         for line in lines(answer):
             if line:
                 key, _, value = line.partition(": ")
@@ -76,14 +74,15 @@ class _Retelling:
         self._bytes_done = 0
         self._moving: dict[str, tuple[int, int]] = {}
         self._moved: list[tuple[str, int]] = []
+        self._failed: list[tuple[str, str]] = []
+        self._planned_all = False
 
     def failure(self, told: Mapping[str, Any]) -> None:
-        """Take a file that could not be done."""
-        self._more("errors", self._counts.get("errors", 0) + 1)
+        """Take a file that could not be done; it is told with the counts, which come next."""
         name = str(told["name"])
         self._moving.pop(name, None)
         self._moved = [one for one in self._moved if one[0] != name]
-        self._observer(Event("failed", name, 0, str(told["error"])))
+        self._failed.append((name, str(told["error"])))
 
     def under_way(self, told: Mapping[str, Any]) -> None:
         """Take the large files that are being moved now; one that is not any more was moved."""
@@ -95,15 +94,17 @@ class _Retelling:
             if (more := done - self._moving.get(name, (0, 0))[1]) > 0:
                 self._observer(Event("moved", name, more))
         self._moving = now
-        if told["planned_all"]:
+        self._planned_all = bool(told["planned_all"])
+        if self._planned_all:
             self._observer(Event("planned_all"))
 
     def progress(self, job: Mapping[str, Any]) -> None:
         """Take the counts of the job."""
         if job["state"] not in ("waiting", "running"):
-            self.under_way({"planned_all": True, "files": []})
+            self.under_way({"planned_all": job["files_total"] > 0, "files": []})  # some work tells of no files
         name = str(job["name"])
-        self._tell("planned", name, "files_total", job, self._more("bytes_total", job["bytes_total"]))
+        if self._tell("planned", name, job, "files_total", "bytes_total") and self._planned_all:
+            self._observer(Event("planned_all"))
         left = job["bytes_done"] - self._bytes_done - sum(done for _, done in self._moving.values())
         for _ in range(self._more("files_done", job["files_done"])):
             # a job that is asked for late may have moved more than it is heard of
@@ -111,12 +112,21 @@ class _Retelling:
             self._observer(Event("done", one, size))
             self._bytes_done += size
             left -= size
-        for kind, count in (("skipped", "files_skipped"), ("failed", "errors"), ("removed", "files_removed")):
-            self._tell(kind, name, count, job)
+        self._tell("skipped", name, job, "files_skipped", "bytes_skipped")
+        self._tell("removed", name, job, "files_removed", "bytes_removed")
+        size = self._more("bytes_failed", job["bytes_failed"])
+        for _ in range(self._more("errors", job["errors"])):
+            # of very many failures only the first are told by name
+            one, error = self._failed.pop(0) if self._failed else (name, f"cdir storage jobs log {name} tells why")
+            self._observer(Event("failed", one, size, error))
+            size = 0
 
-    def _tell(self, kind: Any, name: str, count: str, job: Mapping[str, Any], size: int = 0) -> None:
-        for number in range(self._more(count, job[count])):
-            self._observer(Event(kind, name, 0 if number else size))
+    def _tell(self, kind: Any, name: str, job: Mapping[str, Any], files: str, size: str) -> int:
+        """Tell by how many files and bytes two counts have grown, and return how many files."""
+        more = self._more(files, job[files])
+        for number in range(more):
+            self._observer(Event(kind, name, 0 if number else self._more(size, job[size])))
+        return more
 
     def _more(self, count: str, now: int) -> int:
         """Return how much a count has grown since it was last asked for."""

@@ -11,11 +11,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
-from typing import Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.exchange import Exchange
-from cloudmesh.cdir.offers import PREFIX
 from cloudmesh.cdir.remote_services import body_headers, exactly, whole_pieces
 from cloudmesh.storage.abc import (
     Capabilities,
@@ -39,11 +38,8 @@ from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import Imported, NameInfo
 from cloudmesh.vdir.sources import Source
 
-_FILES = "/files"
-_INFO = f"{PREFIX}/names"
-_ANNOUNCEMENTS = f"{PREFIX}/announcements"
-_CATALOGUE = f"{PREFIX}/catalogue"
-_LS = f"{PREFIX}/vdir/ls"
+if TYPE_CHECKING:
+    from cloudmesh.vdir import Vdir
 
 
 class RemoteNames:
@@ -51,19 +47,21 @@ class RemoteNames:
 
     Args:
         exchange: with it.
+        vdir: its virtual directory.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, vdir: Vdir) -> None:
         self.exchange = exchange
+        self._vdir = vdir
 
     def info(self, name: str) -> NameInfo:
         """Return one file or directory. Raises as `Vdir.info`."""
-        found: NameInfo = from_json("name", NameInfo, self.exchange.ask("GET", _INFO, {"name": name}))
+        found: NameInfo = from_json("name", NameInfo, self.exchange.ask("GET", urls.NAMES, {"name": name}))
         return found
 
     def make_dir(self, path: str, *, parents: bool, exist_ok: bool) -> None:
         """Make a directory. Raises as `Vdir.mkdir`."""
-        self.exchange.ask("POST", f"{PREFIX}/vdir/mkdir", {"dir": f"/{path}", "parents": parents})
+        self._vdir.mkdir(f"/{path}", parents=parents)
 
     def record_reading(self, replica: Replica, *, right: bool) -> None:
         """Which replicas are right the service sees by itself."""
@@ -71,7 +69,7 @@ class RemoteNames:
     def announce(self, files: Sequence[Announced], to: Sequence[str] | None, *, force: bool, dryrun: bool) -> Expected:
         """Tell of files, and return what is wanted of them. Raises as `Vdir.announce`."""
         values = {"files": [asdict(one) for one in files], "to": list(to or ()), "force": force, "dryrun": dryrun}
-        found: Expected = from_json("announcement", Expected, self.exchange.ask("POST", _ANNOUNCEMENTS, values))
+        found: Expected = from_json("announcement", Expected, self.exchange.ask("POST", urls.ANNOUNCEMENTS, values))
         return found
 
     def write(
@@ -97,14 +95,16 @@ class RemoteNames:
         if sha256 is not None:
             headers["Repr-Digest"] = f"sha-256=:{base64.b64encode(bytes.fromhex(sha256)).decode()}:"
         body = exactly(content, name)
-        with self.exchange.answer("PUT", f"{_FILES}{quote(name)}", values, headers, body) as answer:
+        with self.exchange.answer("PUT", urls.file_url(name), values, headers, body) as answer:
             return json.loads(answer.read())
 
     def import_lines(self, lines: Iterable[str], source: str, *, dryrun: bool) -> Imported:
         """Read an export into the catalogue there. Raises as `Vdir.import_lines`."""
         body = (line.rstrip("\n").encode("utf-8", "surrogateescape") + b"\n" for line in lines)
         values = {"dryrun": dryrun, "source": source}
-        with self.exchange.answer("PUT", _CATALOGUE, values, {"Content-Type": "application/x-ndjson"}, body) as answer:
+        with self.exchange.answer(
+            "PUT", urls.CATALOGUE, values, {"Content-Type": "application/x-ndjson"}, body
+        ) as answer:
             found: Imported = from_json("import", Imported, json.loads(answer.read()))
             return found
 
@@ -171,7 +171,7 @@ class RemoteFiles(StorageABC):
         raise self._only_read(path)
 
     def _url(self, path: str) -> str:
-        return f"{_FILES}/{quote(path)}" if self._service is None else f"{_FILES}/{quote(self._service)}/{quote(path)}"
+        return urls.file_url(path if self._service is None else f"{self._service}/{path}")
 
     def _only_read(self, path: str) -> Unsupported:
         return Unsupported(self.location(path), "is only read here")

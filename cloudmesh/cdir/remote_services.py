@@ -13,10 +13,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
 
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.exchange import Exchange, lines, pieces
-from cloudmesh.cdir.offers import PREFIX
 from cloudmesh.storage.abc import (
     Capabilities,
     Content,
@@ -31,9 +30,6 @@ from cloudmesh.storage.abc import (
 from cloudmesh.storage.errors import SourceChanged, Unavailable, from_words
 from cloudmesh.storage.layers import layered
 from cloudmesh.storage.services import Services
-
-SERVICES = f"{PREFIX}/services"
-ENTRY_HEADER = "X-Cdir-Entry"
 
 _PARALLEL = 16
 """Requests that are under way at once unless the user says otherwise."""
@@ -53,7 +49,7 @@ class RemoteServices(Services):
 
     @cached_property
     def _told(self) -> Mapping[str, Any]:
-        told: dict[str, Any] = self._exchange.ask("GET", SERVICES)
+        told: dict[str, Any] = self._exchange.ask("GET", urls.SERVICES)
         return told
 
     def names(self) -> list[str]:
@@ -85,8 +81,7 @@ class RemoteService(StorageABC):
 
     def __init__(self, exchange: Exchange, name: str, parallel: int) -> None:
         self._exchange = exchange
-        self._url = f"{SERVICES}/{quote(name, safe='')}"
-        facts = exchange.ask("GET", self._url)
+        facts = exchange.ask("GET", urls.filled(urls.SERVICE, service=name))
         super().__init__(ServiceSettings(name, facts["kind"], options={"price": facts["price"]}, parallel=parallel))
         told = facts["capabilities"]
         told |= {one: frozenset(told[one]) for one in ("hashes", "forbidden")}
@@ -94,13 +89,13 @@ class RemoteService(StorageABC):
 
     def stat(self, path: str) -> Entry:
         """See `StorageABC.stat`."""
-        return _entry(self._exchange.ask("GET", f"{self._url}/entry", {"path": path}))
+        return _entry(self._exchange.ask("GET", self._url(urls.ENTRY), {"path": path}))
 
     def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         """See `StorageABC.scan`."""
         headers = {"Accept": "application/x-ndjson"}
         values = {"path": path, "recursive": recursive}
-        with self._exchange.answer("GET", f"{self._url}/entries", values, headers) as answer:
+        with self._exchange.answer("GET", self._url(urls.ENTRIES), values, headers) as answer:
             for line in lines(answer):
                 try:
                     told = json.loads(line)
@@ -115,9 +110,9 @@ class RemoteService(StorageABC):
         """See `StorageABC.open_read`."""
         values = {"start": start} | ({} if length is None else {"length": length})
         with ExitStack() as stack:
-            asked = self._exchange.answer("GET", self._content(path), values, _if_match(if_match))
+            asked = self._exchange.answer("GET", self._url(urls.CONTENT, path), values, _if_match(if_match))
             answer = stack.enter_context(asked)
-            entry = _entry(json.loads(answer.getheader(ENTRY_HEADER, "{}")))
+            entry = _entry(json.loads(answer.getheader(urls.ENTRY_HEADER, "{}")))
             held = stack.pop_all()
         return Reader(entry, whole_pieces(answer, self.location(path)), held.close)
 
@@ -131,40 +126,37 @@ class RemoteService(StorageABC):
             values["modified_ns"] = content.mtime_ns
         headers = _if_match(if_match) | body_headers(content.size)
         body = exactly(content, self.location(path))
-        with self._exchange.answer("PUT", self._content(path), values, headers, body) as answer:
+        with self._exchange.answer("PUT", self._url(urls.CONTENT, path), values, headers, body) as answer:
             return _entry(json.loads(answer.read()))
 
     def remove(self, path: str) -> None:
         """See `StorageABC.remove`."""
-        self._exchange.ask("DELETE", self._content(path))
+        self._exchange.ask("DELETE", self._url(urls.CONTENT, path))
 
     def make_dir(self, path: str) -> None:
         """See `StorageABC.make_dir`."""
         if path:
-            self._exchange.ask("PUT", self._directory(path))
+            self._exchange.ask("PUT", self._url(urls.DIRECTORIES, path))
 
     def remove_dir(self, path: str) -> None:
         """See `StorageABC.remove_dir`."""
-        self._exchange.ask("DELETE", self._directory(path))
+        self._exchange.ask("DELETE", self._url(urls.DIRECTORIES, path))
 
     def copy_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> Entry:
         """See `StorageABC.copy_within`."""
         values = {"source": source, "destination": destination, "mode": mode}
-        return _entry(self._exchange.ask("POST", f"{self._url}/copies", values))
+        return _entry(self._exchange.ask("POST", self._url(urls.COPIES), values))
 
     def move_within(self, source: str, destination: str, *, mode: WriteMode = "overwrite") -> None:
         """See `StorageABC.move_within`."""
-        self._exchange.ask("POST", f"{self._url}/moves", {"source": source, "destination": destination, "mode": mode})
+        self._exchange.ask("POST", self._url(urls.MOVES), {"source": source, "destination": destination, "mode": mode})
 
     def identity(self, path: str) -> str:
         """Return the place with the REST service that it is behind."""
         return f"{self._exchange.place}/{self.location(path)}"
 
-    def _content(self, path: str) -> str:
-        return f"{self._url}/content/{quote(path)}"
-
-    def _directory(self, path: str) -> str:
-        return f"{self._url}/directories/{quote(path)}"
+    def _url(self, url: str, path: str = "") -> str:
+        return urls.filled(url, service=self.name, path=path)
 
 
 def whole_pieces(answer: http.client.HTTPResponse, subject: str) -> Iterator[bytes]:

@@ -102,9 +102,9 @@ class Command:
         from cloudmesh.storage.binding import bind, constructor_parameters, is_destructive
 
         api_class = self.api_class()
-        call = bind(match, api_class)
         with ExitStack() as stack:
             stack.enter_context(_warnings())
+            call = bind(match, api_class)
             class_values = dict(call.class_values)
             progress = stack.enter_context(_Progress(display))
             if "observer" in constructor_parameters(api_class) and display is not None:
@@ -180,9 +180,10 @@ def guarded(run: Callable[[], int], traceback: bool = False) -> int:
     """
     try:
         return run()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         _told.set()
-        _say("\ninterrupted" if sys.stderr.isatty() else "interrupted")  # there ^C stands on the line already
+        what = f"interrupted: {visible(str(error))}" if str(error) else "interrupted"
+        _say(f"\n{what}" if sys.stderr.isatty() else what)  # there ^C stands on the line already
         return INTERRUPTED
     except NobodyReads:
         return NOBODY_READS

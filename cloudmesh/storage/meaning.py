@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -53,8 +52,6 @@ def concern(annotation: Any) -> Concerns | None:
     """Return what a parameter of this type names; None for what names nothing, such as a number."""
     if get_origin(annotation) is Annotated:
         return next((one for one in annotation.__metadata__ if isinstance(one, Concerns)), None)
-    if annotation is Path:
-        return Concerns.HERE
     return next((found for one in get_args(annotation) if (found := concern(one)) is not None), None)
 
 

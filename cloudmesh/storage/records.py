@@ -188,9 +188,9 @@ class Job:
         parallel: files under way at once; None is the measured default.
         files_total, bytes_total: found so far, those skipped included.
         files_done, bytes_done: by the last run, so far.
-        files_skipped: were the same already.
-        files_removed: removed at the destination.
-        errors: files that could not be done.
+        files_skipped, bytes_skipped: were the same already.
+        files_removed, bytes_removed: removed at the destination.
+        errors, bytes_failed: files that could not be done.
         bytes_per_s: speed of the last seconds.
         created_ns, started_ns, finished_ns: by the database's clock.
         pid, host: the process that does it, or did it last.
@@ -228,6 +228,9 @@ class Job:
     files_removed: int
     bytes_total: int
     bytes_done: int
+    bytes_skipped: int
+    bytes_removed: int
+    bytes_failed: int
     errors: int
     bytes_per_s: float
     created_ns: int

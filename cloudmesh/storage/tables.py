@@ -79,6 +79,9 @@ job = Table(
     Column("fence", Count, nullable=False, server_default="0"),
     Column("expires_ns", Count),
     Column("log", Text, nullable=False, server_default=""),
+    Column("bytes_skipped", Count, nullable=False, server_default="0"),
+    Column("bytes_removed", Count, nullable=False, server_default="0"),
+    Column("bytes_failed", Count, nullable=False, server_default="0"),
 )
 """Jobs. ``arguments`` is a JSON object; ``requested`` is empty, ``pause`` or ``cancel``; ``log`` a file on ``host``.
 

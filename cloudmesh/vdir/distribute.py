@@ -23,7 +23,7 @@ from cloudmesh.vdir.kept import keep, outdated
 from cloudmesh.vdir.making import make_many
 from cloudmesh.vdir.nodes import Replica
 from cloudmesh.vdir.records import is_good
-from cloudmesh.vdir.work import Allowance, Work
+from cloudmesh.vdir.work import Allowance, Work, is_over
 
 BATCH = 500
 """Files whose intents are written in one transaction, at most."""
@@ -72,6 +72,8 @@ def distribute(copies: Iterable[Copy], work: Work, report: Report, claims: Claim
         work.observer(Event("planned_all"))
 
     for batch in one_ahead(planned()):
+        if is_over(work, report):
+            break
         bring_claimed(batch, work, report, claims)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cloudmesh.cdir import Client
+from cloudmesh.cdir.files_here import OURS
 from cloudmesh.cdir.main import CDIR
 from cloudmesh.cdir.offers import offer_of_method, offers
 from cloudmesh.storage import Storage
@@ -26,13 +27,17 @@ from cloudmesh.storage.errors import (
     ConfigError,
     IsADirectory,
     PermissionDenied,
+    PreconditionFailed,
+    Refused,
     SourceChanged,
     Unavailable,
     Unsupported,
 )
+from cloudmesh.storage.meaning import Concerns
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.totals import Totals
 from cloudmesh.vdir import Vdir
+from cloudmesh.vdir.records import NameInfo
 from tests.cdir.service.conftest import new_token, running
 from tests.places import configure, local, read_tree, write_tree
 
@@ -132,6 +137,20 @@ COMMANDS: list[str] = [
     "storage sync one:copy two:copy --include=a.txt",
     "storage list one: --recursive --output=csv",
     "storage get one:copy limited --recursive --max-transfer=3",
+    "storage put tree one:chosen --recursive --filter-from=rules",
+    "storage get one:copy chosen --recursive --filter-from=rules",
+    "storage copy one:copy two:chosen --recursive --filter-from=rules",
+    "storage copy one:copy two:chosen --recursive --filter-from=rules --include=a.txt --exclude=b/*",
+    "storage sync one:copy two:synced --filter-from=rules --output=json",
+    "storage sync one:copy two:synced --filter-from=rules --dryrun",
+    "storage copy one:copy two:empty --recursive --filter-from=/dev/null",
+    "copy /data --to=two --recursive --filter-from=rules",
+    "put tree /chosen --to=one --recursive --filter-from=rules",
+    "get /data names --recursive --filter-from=rules",
+    "copy /data --to=one --recursive --filter-from=none",
+    "copy /data --to=one --recursive --filter-from=wrong",
+    "copy /data --to=one --recursive --filter-from=.",
+    "storage list two: --recursive --output=csv",
 ]
 
 
@@ -140,6 +159,8 @@ def run_all(cdir: Run, directory: Path, *before: str) -> list[tuple[str, tuple[i
     write_tree(directory / "tree", FILES)
     write_tree(directory / "changed", {"a.txt": b"another"})
     (directory / "other").write_bytes(b"something else")
+    (directory / "rules").write_bytes(b"- /x\n!\n# of these the first that fits\n- *.bin\n+ /b/**\n\n- ?.txt\n")
+    (directory / "wrong").write_bytes(b"+ a\n+b\n")
     for path in directory.rglob("*"):
         os.utime(path, (1_700_000_000, 1_700_000_000))
     return [(command, cdir(*before, *command.split(), directory=directory)) for command in COMMANDS]
@@ -205,6 +226,13 @@ def test_each_offer_is_found_by_its_method() -> None:
         assert (found.path, found.target.method) == (offer.path, offer.target.method)
 
 
+def test_no_path_of_this_computer_is_sent() -> None:
+    here = (Concerns.HERE, Concerns.PLACE_OR_HERE)
+    for offer in offers():
+        if any(field.concern in here for field in offer.fields):
+            assert (offer.command, offer.target.name) in OURS
+
+
 def test_a_name_is_opened_and_written(url: str, roots: dict[str, Path]) -> None:
     data = bytes(range(256)) * 20_000
     with Client(url) as client:
@@ -223,12 +251,36 @@ def test_a_name_is_opened_and_written(url: str, roots: dict[str, Path]) -> None:
         with pytest.raises(AlreadyExists):
             client.vdir.write("/data/x", [b"other"], force=False)
         with pytest.raises(Unsupported):
-            client.vdir.write("/data/x", [b"other"], check=print)
-        with pytest.raises(Unsupported):
             client.vdir.delete("/data/x", check=print)
         with pytest.raises(ChecksumMismatch):
             client.vdir.write("/data/x", [b"other"], sha256=hashlib.sha256(b"another").hexdigest())
         assert b"".join(client.vdir.cat("/data/x")) == data
+
+
+def test_a_name_is_written_as_long_as_it_has_what_was_checked(url: str, roots: dict[str, Path]) -> None:
+    seen: list[NameInfo | None] = []
+
+    def refuse(info: NameInfo | None) -> None:
+        raise Refused("/x")
+
+    with Client(url) as client:
+
+        def change(info: NameInfo | None) -> None:
+            client.vdir.write("/x", [b"of another"])
+
+        made = client.vdir.write("/x", [b"first"], check=seen.append)
+        client.vdir.write("/x", [b"second"], check=seen.append)
+        assert seen == [None, made]
+        with pytest.raises(Refused):
+            client.vdir.write("/x", [b"third"], check=refuse)
+        assert b"".join(client.vdir.cat("/x")) == b"second"
+        with pytest.raises(PreconditionFailed):
+            client.vdir.write("/x", [b"third"], check=change)
+        assert b"".join(client.vdir.cat("/x")) == b"of another"
+        write_tree(roots["one"], {"added": b"added"})
+        client.vdir.add("one:added", "/added")
+        with pytest.raises(Unsupported, match="SHA-256 is not known"):
+            client.vdir.write("/added", [b"other"], check=seen.append)
 
 
 def test_a_foreign_file_is_not_replaced_unasked(url: str, roots: dict[str, Path], tmp_path: Path) -> None:
@@ -273,8 +325,10 @@ def test_what_a_token_may_not_touch_stays_closed(url: str, roots: dict[str, Path
 
 def test_jobs_of_a_service_have_no_files_of_this_computer(url: str, tmp_path: Path) -> None:
     write_tree(tmp_path / "mine", {"x": b"mine"})
-    with pytest.raises(Unsupported, match="job of a service"):
+    with pytest.raises(Unsupported, match="--name: a job of the service"):
         Client(url).storage.sync(str(tmp_path / "mine"), "one:", name="mine")
+    with pytest.raises(Unsupported, match="--async: a job of the service"):
+        Client(url).storage.sync("one:", str(tmp_path / "mine"), async_=True)
 
 
 def test_progress_names_the_files(url: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from cloudmesh.storage.disk import Disk
 from cloudmesh.storage.errors import UsageError
 from cloudmesh.storage.transfer.filters import Filter
 from cloudmesh.storage.transfer.options import TransferOptions, parse_moment
+from cloudmesh.storage.transfer.rules import MOST, read_rules
 from tests.places import write_tree
 
 RCLONE = Path(sys.executable).with_name("rclone")
@@ -47,10 +48,12 @@ def chosen_by_rclone(root: Path, arguments: Sequence[str]) -> list[str]:
     return sorted(done.stdout.splitlines(), key=str.encode)
 
 
-def by_both(root: Path, options: TransferOptions) -> tuple[list[str], list[str]]:
+def by_both(root: Path, options: TransferOptions, file: Path | None = None) -> tuple[list[str], list[str]]:
+    """Those of the options, and of a file of rules."""
     arguments = [f"--include={one}" for one in options.include] + [f"--exclude={one}" for one in options.exclude]
-    if options.filter_from is not None:
-        arguments.append(f"--filter-from={options.filter_from}")
+    if file is not None:
+        arguments.append(f"--filter-from={file}")
+        options = replace(options, filter_from=read_rules(file))
     return chosen(root, options), chosen_by_rclone(root, arguments)
 
 
@@ -104,7 +107,7 @@ def test_rules_of_a_file_choose_what_rclone_chooses(
     tree: Path, tmp_path: Path, rules: str, more: TransferOptions
 ) -> None:
     (tmp_path / "rules").write_text(rules, "utf-8")
-    ours, theirs = by_both(tree, replace(more, filter_from=tmp_path / "rules"))
+    ours, theirs = by_both(tree, more, tmp_path / "rules")
     assert ours == theirs
 
 
@@ -134,18 +137,14 @@ def test_generated_rules_choose_what_rclone_chooses(tmp_path: Path, lines: list[
     if not root.exists():
         write_tree(root, dict.fromkeys(small_tree, b""))
     (tmp_path / "rules").write_text("\n".join(lines), "utf-8")
-    ours, theirs = by_both(root, TransferOptions(filter_from=tmp_path / "rules"))
+    ours, theirs = by_both(root, TransferOptions(), tmp_path / "rules")
     assert ours == theirs
 
 
 @settings(max_examples=200, deadline=None)
 @given(lines=st.lists(rules, min_size=1, max_size=5))
-def test_what_is_in_a_directory_not_entered_is_not_concerned(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[str]
-) -> None:
-    file = tmp_path_factory.getbasetemp() / "rules"
-    file.write_text("\n".join(lines), "utf-8")
-    chosen_rules = Filter(TransferOptions(filter_from=file))
+def test_what_is_in_a_directory_not_entered_is_not_concerned(lines: list[str]) -> None:
+    chosen_rules = Filter(TransferOptions(filter_from=tuple(lines)))
     assert chosen_rules.enters("")
     for name in small_tree:
         parents = [name[:end] for end, sign in enumerate(name) if sign == "/"]
@@ -190,22 +189,32 @@ def test_wrong_pattern_is_named(pattern: str, why: str, tmp_path: Path) -> None:
         assert (caught.value.subject, caught.value.why) == (subject, why)
     (tmp_path / "rules").write_text(f"# rules\n- {pattern}\n", "utf-8")
     with pytest.raises(UsageError) as caught:
-        Filter(TransferOptions(filter_from=tmp_path / "rules"))
+        read_rules(tmp_path / "rules")
     assert (caught.value.subject, caught.value.why) == (f"{tmp_path}/rules, line 2", why)
+    with pytest.raises(UsageError) as caught:
+        Filter(TransferOptions(filter_from=("!", "+ a", f"- {pattern}")))
+    assert (caught.value.subject, caught.value.why) == ("--filter-from, rule 3", why)
 
 
 @pytest.mark.parametrize("line", ["*.jpg", "+*.jpg", "-", "!a", "include a"])
 def test_wrong_rule_is_named_with_its_line(tmp_path: Path, line: str) -> None:
     (tmp_path / "rules").write_text(f"- a\n{line}\n", "utf-8")
     with pytest.raises(UsageError, match="is no rule: it begins with") as caught:
-        Filter(TransferOptions(filter_from=tmp_path / "rules"))
+        read_rules(tmp_path / "rules")
     assert caught.value.subject == f"{tmp_path}/rules, line 2"
 
 
 def test_unreadable_file_of_rules_is_named(tmp_path: Path) -> None:
-    for path, why in ((tmp_path / "none", "No such file or directory"), (tmp_path, "Is a directory")):
+    (tmp_path / "most").write_bytes(b"- a\n" * (MOST // 4))
+    assert len(read_rules(tmp_path / "most")) == MOST // 4
+    (tmp_path / "more").write_bytes(b"- a\n" * (MOST // 4) + b"#")
+    for path, why in (
+        (tmp_path / "none", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "more", "has more than 256 KiB"),
+    ):
         with pytest.raises(UsageError) as caught:
-            Filter(TransferOptions(filter_from=path))
+            read_rules(path)
         assert (caught.value.subject, caught.value.why) == (f"--filter-from={path}", why)
 
 
@@ -247,8 +256,9 @@ def test_what_is_not_known_leaves_nothing_out() -> None:
 
 def test_a_filter_is_made_only_where_one_is_asked_for() -> None:
     assert Filter.from_options(TransferOptions(checksum=True, delete=True)) is None
+    assert read_rules(os.devnull) == ()
     for options in (
-        TransferOptions(include=("a",)), TransferOptions(exclude=("a",)), TransferOptions(filter_from=Path(os.devnull)),
+        TransferOptions(include=("a",)), TransferOptions(exclude=("a",)), TransferOptions(filter_from=("- a",)),
         TransferOptions(max_size=0), TransferOptions(min_size=0), TransferOptions(newer="1d"),
     ):  # fmt: skip
         assert Filter.from_options(options) is not None

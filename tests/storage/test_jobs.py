@@ -347,7 +347,7 @@ def test_what_is_wrong_is_said_before_anything_is_begun(storage: Storage, places
         (str(places), "gone:x", TransferOptions(), "gone: there is no such service"),
         (str(places / "nothing"), "aws:x", TransferOptions(), "nothing: not found"),
         (str(places), "one:file", TransferOptions(), "one:file: is a file"),
-        (str(places), "aws:x", TransferOptions(filter_from=tmp_path / "no"), "No such file"),
+        (str(places), "aws:x", TransferOptions(filter_from=("+a",)), "is no rule"),
         (str(places), "aws:x", TransferOptions(backup_dir="x/y"), "overlaps the destination"),
         (str(places), "aws:x", TransferOptions(cluster="tcp://127.0.0.1:1"), "is on this computer"),
         (str(places / "d0" / "000"), "aws:x", TransferOptions(delete=True), "only a directory can be mirrored"),

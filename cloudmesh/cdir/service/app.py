@@ -14,7 +14,7 @@ from typing import Any
 from anyio import to_thread
 from fastapi import FastAPI
 
-from cloudmesh.cdir.offers import PREFIX
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.service import (
     documentation,
     files,
@@ -58,7 +58,7 @@ def create(settings: Settings) -> FastAPI:
         title="cdir",
         summary="A virtual directory over many storage services",
         version=version("cloudmesh-vdir"),
-        openapi_url=f"{PREFIX}/openapi.json",
+        openapi_url=f"{urls.PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,

@@ -6,15 +6,14 @@ import base64
 import mimetypes
 from collections.abc import Collection
 from dataclasses import dataclass
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.service.security.headers import content_disposition
 from cloudmesh.storage import paths
 from cloudmesh.storage.errors import InvalidName
 from cloudmesh.storage.output import visible
 from cloudmesh.vdir.records import Choice, NameInfo
-
-ROOT = "/files/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ def parse(raw_path: bytes, services: Collection[str]) -> FileUrl:
     Raises:
         InvalidName: a part is empty, ``.`` or ``..``, or holds a slash, a NUL or bytes that are no UTF-8.
     """
-    encoded = raw_path.partition(b"?")[0].removeprefix(ROOT.encode())
+    encoded = raw_path.partition(b"?")[0].removeprefix(urls.FILES.encode())
     names = names_in(encoded)
     service = names.pop(0) if names and names[0] in services else None
     return FileUrl("/" + "/".join(names), service, not encoded or encoded.endswith(b"/") or not names)
@@ -72,11 +71,6 @@ def names_in(encoded: bytes) -> list[str]:
             raise InvalidName(repr(name), "this is no name of a file")
         names.append(name)
     return names
-
-
-def url_of(path: str) -> str:
-    """Return the URL of a virtual path."""
-    return quote(f"{ROOT}{path.lstrip('/')}")
 
 
 def headers_of(info: NameInfo) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import RedirectResponse
 
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.service import conditions, file_urls
 from cloudmesh.cdir.service.answers import Streamed, answer, closing
 from cloudmesh.cdir.service.conditions import Validators
@@ -71,7 +72,7 @@ class Upload(BaseModel):
 def install(app: FastAPI) -> None:
     """Add the routes."""
     register_url_convertor("any", _AnyPath())
-    route = file_urls.ROOT + "{path:any}"
+    route = urls.FILES + "{path:any}"
     named: dict[str, Any] = {"tags": ["files"], "response_model": None, "response_class": Response}
 
     @app.get(route, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
@@ -282,7 +283,7 @@ def _put(request: Request, principal: Principal, how: Upload) -> Response:
         )
     except ChecksumMismatch as error:
         return problem(error, 400)
-    answered = {"Location": file_urls.url_of(url.path)} | Validators.of(info).headers()
+    answered = {"Location": urls.file_url(url.path)} | Validators.of(info).headers()
     told = json_text(report if how.report else info)
     return Response(told, 201 if made else 200, answered, "application/json")
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import Response
 
-from cloudmesh.cdir.offers import PREFIX
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.service.problems import problem
 from cloudmesh.storage import errors
 from cloudmesh.storage.output import json_text
 from cloudmesh.storage.records import JobDetails
 
-JOBS = f"{PREFIX}/jobs"
 EVENTS = "text/event-stream"
 
 
 def accepted(job: JobDetails) -> Response:
     """Return the answer to what has become a job."""
-    return Response(json_text(job), 202, {"Location": f"{JOBS}/{job.name}"}, "application/json")
+    headers = {"Location": urls.filled(urls.JOB, name=job.name), urls.JOB_HEADER: quote(job.name)}
+    return Response(json_text(job), 202, headers, "application/json")
 
 
 def answer_of(result: Any, name: str) -> Response:
@@ -27,4 +28,4 @@ def answer_of(result: Any, name: str) -> Response:
         raise errors.Refused(name, "the job has no result", "storage jobs resume goes on with it")
     if (told := result.get("error")) is not None:
         return problem(errors.from_words(**told))
-    return Response(json_text(result["returned"]), media_type="application/json")
+    return Response(json_text(result["returned"]), 200, {urls.JOB_HEADER: quote(name)}, "application/json")

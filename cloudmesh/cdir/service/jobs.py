@@ -5,32 +5,34 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Header, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.offers import HttpMethod, offers
 from cloudmesh.cdir.service import rights, routes
 from cloudmesh.cdir.service.answers import JSON
-from cloudmesh.cdir.service.job_answers import EVENTS, JOBS, answer_of
+from cloudmesh.cdir.service.job_answers import EVENTS, answer_of
 from cloudmesh.cdir.service.problems import RESPONSES
 from cloudmesh.cdir.service.security import Principal, require
 from cloudmesh.cdir.service.work import Crew
 from cloudmesh.storage import errors
+from cloudmesh.storage.jobs.running import counts
 from cloudmesh.storage.output import json_text
 from cloudmesh.storage.records import JobDetails
 
 URLS: Mapping[str, tuple[HttpMethod, str]] = {
-    "list": ("GET", JOBS),
-    "show": ("GET", JOBS + "/{name}"),
-    "pause": ("POST", JOBS + "/{name}/pause"),
-    "resume": ("POST", JOBS + "/{name}/resume"),
-    "cancel": ("POST", JOBS + "/{name}/cancel"),
-    "remove": ("DELETE", JOBS + "/{name}"),
-    "log": ("GET", JOBS + "/{name}/log"),
+    "list": ("GET", urls.JOBS),
+    "show": ("GET", urls.JOB),
+    "pause": ("POST", urls.JOB + "/pause"),
+    "resume": ("POST", urls.JOB + "/resume"),
+    "cancel": ("POST", urls.JOB + "/cancel"),
+    "remove": ("DELETE", urls.JOB),
+    "log": ("GET", urls.JOB + "/log"),
 }
 """Where the operations of ``storage jobs`` are, too."""
 
@@ -59,7 +61,7 @@ def install(app: FastAPI) -> None:
         **RESPONSES,
     }
 
-    @app.get(JOBS + "/{name}/result", responses=ended, operation_id="jobs_result", **named)
+    @app.get(urls.JOB + "/result", responses=ended, operation_id="jobs_result", **named)
     def result(request: Request, name: _Name, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
         """Return what a job's operation returned, or how it failed. Scope: read."""
         crew: Crew = request.app.state.crew
@@ -69,7 +71,7 @@ def install(app: FastAPI) -> None:
             raise errors.Refused(name, f"the job is {job.state}")
         return answer_of(crew.jobs.result(name), name)
 
-    @app.get(JOBS + "/{name}/events", responses=told, operation_id="jobs_events", **named)
+    @app.get(urls.JOB_EVENTS, responses=told, operation_id="jobs_events", **named)
     async def events(
         request: Request,
         name: _Name,
@@ -116,7 +118,8 @@ async def _events(crew: Crew, name: str, seen: _Seen) -> AsyncIterator[str]:
             under_way = {"planned_all": now.planned_all, "files": files}
             if under_way != told:
                 told = under_way
-                said.append(_event("under_way", seen, under_way))  # before the counts, which are a moment older
+                said.append(_event("under_way", seen, under_way))  # before the counts: what is in it no more is done
+            job = replace(job, **counts(now))  # the row is up to a second older
         said += _news(job, seen)
         for text in said:
             yield text

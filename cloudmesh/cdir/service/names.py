@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import Field
 
-from cloudmesh.cdir.offers import PREFIX
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.service import rights
 from cloudmesh.cdir.service.answers import NDJSON
 from cloudmesh.cdir.service.house import House
@@ -21,10 +21,6 @@ from cloudmesh.storage.errors import PermissionDenied, UsageError
 from cloudmesh.storage.output import json_text
 from cloudmesh.vdir.announcing import Announced, Expected
 from cloudmesh.vdir.records import Imported, NameInfo
-
-INFO = f"{PREFIX}/names"
-ANNOUNCEMENTS = f"{PREFIX}/announcements"
-CATALOGUE = f"{PREFIX}/catalogue"
 
 _TOGETHER = 1000
 _LONGEST_LINE = 16 << 20
@@ -53,7 +49,7 @@ def install(app: FastAPI) -> None:
     """Add the routes."""
 
     @app.get(
-        INFO,
+        urls.NAMES,
         tags=["names"],
         operation_id="names_info",
         response_model=None,
@@ -70,7 +66,7 @@ def install(app: FastAPI) -> None:
         return Response(json_text(house.vdir(principal).info(name)), media_type="application/json")
 
     @app.post(
-        ANNOUNCEMENTS,
+        urls.ANNOUNCEMENTS,
         tags=["names"],
         operation_id="names_announce",
         response_model=None,
@@ -94,7 +90,7 @@ def install(app: FastAPI) -> None:
         return Response(json_text(found), media_type="application/json")
 
     @app.put(
-        CATALOGUE,
+        urls.CATALOGUE,
         tags=["names"],
         operation_id="names_import",
         response_model=None,

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
-from urllib.parse import quote
 
 from fastapi import Depends, FastAPI, Header, Path, Query, Request, Response
 from pydantic.json_schema import SkipJsonSchema
 
-from cloudmesh.cdir.offers import PREFIX
+from cloudmesh.cdir import urls
 from cloudmesh.cdir.service import file_urls
 from cloudmesh.cdir.service.answers import BYTES, Streamed, answer, closing
 from cloudmesh.cdir.service.house import House
@@ -39,11 +38,6 @@ from cloudmesh.storage.errors import InvalidName, PermissionDenied, StorageError
 from cloudmesh.storage.output import json_text
 from cloudmesh.storage.transfer.prices import price_of
 
-SERVICES = f"{PREFIX}/services"
-ENTRY_HEADER = "X-Cdir-Entry"
-
-_CONTENT = "/{service}/content/{path:path}"
-
 Reading = Annotated[Principal, Depends(require("read"))]
 Writing = Annotated[Principal, Depends(require("write"))]
 Deleting = Annotated[Principal, Depends(require("delete"))]
@@ -55,11 +49,11 @@ Asked = Annotated[str, Query(description="from the service's root")]
 def install(app: FastAPI) -> None:
     """Add the routes."""
 
-    def route(method: str, path: Place, responses: Responses, **more: Any) -> Callable[..., Any]:
-        words = path.replace("{", "").replace("}", "").replace(":path", "").split("/")
+    def route(method: str, url: str, responses: Responses, **more: Any) -> Callable[..., Any]:
+        words = url.removeprefix(urls.SERVICES).replace("{", "").replace("}", "").replace(":path", "").split("/")
         operation = "_".join(["services", method.lower(), *filter(None, words)])
         return app.api_route(
-            SERVICES + path,
+            url,
             methods=[method],
             tags=["services"],
             operation_id=operation,
@@ -69,7 +63,7 @@ def install(app: FastAPI) -> None:
             **more,
         )
 
-    @route("GET", "", NAMES)
+    @route("GET", urls.SERVICES, NAMES)
     def names(request: Request, principal: Reading) -> Response:
         """Tell the services that may be used, and the default one. Scope: read."""
         house: House = request.app.state.house
@@ -78,7 +72,7 @@ def install(app: FastAPI) -> None:
         default = services.default()
         return _json({"default": default if default in allowed else "", "services": allowed})
 
-    @route("GET", "/{service}", FACTS)
+    @route("GET", urls.SERVICE, FACTS)
     def facts(request: Request, service: Service, principal: Reading) -> Response:
         """Tell the facts of a service by which transfers are planned and priced. Scope: read."""
         opened = _opened(request, principal, service)
@@ -88,12 +82,12 @@ def install(app: FastAPI) -> None:
         told = {one: str(value) for one, value in prices.items() if value is not None}
         return _json({"kind": opened.settings.kind, "capabilities": capabilities, "price": told})
 
-    @route("GET", "/{service}/entry", FOUND)
+    @route("GET", urls.ENTRY, FOUND)
     def stat(request: Request, service: Service, principal: Reading, path: Asked = "") -> Response:
         """Tell what is at a path. Scope: read."""
         return _json(_entry(_opened(request, principal, service).stat(_path(path))))
 
-    @route("GET", "/{service}/entries", SCANNED)
+    @route("GET", urls.ENTRIES, SCANNED)
     def scan(
         request: Request,
         service: Service,
@@ -105,7 +99,7 @@ def install(app: FastAPI) -> None:
         opened = _opened(request, principal, service)
         return answer(_scanned(opened, _path(path), recursive), None, request)
 
-    @route("GET", _CONTENT, READ)
+    @route("GET", urls.CONTENT, READ)
     def get(
         request: Request,
         service: Service,
@@ -120,10 +114,10 @@ def install(app: FastAPI) -> None:
         """Read a file. Scope: read."""
         opened, place = _file(request, principal, service)
         reader = opened.open_read(place, start=start, length=length, if_match=if_match or None)
-        headers = {ENTRY_HEADER: _ascii(reader.entry), "X-Content-Type-Options": "nosniff"}
+        headers = {urls.ENTRY_HEADER: _ascii(reader.entry), "X-Content-Type-Options": "nosniff"}
         return Streamed(closing(reader), media_type=BYTES, headers=headers)
 
-    @route("PUT", _CONTENT, FOUND, openapi_extra=UPLOAD)
+    @route("PUT", urls.CONTENT, FOUND, openapi_extra=UPLOAD)
     def put(
         request: Request,
         service: Service,
@@ -139,35 +133,35 @@ def install(app: FastAPI) -> None:
         content = Content.of_stream(incoming, incoming.size, modified_ns)
         return _json(_entry(opened.write(place, content, mode=mode, if_match=if_match or None)))
 
-    @route("DELETE", _CONTENT, DONE)
+    @route("DELETE", urls.CONTENT, DONE)
     def remove(request: Request, service: Service, path: Place, principal: Deleting) -> Response:
         """Remove a file. Scope: delete."""
         opened, place = _file(request, principal, service)
         opened.remove(place)
         return Response(status_code=204)
 
-    @route("PUT", "/{service}/directories/{path:path}", DONE)
+    @route("PUT", urls.DIRECTORIES, DONE)
     def make_dir(request: Request, service: Service, path: Place, principal: Writing) -> Response:
         """Make a directory and its missing parents. Scope: write."""
-        opened, place = _file(request, principal, service, "directories")
+        opened, place = _file(request, principal, service, urls.DIRECTORIES)
         opened.make_dir(place)
         return Response(status_code=204)
 
-    @route("DELETE", "/{service}/directories/{path:path}", DONE)
+    @route("DELETE", urls.DIRECTORIES, DONE)
     def remove_dir(request: Request, service: Service, path: Place, principal: Deleting) -> Response:
         """Remove an empty directory. Scope: delete."""
-        opened, place = _file(request, principal, service, "directories")
+        opened, place = _file(request, principal, service, urls.DIRECTORIES)
         opened.remove_dir(place)
         return Response(status_code=204)
 
-    @route("POST", "/{service}/copies", FOUND)
+    @route("POST", urls.COPIES, FOUND)
     def copy(request: Request, service: Service, principal: Writing, values: Within) -> Response:
         """Copy a file on the service's own side. Scope: write."""
         opened = _opened(request, principal, service)
         made = opened.copy_within(_path(values.source), _path(values.destination), mode=values.mode)
         return _json(_entry(made))
 
-    @route("POST", "/{service}/moves", DONE)
+    @route("POST", urls.MOVES, DONE)
     def move(request: Request, service: Service, principal: Deleting, values: Within) -> Response:
         """Rename a file or directory on the service's own side. Scope: delete."""
         opened = _opened(request, principal, service)
@@ -192,9 +186,9 @@ def _opened(request: Request, principal: Principal, service: str) -> StorageABC:
     return _house(request, principal).services.open(service)
 
 
-def _file(request: Request, principal: Principal, service: str, kind: str = "content") -> tuple[StorageABC, str]:
+def _file(request: Request, principal: Principal, service: str, url: str = urls.CONTENT) -> tuple[StorageABC, str]:
     """Return the service and the path on it that a URL names."""
-    before = f"{SERVICES}/{quote(service, safe='')}/{kind}/".encode()
+    before = urls.filled(url, service=service, path="").encode()
     encoded = request.scope["raw_path"].partition(b"?")[0]
     if not encoded.startswith(before):
         raise InvalidName(service, "the URL does not name it plainly")

@@ -161,7 +161,8 @@ def take(
         # what is requested while it is handed over is for the one who gets it
         "requested": row.requested if token else "",
         **dict.fromkeys(("files_total", "files_done", "files_skipped", "files_removed"), 0),
-        **dict.fromkeys(("bytes_total", "bytes_done", "bytes_per_s", "errors"), 0),
+        **dict.fromkeys(("bytes_total", "bytes_done", "bytes_skipped", "bytes_removed", "bytes_failed"), 0),
+        **dict.fromkeys(("bytes_per_s", "errors"), 0),
     }
     connection.execute(table.update().where(table.c.id == row.id).values(**values))
     connection.execute(job_failure.delete().where(job_failure.c.job_id == row.id))

@@ -27,6 +27,21 @@ _BEAT_S = 1.0
 _LOG_EVERY_S = 60.0
 
 
+def counts(now: Snapshot) -> dict[str, Any]:
+    """Return how far work has come, as the columns of a job's row tell it, but for failures."""
+    return {
+        "files_total": now.files_planned,
+        "files_done": now.files_done,
+        "files_skipped": now.files_skipped,
+        "files_removed": now.files_removed,
+        "bytes_total": now.bytes_planned,
+        "bytes_done": now.bytes_done,
+        "bytes_skipped": now.bytes_skipped,
+        "bytes_removed": now.bytes_removed,
+        "bytes_per_s": now.bytes_per_s,
+    }
+
+
 @dataclass
 class Running:
     """What the work needs while it runs as a job.
@@ -155,15 +170,9 @@ class Running:
 
     def _counts(self) -> dict[str, Any]:
         now = self._totals.snapshot()
-        return {
-            "files_total": now.files_planned,
-            "files_done": now.files_done,
-            "files_skipped": now.files_skipped,
-            "files_removed": now.files_removed,
-            "bytes_total": now.bytes_planned,
-            "bytes_done": now.bytes_done,
-            "bytes_per_s": now.bytes_per_s,
+        return counts(now) | {
             "errors": now.files_failed,
+            "bytes_failed": now.bytes_failed,
             "message": self._message.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00"),
         }
 

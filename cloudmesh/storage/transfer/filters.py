@@ -7,26 +7,12 @@ everything else is left out. A directory that is left out is left out with all t
 
 from __future__ import annotations
 
-import logging
-import re
 import time
-from dataclasses import dataclass
 
 from cloudmesh.storage.abc import Entry
 from cloudmesh.storage.errors import UsageError
 from cloudmesh.storage.transfer.options import Selection, parse_moment
-from cloudmesh.storage.transfer.patterns import translate
-
-_log = logging.getLogger(__name__)
-_EVERY_DIRECTORY = translate("/**").regex
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """Says of what fits whether it is concerned."""
-
-    includes: bool
-    regex: re.Pattern[str]
+from cloudmesh.storage.transfer.rules import Rules
 
 
 class Filter:
@@ -40,7 +26,7 @@ class Filter:
         since_ns: the moment since which a file must have been modified, in ns since the epoch; None = any.
 
     Raises:
-        UsageError: a pattern or rule is wrong, or the file of rules cannot be read; it names the one it is.
+        UsageError: a pattern or rule is wrong; it names the one it is.
     """
 
     def __init__(self, options: Selection, now_ns: int | None = None) -> None:
@@ -49,9 +35,7 @@ class Filter:
         self.since_ns: int | None = None
         if options.newer is not None:
             self.since_ns = parse_moment(options.newer, time.time_ns() if now_ns is None else now_ns)
-        self._files: list[_Rule] = []
-        self._directories: list[_Rule] = []
-        self._last_directory = ("", True)
+        self._rules = Rules()
         self._read(options)
 
     @classmethod
@@ -80,77 +64,23 @@ class Filter:
             modified = entry.mtime_ns if entry.mtime_ns is not None else entry.changed_ns
             if modified is not None and modified < self.since_ns:
                 return False
-        if self._directories:  # rules come in the order of a listing: the directory is mostly that of the file before
-            directory = path.rpartition("/")[0]
-            last, enters = self._last_directory
-            if directory != last:
-                enters = self.enters(directory)
-                self._last_directory = (directory, enters)
-            if not enters:
-                return False
-        return _decided(self._files, path)
+        return self._rules.includes(path)
 
     def enters(self, directory: str) -> bool:
         """Tell whether anything in a directory (its path below the top, "" for the top) can be concerned."""
-        if not self._directories or not directory:
-            return True
-        ends = [place for place, sign in enumerate(directory) if sign == "/"]
-        return all(_decided(self._directories, directory[:end] + "/") for end in [*ends, len(directory)])
+        return self._rules.enters(directory)
 
     def _read(self, options: Selection) -> None:
         for includes, option, patterns in ((True, "--include", options.include), (False, "--exclude", options.exclude)):
             for pattern in patterns:
                 try:
-                    self._add(includes, pattern)
+                    self._rules.add(includes, pattern)
                 except ValueError as error:
                     raise UsageError(f"{option}={pattern}", str(error)) from None
-        if options.include and options.exclude:
-            _log.warning(
-                "--include comes before --exclude: what both fit is concerned; a --filter-from file sets another order"
-            )
-        if options.filter_from is not None:
+        for number, rule in enumerate(options.filter_from, 1):
             try:
-                lines = options.filter_from.read_text("utf-8", "surrogateescape").splitlines()
-            except (OSError, ValueError) as error:  # the second of a NUL in the name
-                why = getattr(error, "strerror", None) or str(error)
-                raise UsageError(f"--filter-from={options.filter_from}", why) from None
-            for number, line in enumerate(lines, 1):
-                try:
-                    self._add_line(line.strip())
-                except ValueError as error:
-                    raise UsageError(f"{options.filter_from}, line {number}", str(error)) from None
+                self._rules.add_line(rule)
+            except ValueError as error:
+                raise UsageError(f"--filter-from, rule {number}", str(error)) from None
         if options.include:
-            self._add(False, "/**")
-
-    def _add_line(self, line: str) -> None:
-        if not line or line[0] in "#;":
-            return
-        if line == "!":
-            self._files.clear()
-            self._directories.clear()
-        elif line[:2] in ("+ ", "- "):
-            self._add(line[0] == "+", line[2:])
-        else:
-            raise ValueError(f"{line!r} is no rule: it begins with '+ ' or '- ', or is '!'")
-
-    def _add(self, includes: bool, pattern: str) -> None:
-        """Add a rule; of directories it says what it says of all files in them."""
-        names_directory = pattern.endswith("/")
-        if names_directory and not includes:
-            pattern += "**"
-        translated = translate(pattern)
-        fits_both = "**" in pattern
-        if fits_both or not names_directory:
-            self._files.append(_Rule(includes, translated.regex))
-            if includes or pattern == "*":
-                ways = (_EVERY_DIRECTORY,) if translated.directories is None else translated.directories
-                self._directories += [_Rule(includes, one) for one in ways]
-        if fits_both or names_directory:
-            self._directories.append(_Rule(includes, translated.regex))
-
-
-def _decided(rules: list[_Rule], path: str) -> bool:
-    for rule in rules:
-        if rule.regex.fullmatch(path):
-            return rule.includes
-    return True
+            self._rules.add(False, "/**")

@@ -88,6 +88,8 @@ def move(
             continue
         for step in files:
             observer(Event("planned", source.location(step.source.path), step.source.size or 0))
+        if len(batch) < _BATCH:
+            observer(Event("planned_all"))
         done = list(_good(run_parallel(copied, batch, threads), source, report, observer))
         if done:
             destination.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -10,17 +10,19 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 from cloudmesh.storage import paths
-from cloudmesh.storage.binding import Size, parse_duration
+from cloudmesh.storage.binding import Reads, Size, parse_duration
 from cloudmesh.storage.errors import InvalidName, UsageError
 from cloudmesh.storage.local_files import Links
 from cloudmesh.storage.meaning import SchedulerAddress
 from cloudmesh.storage.rate import Schedule
 
+_log = logging.getLogger(__name__)
+
 _MAX_DELETE = "50%"
+_LISTS = ("include", "exclude", "filter_from")
 _ADDRESS = re.compile(r"(tcp|tls)://([^\s/@:]+|\[[0-9A-Fa-f:]+\]):\d{1,5}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -69,6 +71,16 @@ class DeletionLimit:
         return f"{self.percent} %" if self.percent is not None else f"{self.count} files"
 
 
+def _read_rules(file: str) -> tuple[str, ...]:
+    from cloudmesh.storage.transfer.rules import read_rules  # most commands have none, and begin sooner without it
+
+    return read_rules(file)
+
+
+RulesOfFile = Annotated[tuple[str, ...], Reads(_read_rules, "a file of rules")]
+"""Rules, typed as the name of a file, which is read where it is typed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """The options that every command which moves files has: which files, how fast, and how much.
@@ -76,7 +88,7 @@ class Selection:
     Attributes:
         include: patterns; only files that one of them fits are concerned.
         exclude: patterns of files that are not concerned.
-        filter_from: a file of rules, one a line.
+        filter_from: rules, as `read_rules` reads them from a file.
         max_size: bytes of the largest file that is concerned.
         min_size: bytes of the smallest.
         newer: only files modified since: a date, or how long ago; as text.
@@ -90,7 +102,7 @@ class Selection:
 
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    filter_from: Path | None = None
+    filter_from: RulesOfFile = ()
     max_size: Size | None = None
     min_size: Size | None = None
     newer: str | None = None
@@ -99,9 +111,16 @@ class Selection:
     max_transfer: Size | None = None
 
     def __post_init__(self) -> None:
-        for option, patterns in (("--include", self.include), ("--exclude", self.exclude)):
-            if isinstance(patterns, str) or not all(patterns):
-                raise UsageError(option, "a pattern is empty" if not isinstance(patterns, str) else "is no list")
+        for name in _LISTS:
+            option, patterns = f"--{name.replace('_', '-')}", getattr(self, name)
+            if not isinstance(patterns, tuple | list):
+                raise UsageError(option, "is no list")
+            if not all(patterns):
+                raise UsageError(option, "a pattern is empty")
+        if self.include and self.exclude:
+            _log.warning(
+                "--include comes before --exclude: what both fit is concerned; a --filter-from file sets another order"
+            )
         for option, number in (
             ("--max-size", self.max_size),
             ("--min-size", self.min_size),
@@ -210,14 +229,12 @@ class TransferOptions(Selection):
     def as_dict(self) -> dict[str, Any]:
         """Return what differs from the defaults as JSON can hold it, so that it means the same later and elsewhere.
 
-        The time since which files are ``newer`` becomes a date, and the path of the rules absolute.
+        The time since which files are ``newer`` becomes a date.
         """
         values = {one.name: getattr(self, one.name) for one in fields(self) if getattr(self, one.name) != one.default}
-        for name in ("include", "exclude"):
+        for name in _LISTS:
             if name in values:
                 values[name] = list(values[name])
-        if self.filter_from is not None:
-            values["filter_from"] = os.path.abspath(self.filter_from)
         if self.newer is not None:
             since = _EPOCH + timedelta(microseconds=parse_moment(self.newer, time.time_ns()) // 1000)
             values["newer"] = since.isoformat()
@@ -233,11 +250,9 @@ class TransferOptions(Selection):
         known = dict(values)
         if unknown := known.keys() - {one.name for one in fields(cls)}:
             raise UsageError(f"--{min(unknown).replace('_', '-')}", "there is no such option")
-        for name in ("include", "exclude"):
+        for name in _LISTS:
             if name in known:
                 known[name] = tuple(known[name])
-        if known.get("filter_from") is not None:
-            known["filter_from"] = Path(known["filter_from"])
         return cls(**known)
 
 

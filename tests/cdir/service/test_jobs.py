@@ -153,6 +153,18 @@ def test_progress_is_joined_again(slow: dict[str, Path]) -> None:
         assert again[-1][1] == "end"
 
 
+def test_files_under_way_and_counts_are_of_one_moment(slow: dict[str, Path]) -> None:
+    moved = 0
+    with running() as client:
+        for _, kind, data in events(client, begun(client)):
+            if kind == "under_way":
+                moved = sum(one["bytes_done"] for one in data["files"])
+            elif kind == "progress":
+                assert data["bytes_done"] >= moved
+                assert data["bytes_total"] >= data["bytes_done"]
+                moved = 0
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
 def test_a_job_goes_on_after_a_restart(slow: dict[str, Path], end: signal.Signals) -> None:
     with ended_by(end) as client:
