@@ -63,6 +63,7 @@ def create(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         separate_input_output_schemas=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours tells of the requests
     )
     app.state.settings = settings
     problems.install(app)

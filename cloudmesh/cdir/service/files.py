@@ -132,11 +132,12 @@ def _opened(request: Request, principal: Principal) -> tuple[Vdir, FileUrl]:
         InvalidName, PermissionDenied, NotFound: it names nothing, or nothing that is for who asks.
     """
     house: House = request.app.state.house
-    url = file_urls.parse(request.scope["raw_path"], house.services.names())
+    opened = house.opened()
+    url = file_urls.parse(request.scope["raw_path"], opened.services.names())
     principal.check_path(paths.resolve(url.path))
     if url.service is not None and principal.services is not None and url.service not in principal.services:
         raise NotFound(f"/{paths.join(url.service, url.path.lstrip('/'))}")  # as a directory that is not there
-    return house.vdir(principal), url
+    return opened.vdir(principal), url
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------

@@ -9,21 +9,18 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qsl
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloudmesh.cdir.offers import Offer, offers
+from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.models import request_model
 from cloudmesh.cdir.service.problems import problem
 from cloudmesh.cdir.service.routes import answer_to
 from cloudmesh.cdir.service.security import Principal
 from cloudmesh.storage.errors import StorageError
-
-_QUICK = 4
-"""Threads for what asks the database alone. More of them only take the interpreter from each other: 16 need half as
-much processor time again. What waits for a service has threads of its own, so that nobody here waits for it."""
 
 
 class Shortcut:
@@ -35,7 +32,6 @@ class Shortcut:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._quick = CapacityLimiter(_QUICK)
         self._known = {one.path: (one, request_model(one)) for one in offers() if one.http_method == "GET"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,9 +43,9 @@ class Shortcut:
             await self._app(scope, receive, send)
             return
         scope["route"] = found[0]
-        limiter = self._quick if found[0].is_quick else None
-        asked = Request(scope, receive)
-        response = await to_thread.run_sync(_answer, asked, found[0], given, principal, limiter=limiter)
+        house: House = scope["app"].state.house
+        run = house.look if found[0].is_quick else run_in_threadpool
+        response = await run(_answer, Request(scope, receive), found[0], given, principal)
         await response(scope, receive, send)
 
 
