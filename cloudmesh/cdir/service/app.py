@@ -69,9 +69,9 @@ def create(settings: Settings) -> FastAPI:
     problems.install(app)
     shortcut.install(app)  # behind the guards
     security.install(app, settings.guarded(lambda: app.state.house.database))
+    files.install(app)  # first, as routes are looked through in this order
     routes.install(app)
     jobs.install(app)
-    files.install(app)
     names.install(app)
     places.install(app)
     documentation.install(app)

@@ -13,7 +13,7 @@ from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import RedirectResponse
 
 from cloudmesh.cdir.service import conditions, file_urls
-from cloudmesh.cdir.service.answers import Streamed, answer, closing
+from cloudmesh.cdir.service.answers import Streamed, answer, closing, sent
 from cloudmesh.cdir.service.conditions import Validators
 from cloudmesh.cdir.service.file_documents import DELETED, DELETING, READ, READING, WRITING, WRITTEN
 from cloudmesh.cdir.service.file_urls import FileUrl
@@ -88,9 +88,12 @@ def install(app: FastAPI) -> None:
         return _get(request, principal, redirect=redirect)
 
     @app.head(route, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
-    def head(request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
+    async def head(
+        request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]
+    ) -> Response:
         """Tell what there is to know of a file. Scope: read."""
-        return _get(request, principal, redirect=False)
+        house: House = request.app.state.house
+        return await house.look(_get, request, principal, redirect=False)
 
     @app.put(route, responses=WRITTEN, operation_id="files_put", openapi_extra=WRITING, **named)
     def put(
@@ -198,7 +201,7 @@ def _bytes(file: FoundFile, headers: dict[str, str], wanted: list[range] | None,
         length = len(first) if wanted else reader.entry.size
         if length is not None:
             headers["Content-Length"] = str(length)
-        return Streamed(closing(reader), 206 if wanted else 200, headers)
+        return sent(closing(reader), length, 206 if wanted else 200, headers)
     boundary = secrets.token_hex(12)
     kind, size = headers["Content-Type"], info.size or 0
     heads = [
