@@ -40,6 +40,7 @@ from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.found import FoundFile
 from cloudmesh.vdir.records import Choice, NameInfo
 
+ROUTE = file_urls.ROOT + "{path:any}"
 _REDIRECT_S = 300.0
 _PATIENCE_S = 20.0
 """Whoever waits for an answer does not wait as long as a command: most give up after 30 s or 60 s."""
@@ -71,10 +72,9 @@ class Upload(BaseModel):
 def install(app: FastAPI) -> None:
     """Add the routes."""
     register_url_convertor("any", _AnyPath())
-    route = file_urls.ROOT + "{path:any}"
     named: dict[str, Any] = {"tags": ["files"], "response_model": None, "response_class": Response}
 
-    @app.get(route, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
+    @app.get(ROUTE, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
     def get(
         request: Request,
         path: _Place,
@@ -85,17 +85,17 @@ def install(app: FastAPI) -> None:
 
         Scope: read. A read that fails halfway goes on from the next replica.
         """
-        return _get(request, principal, redirect=redirect)
+        return read(request, principal, redirect=redirect)
 
-    @app.head(route, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
+    @app.head(ROUTE, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
     async def head(
         request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]
     ) -> Response:
         """Tell what there is to know of a file. Scope: read."""
         house: House = request.app.state.house
-        return await house.look(_get, request, principal, redirect=False)
+        return await house.look(read, request, principal)
 
-    @app.put(route, responses=WRITTEN, operation_id="files_put", openapi_extra=WRITING, **named)
+    @app.put(ROUTE, responses=WRITTEN, operation_id="files_put", openapi_extra=WRITING, **named)
     def put(
         request: Request,
         path: _Place,
@@ -109,7 +109,7 @@ def install(app: FastAPI) -> None:
         """
         return _put(request, principal, how)
 
-    @app.delete(route, status_code=204, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
+    @app.delete(ROUTE, status_code=204, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
     def delete(
         request: Request,
         path: _Place,
@@ -146,7 +146,17 @@ def _opened(request: Request, principal: Principal) -> tuple[Vdir, FileUrl]:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
+def read(request: Request, principal: Principal, *, redirect: bool = False) -> Response:
+    """Answer a request to read a file or to list a directory.
+
+    Args:
+        request: that is answered.
+        principal: who asks, with the scope to read.
+        redirect: send to the service itself, where it gives URLs.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
     vdir, url = _opened(request, principal)
     if url.is_directory:
         return _listing(request, vdir, url)

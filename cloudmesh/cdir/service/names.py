@@ -111,7 +111,11 @@ def install(app: FastAPI) -> None:
         if rights.is_limited(principal):
             raise PermissionDenied("vdir import", f"{principal.name} is limited to some names or services")
         house: House = request.app.state.house
-        found = house.opened().vdir(principal).import_lines(_lines(Incoming(request, source), source), source, dryrun=dryrun)
+        found = (
+            house.opened()
+            .vdir(principal)
+            .import_lines(_lines(Incoming(request, source), source), source, dryrun=dryrun)
+        )
         return Response(json_text(found), media_type="application/json")
 
 
