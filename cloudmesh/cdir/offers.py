@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal, get_args
 
 from cloudmesh.cdir import urls
@@ -42,7 +42,7 @@ def scope_of(operation: Operation, target: Target) -> Scope:
     return "read" if is_reading(target.method) else "write"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Field:
     """A value that an operation takes.
 
@@ -60,13 +60,13 @@ class Field:
     required: bool
     help: str
 
-    @property
+    @cached_property
     def concern(self) -> Concerns | None:
         """What it names."""
         return concern(self.parameter.annotation)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Offer:
     """An operation that the service offers.
 
@@ -84,32 +84,36 @@ class Offer:
     target: Target
     fields: tuple[Field, ...]
 
-    @property
+    @cached_property
     def path(self) -> str:
         """Of its URL."""
         return "/".join((urls.PREFIX, self.command, *self.operation.words))
 
-    @property
+    @cached_property
     def http_method(self) -> HttpMethod:
         """GET for what reads, DELETE for what deletes, POST for all else."""
         if is_reading(self.target.method):
             return "GET"
         return "DELETE" if self.operation.words[-1] in _DELETING else "POST"
 
-    @property
+    @cached_property
     def scope(self) -> Scope:
         """What is needed to ask for it."""
         return scope_of(self.operation, self.target)
 
-    @property
+    @cached_property
     def is_long(self) -> bool:
         """Whether it is done as a job."""
         return is_long(self.target.method)
 
-    @property
+    @cached_property
     def is_quick(self) -> bool:
         """Whether it waits for no service."""
         return is_quick(self.target.method)
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, Field]:
+        return {field.name: field for field in self.fields}
 
     def call(self, values: Mapping[str, Any]) -> Call:
         """Return what to call for values by their names in JSON.
@@ -118,10 +122,9 @@ class Offer:
             UsageError: a value makes no sense.
         """
         parts: dict[str, dict[str, Any]] = {"class": {}, "method": {}, "record": {}}
-        by_name = {field.name: field for field in self.fields}
         for name, value in values.items():
             if value is not None:
-                field = by_name[name]
+                field = self._by_name[name]
                 typed = from_json(name, field.parameter.annotation, value)
                 parts[field.part][field.parameter.name] = typed
         if self.target.record is not None and parts["record"]:
@@ -225,6 +228,7 @@ def _documented(target: Target) -> dict[str, str]:
     return found
 
 
+@cache
 def row_type(returns: Any) -> Any:
     """Return the type of the rows where a return annotation means many of them; None where it is one thing."""
     rows = getattr(returns, "__origin__", None)

@@ -387,6 +387,7 @@ def _group(owner: type, names: tuple[str, str]) -> tuple[str, type] | None:
     return None
 
 
+@cache
 def load(place: str) -> type:
     """Import and return the class that ``module:Class`` names."""
     module, _, name = place.partition(":")

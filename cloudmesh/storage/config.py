@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cloudmesh.storage import paths, registry, yaml_file
 from cloudmesh.storage.abc import ServiceSettings, StorageABC, Timeouts
@@ -24,6 +24,7 @@ from cloudmesh.storage.secrecy import is_public_key_file, is_secret
 from cloudmesh.storage.vault import Vault
 
 _LOG = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LOCAL = "local"
 """The service that is there without being configured: a folder beside the configuration."""
@@ -66,7 +67,7 @@ class Configuration:
         self.path = self.folder / "cloudmesh.yaml"
         self.vault = vault or Vault(self.folder)
         self._read: tuple[tuple[int, ...], dict[str, Any]] | None = None
-        self._described: tuple[Mapping[str, Any], list[Service]] | None = None
+        self._derived: tuple[dict[str, Any], dict[Callable[..., Any], Any]] = ({}, {})
 
     def services(self) -> list[Service]:
         """Return all services in the file's order, and `LOCAL` where the file does not define it.
@@ -74,13 +75,18 @@ class Configuration:
         Raises:
             ConfigError: the file is malformed.
         """
-        found = self._section()
-        if self._described is None or self._described[0] is not found:  # it is the same until the file changes
-            self._described = (found, [_describe(str(name), value) for name, value in found.items()])
-        services = [*self._described[1]]
-        if LOCAL not in found:
-            services.append(Service(LOCAL, LOCAL, root=str(self._local_root())))
-        return services
+        return [*self.derived(Configuration._services)]
+
+    def derived(self, make: Callable[[Configuration], T]) -> T:
+        """Return what ``make`` reads off this configuration: made once, and again when the file has changed."""
+        data = self._data()
+        if self._derived[0] is not data:
+            self._derived = (data, {})
+        made = self._derived[1]
+        if make not in made:
+            made[make] = make(self)
+        found: T = made[make]
+        return found
 
     def service(self, name: str) -> Service:
         """Return one service.
@@ -210,6 +216,13 @@ class Configuration:
     def _secrets(self, name: str, provider: type[StorageABC]) -> Mapping[str, str]:
         # A service without secrets must work while the vault is locked.
         return self.vault.secrets(name) if provider.secrets and self.vault.may_hold(name) else {}
+
+    def _services(self) -> list[Service]:
+        found = self._section()
+        services = [_describe(str(name), value) for name, value in found.items()]
+        if LOCAL not in found:
+            services.append(Service(LOCAL, LOCAL, root=str(self._local_root())))
+        return services
 
     def _local_root(self) -> Path:
         return self.folder / LOCAL

@@ -166,6 +166,7 @@ def write(result: Any, form: Format, stream: Output, returns: Any = None) -> Pri
     return Printed(rows.count, rows.failed)
 
 
+@cache
 def gives_bytes(returns: Any) -> bool:
     """Tell whether a return annotation means bytes: ``bytes``, ``Iterator[bytes]`` or a class like `Reader`."""
     if returns is bytes or bytes in get_args(returns):
@@ -230,19 +231,30 @@ def _value(row: Any, name: str) -> Any:
 
 def plain(value: Any) -> Any:
     """Return the value made of dicts, lists, texts, numbers, booleans and None only."""
-    if value is None or type(value) in (str, bool, int, float):
-        return value
-    if _is_row(value):
-        return {name: plain(_value(value, name)) for name in _names(value)}
-    if isinstance(value, enum.Enum):
-        return plain(value.value)
-    if isinstance(value, (datetime.datetime, datetime.date)):
-        return value.isoformat()
-    if isinstance(value, (set, frozenset)):
-        return sorted(plain(one) for one in value)
-    if isinstance(value, Iterable) and not isinstance(value, (str, bytes, PurePath)):
-        return [plain(one) for one in value]
-    return str(value)
+    kind: type = type(value)
+    return value if kind in _PLAIN else _way_to_plain(kind)(value)
+
+
+_PLAIN = frozenset({str, bool, int, float, type(None)})
+
+
+@cache
+def _way_to_plain(kind: type) -> Callable[[Any], Any]:
+    """Return what makes values of a type plain: found once, as finding it takes longer than doing it."""
+    if issubclass(kind, Mapping):
+        return lambda value: {str(name): plain(one) for name, one in value.items()}
+    if dataclasses.is_dataclass(kind):
+        names = _fields_of(kind)
+        return lambda value: {name: plain(getattr(value, name)) for name in names}
+    if issubclass(kind, enum.Enum):
+        return lambda value: plain(value.value)
+    if issubclass(kind, (datetime.datetime, datetime.date)):
+        return lambda value: value.isoformat()
+    if issubclass(kind, (set, frozenset)):
+        return lambda value: sorted(plain(one) for one in value)
+    if issubclass(kind, Iterable) and not issubclass(kind, (str, bytes, PurePath)):
+        return lambda value: [plain(one) for one in value]
+    return str
 
 
 def _escape(found: re.Match[str]) -> str:
@@ -252,10 +264,17 @@ def _escape(found: re.Match[str]) -> str:
 
 def json_text(value: Any) -> str:
     """Return a value as JSON in one line, safe for a terminal."""
+    text = _json_encoder()(plain(value))
+    if text.isascii() and text.isprintable():
+        return text
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+
+
+@cache
+def _json_encoder() -> Callable[[Any], str]:
     import json
 
-    text = json.dumps(plain(value), ensure_ascii=False)
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return json.JSONEncoder(ensure_ascii=False).encode
 
 
 # ---- json, yaml, csv -------------------------------------------------------------------------------------------------

@@ -21,6 +21,12 @@ def gather(configuration: Configuration, database: Database, health: Health) -> 
 
     A place or a price that is written wrongly keeps nobody from reading a file: it is warned of, and unknown.
     """
+    kinds, distances, prices = configuration.derived(_configured)
+    return Knowledge(kinds, measured(database, "read"), distances, prices, health.outages())
+
+
+def _configured(configuration: Configuration) -> tuple[dict[str, str], dict[str, float], dict[str, Price]]:
+    """Return what the configuration tells of each service: kind, distance from here in km, and price."""
     kinds = {service.name: service.kind for service in configuration.services()}
     distances: dict[str, float] = {}
     prices: dict[str, Price] = {}
@@ -33,7 +39,7 @@ def gather(configuration: Configuration, database: Database, health: Health) -> 
                 distances[name] = kilometres(here, there)
         except ConfigError as error:
             _LOG.warning("%s", error)
-    return Knowledge(kinds, measured(database, "read"), distances, prices, health.outages())
+    return kinds, distances, prices
 
 
 def _here(configuration: Configuration) -> Place | None:

@@ -76,6 +76,20 @@ def _closing(reader: Reader) -> Iterator[bytes]:
             yield b"".join(held)
 
 
+def sent(pieces: Iterator[bytes], length: int | None, status: int, headers: Mapping[str, str]) -> Response:
+    """Return the answer that holds bytes; those that fit into one piece are read at once, in this thread.
+
+    Args:
+        pieces: of `closing`.
+        length: bytes in all; None where that is not known.
+        status: HTTP's.
+        headers: of the answer, with ``Content-Length`` where that is known.
+    """
+    if length is not None and length <= CHUNK:
+        return Response(b"".join(pieces), status, headers)
+    return Streamed(pieces, status, headers)
+
+
 class Streamed(StreamingResponse):
     """An answer sent piece by piece; one that fails on its way is cut, so that nobody takes it for the whole."""
 

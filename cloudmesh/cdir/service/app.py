@@ -63,14 +63,15 @@ def create(settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
         separate_input_output_schemas=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours tells of the requests
     )
     app.state.settings = settings
     problems.install(app)
     shortcut.install(app)  # behind the guards
     security.install(app, settings.guarded(lambda: app.state.house.database))
+    files.install(app)  # first, as routes are looked through in this order
     routes.install(app)
     jobs.install(app)
-    files.install(app)
     names.install(app)
     places.install(app)
     documentation.install(app)

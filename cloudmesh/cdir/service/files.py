@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse
 
 from cloudmesh.cdir import urls
 from cloudmesh.cdir.service import conditions, file_urls
-from cloudmesh.cdir.service.answers import Streamed, answer, closing
+from cloudmesh.cdir.service.answers import Streamed, answer, closing, sent
 from cloudmesh.cdir.service.conditions import Validators
 from cloudmesh.cdir.service.file_documents import DELETED, DELETING, READ, READING, WRITING, WRITTEN
 from cloudmesh.cdir.service.file_urls import FileUrl
@@ -41,6 +41,7 @@ from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.found import FoundFile
 from cloudmesh.vdir.records import Choice, NameInfo
 
+ROUTE = urls.FILES + "{path:any}"
 _REDIRECT_S = 300.0
 _PATIENCE_S = 20.0
 """Whoever waits for an answer does not wait as long as a command: most give up after 30 s or 60 s."""
@@ -72,10 +73,9 @@ class Upload(BaseModel):
 def install(app: FastAPI) -> None:
     """Add the routes."""
     register_url_convertor("any", _AnyPath())
-    route = urls.FILES + "{path:any}"
     named: dict[str, Any] = {"tags": ["files"], "response_model": None, "response_class": Response}
 
-    @app.get(route, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
+    @app.get(ROUTE, responses=READ, operation_id="files_get", openapi_extra=READING, **named)
     def get(
         request: Request,
         path: _Place,
@@ -86,14 +86,17 @@ def install(app: FastAPI) -> None:
 
         Scope: read. A read that fails halfway goes on from the next replica.
         """
-        return _get(request, principal, redirect=redirect)
+        return read(request, principal, redirect=redirect)
 
-    @app.head(route, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
-    def head(request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
+    @app.head(ROUTE, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
+    async def head(
+        request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]
+    ) -> Response:
         """Tell what there is to know of a file. Scope: read."""
-        return _get(request, principal, redirect=False)
+        house: House = request.app.state.house
+        return await house.look(read, request, principal)
 
-    @app.put(route, responses=WRITTEN, operation_id="files_put", openapi_extra=WRITING, **named)
+    @app.put(ROUTE, responses=WRITTEN, operation_id="files_put", openapi_extra=WRITING, **named)
     def put(
         request: Request,
         path: _Place,
@@ -107,7 +110,7 @@ def install(app: FastAPI) -> None:
         """
         return _put(request, principal, how)
 
-    @app.delete(route, status_code=204, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
+    @app.delete(ROUTE, status_code=204, responses=DELETED, operation_id="files_delete", openapi_extra=DELETING, **named)
     def delete(
         request: Request,
         path: _Place,
@@ -136,17 +139,28 @@ def _opened(request: Request, principal: Principal) -> tuple[Vdir, FileUrl]:
         InvalidName, PermissionDenied, NotFound: it names nothing, or nothing that is for who asks.
     """
     house: House = request.app.state.house
-    url = file_urls.parse(request.scope["raw_path"], house.services.names())
+    opened = house.opened()
+    url = file_urls.parse(request.scope["raw_path"], opened.services.names())
     principal.check_path(paths.resolve(url.path))
     if url.service is not None and principal.services is not None and url.service not in principal.services:
         raise NotFound(f"/{paths.join(url.service, url.path.lstrip('/'))}")  # as a directory that is not there
-    return house.vdir(principal), url
+    return opened.vdir(principal), url
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _get(request: Request, principal: Principal, *, redirect: bool) -> Response:
+def read(request: Request, principal: Principal, *, redirect: bool = False) -> Response:
+    """Answer a request to read a file or to list a directory.
+
+    Args:
+        request: that is answered.
+        principal: who asks, with the scope to read.
+        redirect: send to the service itself, where it gives URLs.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
     vdir, url = _opened(request, principal)
     if url.is_directory:
         return _listing(request, vdir, url)
@@ -201,7 +215,7 @@ def _bytes(file: FoundFile, headers: dict[str, str], wanted: list[range] | None,
         length = len(first) if wanted else reader.entry.size
         if length is not None:
             headers["Content-Length"] = str(length)
-        return Streamed(closing(reader), 206 if wanted else 200, headers)
+        return sent(closing(reader), length, 206 if wanted else 200, headers)
     boundary = secrets.token_hex(12)
     kind, size = headers["Content-Type"], info.size or 0
     heads = [

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from anyio import CapacityLimiter, to_thread
 
 from cloudmesh.cdir.offers import Offer
 from cloudmesh.cdir.service.security import Principal
@@ -15,51 +18,35 @@ from cloudmesh.storage.database import Database
 from cloudmesh.storage.services import Services
 from cloudmesh.vdir import Vdir
 
+_FEW = 4
+"""Threads for what asks the database alone. More of them only take the interpreter from each other: 16 need half as
+much processor time again. What waits for a service has threads of its own, so that nobody here waits for it."""
+
 _State = tuple[tuple[int, ...], ...]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
-class _Opened(NamedTuple):
-    """Services, the virtual directory on them, and what the files of their configuration were like."""
+class Opened(NamedTuple):
+    """Services as they are configured now, and the virtual directory on them.
+
+    Attributes:
+        services: all of them.
+        database: the house's.
+        whole: the virtual directory on all of them.
+        seen: what the files of their configuration were like.
+    """
 
     services: Services
-    vdir: Vdir
+    database: Database
+    whole: Vdir
     seen: _State
-
-    def is_of_now(self) -> bool:
-        configuration = self.services.configuration
-        return self.seen == _state_of(configuration.path, configuration.vault.path)
-
-
-class House:
-    """The services and the database of one process, until `close`."""
-
-    def __init__(self) -> None:
-        self.database = Database()
-        self._lock = threading.Lock()
-        self._opened: list[_Opened] = []
-
-    @property
-    def services(self) -> Services:
-        """The services as they are configured now."""
-        return self._current().services
 
     def vdir(self, principal: Principal) -> Vdir:
         """Return the virtual directory on the services that somebody may use."""
-        opened = self._current()
         if principal.services is None:
-            return opened.vdir
-        return Vdir(services=services_for(principal, opened.services), database=self.database)
-
-    def _current(self) -> _Opened:
-        opened = self._opened[-1] if self._opened else None
-        # without the lock: each request comes by here, and would wait for the looks of all others
-        if opened is not None and opened.is_of_now():
-            return opened
-        with self._lock:
-            if not self._opened or not self._opened[-1].is_of_now():
-                # those opened before the change are still used by who began with them
-                self._opened.append(_open(self.database))
-            return self._opened[-1]
+            return self.whole
+        return Vdir(services=services_for(principal, self.services), database=self.database)
 
     def method(self, offer: Offer, call: Call, principal: Principal) -> Callable[..., Any]:
         """Return the method that an operation is bound to, of an object of its API with what somebody may use."""
@@ -75,19 +62,56 @@ class House:
         method: Callable[..., Any] = getattr(owner, call.target.name)
         return method
 
+
+class House:
+    """The services and the database of one process, until `close`."""
+
+    def __init__(self) -> None:
+        self.database = Database()
+        self._lock = threading.Lock()
+        self._few = CapacityLimiter(_FEW)
+        self._opened: list[Opened] = []
+
+    def opened(self) -> Opened:
+        """Return the services as they are configured now: to be asked once for each request, as it looks at files."""
+        opened = self._opened[-1] if self._opened else None
+        # without the lock: each request comes by here, and would wait for the looks of all others
+        if opened is not None and _is_of_now(opened):
+            return opened
+        with self._lock:
+            if not self._opened or not _is_of_now(self._opened[-1]):
+                # those opened before the change are still used by who began with them
+                self._opened.append(_open(self.database))
+            return self._opened[-1]
+
+    async def look(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+        """Return what ``work`` gives, which asks the database alone.
+
+        Who reads from SQLite waits for nobody, and has the answer sooner than a thread would have begun. A database
+        beyond a network is asked in a thread.
+        """
+        if self.database.is_sqlite:
+            return work(*arguments, **more)
+        return await to_thread.run_sync(partial(work, *arguments, **more), limiter=self._few)
+
     def close(self) -> None:
         """Remember how fast the services were and which failed, and close everything."""
         for opened in self._opened:
-            opened.vdir.close()
+            opened.whole.close()
             opened.services.close()
         self.database.close()
 
 
-def _open(database: Database) -> _Opened:
+def _is_of_now(opened: Opened) -> bool:
+    configuration = opened.services.configuration
+    return opened.seen == _state_of(configuration.path, configuration.vault.path)
+
+
+def _open(database: Database) -> Opened:
     services = Services()
     services.configuration.vault.ask_nobody()
     seen = _state_of(services.configuration.path, services.configuration.vault.path)
-    return _Opened(services, Vdir(services=services, database=database), seen)
+    return Opened(services, database, Vdir(services=services, database=database), seen)
 
 
 def _state_of(*files: Path) -> _State:

@@ -63,7 +63,7 @@ def install(app: FastAPI) -> None:
         """Return one file or directory. Scope: read."""
         house: House = request.app.state.house
         principal.check_path(paths.resolve(name))
-        return Response(json_text(house.vdir(principal).info(name)), media_type="application/json")
+        return Response(json_text(house.opened().vdir(principal).info(name)), media_type="application/json")
 
     @app.post(
         urls.ANNOUNCEMENTS,
@@ -85,7 +85,7 @@ def install(app: FastAPI) -> None:
         for service in values.to:
             principal.check_service(service)
         files = [Announced(**one.model_dump()) for one in values.files]
-        vdir = house.vdir(principal)
+        vdir = house.opened().vdir(principal)
         found = vdir.announce(files, to=values.to or None, force=values.force, dryrun=values.dryrun)
         return Response(json_text(found), media_type="application/json")
 
@@ -107,7 +107,11 @@ def install(app: FastAPI) -> None:
         if rights.is_limited(principal):
             raise PermissionDenied("vdir import", f"{principal.name} is limited to some names or services")
         house: House = request.app.state.house
-        found = house.vdir(principal).import_lines(_lines(Incoming(request, source), source), source, dryrun=dryrun)
+        found = (
+            house.opened()
+            .vdir(principal)
+            .import_lines(_lines(Incoming(request, source), source), source, dryrun=dryrun)
+        )
         return Response(json_text(found), media_type="application/json")
 
 

@@ -67,7 +67,7 @@ def install(app: FastAPI) -> None:
     def names(request: Request, principal: Reading) -> Response:
         """Tell the services that may be used, and the default one. Scope: read."""
         house: House = request.app.state.house
-        services = house.services
+        services = house.opened().services
         allowed = [one for one in services.names() if principal.services is None or one in principal.services]
         default = services.default()
         return _json({"default": default if default in allowed else "", "services": allowed})
@@ -183,7 +183,7 @@ def _house(request: Request, principal: Principal) -> House:
 
 def _opened(request: Request, principal: Principal, service: str) -> StorageABC:
     principal.check_service(service)
-    return _house(request, principal).services.open(service)
+    return _house(request, principal).opened().services.open(service)
 
 
 def _file(request: Request, principal: Principal, service: str, url: str = urls.CONTENT) -> tuple[StorageABC, str]:

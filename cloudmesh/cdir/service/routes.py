@@ -91,10 +91,11 @@ def answer_to(request: Request, offer: Offer, given: dict[str, Any], principal: 
     """
     house: House = request.app.state.house
     crew: Crew = request.app.state.crew
-    rights.check(principal, offer, given, house.services, crew.jobs)
+    opened = house.opened()
+    rights.check(principal, offer, given, opened.services, crew.jobs)
     call = offer.call(given)
     if not offer.is_long or call.method_values.get("dryrun"):
-        return answer(house.method(offer, call, principal)(**call.method_values), offer.target.returns, request)
+        return answer(opened.method(offer, call, principal)(**call.method_values), offer.target.returns, request)
     job = crew.begin(offer, call, given, principal)
     if (seconds := _patience(request)) > 0:
         crew.wait(job.name, seconds)

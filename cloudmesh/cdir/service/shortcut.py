@@ -6,28 +6,43 @@ this way: all others go on to FastAPI, which alone knows how to say what is wron
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cloudmesh.cdir.offers import Offer, offers
+from cloudmesh.cdir import urls
+from cloudmesh.cdir.offers import offers
+from cloudmesh.cdir.service import files
+from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.models import request_model
 from cloudmesh.cdir.service.problems import problem
 from cloudmesh.cdir.service.routes import answer_to
 from cloudmesh.cdir.service.security import Principal
 from cloudmesh.storage.errors import StorageError
 
-_QUICK = 4
-"""Threads for what asks the database alone. More of them only take the interpreter from each other: 16 need half as
-much processor time again. What waits for a service has threads of its own, so that nobody here waits for it."""
+
+class _Way(NamedTuple):
+    """How a request is answered.
+
+    Attributes:
+        path: of its route.
+        is_quick: whether the database alone is asked.
+        answer: gives the answer, or raises StorageError.
+    """
+
+    path: str
+    is_quick: bool
+    answer: Callable[[Request], Response]
 
 
 class Shortcut:
-    """Answers what is asked of an operation that reads.
+    """Answers what is asked of an operation that reads, and for files.
 
     Args:
         app: answers everything else.
@@ -35,22 +50,34 @@ class Shortcut:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._quick = CapacityLimiter(_QUICK)
         self._known = {one.path: (one, request_model(one)) for one in offers() if one.http_method == "GET"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        found = self._known.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "GET" else None
-        principal = scope["state"].get("principal") if found else None
-        given = _given(found[1], scope["query_string"]) if found and principal is not None else None
-        if found is None or principal is None or given is None or found[0].scope not in principal.scopes:
+        way = self._way(scope)
+        if way is None:
             await self._app(scope, receive, send)
             return
-        scope["route"] = found[0]
-        limiter = self._quick if found[0].is_quick else None
-        asked = Request(scope, receive)
-        response = await to_thread.run_sync(_answer, asked, found[0], given, principal, limiter=limiter)
+        scope["route"] = way
+        house: House = scope["app"].state.house
+        run = house.look if way.is_quick else run_in_threadpool
+        response = await run(_answer, way, Request(scope, receive))
         await response(scope, receive, send)
+
+    def _way(self, scope: Scope) -> _Way | None:
+        principal: Principal | None = scope["state"].get("principal") if scope["type"] == "http" else None
+        if principal is None or scope["method"] not in ("GET", "HEAD"):
+            return None
+        is_head, query = scope["method"] == "HEAD", scope["query_string"]
+        if scope["path"].startswith(urls.FILES) and not query and "read" in principal.scopes:
+            return _Way(files.ROUTE, is_head, partial(files.read, principal=principal))
+        offer, model = (None, None) if is_head else self._known.get(scope["path"], (None, None))
+        if offer is None or model is None or offer.scope not in principal.scopes:
+            return None
+        given = _given(model, query)
+        if given is None:
+            return None
+        return _Way(offer.path, offer.is_quick, partial(answer_to, offer=offer, given=given, principal=principal))
 
 
 def install(app: FastAPI) -> None:
@@ -70,8 +97,8 @@ def _given(model: type[BaseModel], query: bytes) -> dict[str, Any] | None:
         return None
 
 
-def _answer(request: Request, offer: Offer, given: dict[str, Any], principal: Principal) -> Response:
+def _answer(way: _Way, request: Request) -> Response:
     try:
-        return answer_to(request, offer, given, principal)
+        return way.answer(request)
     except StorageError as error:
         return problem(error)

@@ -67,8 +67,9 @@ class Crew:
         name = values.pop("name", None) if _names_its_job(offer) else None
         places = [str(given[field.name]) for field in offer.fields if field.concern in _SHOWN and given.get(field.name)]
         source, destination, *_ = [*places, "", ""]
+        services = self._house.opened().services
         is_here = any(
-            rights.is_here(field.concern, str(given[field.name]), self._house.services)
+            rights.is_here(field.concern, str(given[field.name]), services)
             for field in offer.fields
             if given.get(field.name)
         )
@@ -132,7 +133,7 @@ class Crew:
     def _do(self, running: Running) -> None:
         name = running.lease.job.name
         try:
-            perform(running, services=self._house.services, database=self._house.database)
+            perform(running, services=self._house.opened().services, database=self._house.database)
         except StorageError:
             pass  # it stands in the job's row
         except Exception:

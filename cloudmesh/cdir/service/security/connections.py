@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
@@ -57,6 +58,44 @@ class Patience:
     connections_each: int
 
 
+class _Together:
+    """A transport that sends a head with the beginning of its body: as one packet, and not as the server writes them.
+
+    Args:
+        transport: to send on.
+        loop: that it belongs to: what nothing follows in this turn of it is sent in the next.
+    """
+
+    def __init__(self, transport: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._held = b""
+
+    def write(self, data: bytes) -> None:
+        """Send what is held, and with it this; hold it where nothing is held and it is no more than a head."""
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.writelines((held, data))
+        elif len(data) > MAX_HEAD_BYTES:
+            self._transport.write(data)
+        else:
+            self._held = data
+            self._loop.call_soon(self._send_held)
+
+    def close(self) -> None:
+        """Send what is held, and close."""
+        self._send_held()
+        self._transport.close()
+
+    def _send_held(self) -> None:
+        if self._held:
+            held, self._held = self._held, b""
+            self._transport.write(held)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+
 _open_from: Counter[tuple[int, str]] = Counter()
 """Connections by server and address."""
 
@@ -76,7 +115,7 @@ class Impatient(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
 
     def connection_made(self, transport: Any) -> None:
         """Begin to look after a new connection, unless its address has too many."""
-        super().connection_made(transport)
+        super().connection_made(_Together(transport, self.loop))
         now = self.loop.time()
         self._head_since: float | None = now
         self._head_bytes = 0

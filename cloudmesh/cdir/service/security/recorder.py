@@ -6,8 +6,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 
 from cloudmesh.cdir.service.security import audit
 from cloudmesh.cdir.service.security.audit import Entry
@@ -18,7 +17,6 @@ from cloudmesh.storage.errors import StorageError
 COLLECT_S = 0.2
 """For how long entries are collected, in seconds: at most so much is lost where the process is killed."""
 
-_BATCH = 1000
 _MOST = 50_000
 _USED_S = 60
 _FORGET_S = 3600
@@ -38,6 +36,7 @@ class Recorder:
         self._tokens = Tokens(database)
         self._queue: queue.SimpleQueue[Entry | int | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._ends = threading.Event()
         self._starting = threading.Lock()
         self._used: dict[int, float] = {}
         self._forgot = 0.0
@@ -66,13 +65,14 @@ class Recorder:
     def close(self) -> None:
         """Write what waits, and end."""
         if self._thread is not None:
+            self._ends.set()
             self._queue.put(None)
             self._thread.join()
 
     def _work(self) -> None:
         is_open = True
         while is_open:
-            batch = list(self._next())
+            batch = self._next()
             is_open = None not in batch
             entries = [one for one in batch if isinstance(one, Entry)]
             try:
@@ -84,15 +84,11 @@ class Recorder:
                 for entry in entries:  # then at least the service's log has them
                     _log.error("not in the audit log: %s", entry)
 
-    def _next(self) -> Iterator[Entry | int | None]:
+    def _next(self) -> list[Entry | int | None]:
+        """Return what has come, some time after the first: whoever waited for each would be woken by each request."""
         first = self._queue.get()
-        yield first
-        until = time.monotonic() + COLLECT_S
-        got = 1
-        while first is not None and got < _BATCH and (left := until - time.monotonic()) > 0:
-            with suppress(queue.Empty):
-                yield (first := self._queue.get(timeout=left))
-                got += 1
+        self._ends.wait(COLLECT_S)
+        return [first, *(self._queue.get() for _ in range(self._queue.qsize()))]
 
     def _write(self, entries: list[Entry]) -> None:
         if entries:
