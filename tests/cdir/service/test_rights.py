@@ -284,6 +284,10 @@ def test_names_on_services_of_others_are_not_there(roots: dict[str, Path]) -> No
         assert ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True}).status_code == 403
         assert ask("POST", "vdir/move", {"source": "/run", "destination": "/away"}).status_code == 403
         assert ask("DELETE", "/files/run/both", {}).status_code == 403, "a replica is another's"
+        for purge in (True, False):
+            conditions = headers | {"If-Match": "*"}
+            answer = client.delete("/files/run/both", params={"purge": purge}, headers=conditions)
+            assert answer.status_code == 403
         assert ask("DELETE", "/files/run/both", {"purge": "true"}).status_code == 403
         assert (
             ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True, "purge": True}).status_code == 403
