@@ -69,6 +69,14 @@ def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> 
             time.sleep(0.05)
 
 
+def wait_for(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    """Return as soon as it is so; fail where it does not become so in time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 Start = Callable[..., httpx.Client]
 
 

@@ -65,9 +65,10 @@ def test_a_service_that_gives_nothing(
     with running() as client:
         fragile.drop()  # no connection that was used before
         fragile.stall(after=0, times=None)
-        answer = client.get("/files/f")
-        assert (answer.status_code, answer.json()["error"]) == (503, "Unavailable")
-        assert "it has given nothing for 1 s" in answer.json()["detail"]
+        for url in ("/files/f", "/api/v1/services/aws/content/f"):
+            answer = client.get(url)
+            assert (answer.status_code, answer.json()["error"]) == (503, "Unavailable")
+            assert "it has given nothing for 1 s" in answer.json()["detail"]
 
 
 def test_a_stop_does_not_wait_for_an_answer_that_does_not_come(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,7 +20,7 @@ from cloudmesh.cdir.service.security.tokens import Tokens
 from cloudmesh.cdir.service.state import current
 from cloudmesh.storage import Storage
 from cloudmesh.storage.database import Database
-from tests.cdir.service.conftest import running
+from tests.cdir.service.conftest import running, wait_for
 from tests.cdir.service.test_jobs import LARGE, begun, events, slow, until
 from tests.places import read_tree
 
@@ -61,13 +61,6 @@ def command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
-
-
-def wait_for(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def metrics(client: httpx.Client) -> dict[tuple[str, str], float]:
