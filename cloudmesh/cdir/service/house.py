@@ -82,17 +82,15 @@ class House:
             if current is None or not (current is seen or current.is_of_now()):
                 current = self._current = _Opened(self.database)
             current.users += 1
-        if replaced is not None and replaced is not current:
-            self.leave(replaced)
+        if replaced is not None and replaced is not current and self.leave(replaced):
+            replaced.close()
         return current
 
-    def leave(self, opened: _Opened) -> None:
-        """Work with services no more; when nobody does, those of an earlier configuration are closed."""
+    def leave(self, opened: _Opened) -> bool:
+        """Work with services no more; return whether nobody does any more, so that they are to be closed."""
         with self._lock:
             opened.users -= 1
-            is_over = not opened.users
-        if is_over:  # nobody waits for connections that take their time
-            threading.Thread(target=opened.close, name="closing services", daemon=True).start()
+            return not opened.users
 
     def close(self) -> None:
         """Close everything."""
@@ -147,8 +145,9 @@ class Visit:
 
     def end(self) -> None:
         """Give back what was used."""
-        if "_opened" in self.__dict__:
-            self._house.leave(self._opened)
+        if "_opened" in self.__dict__ and self._house.leave(self._opened):
+            # the event loop does not wait for connections that take their time
+            threading.Thread(target=self._opened.close, name="closing services", daemon=True).start()
 
 
 class Visits:

@@ -14,7 +14,7 @@ from tests.cdir.service.conftest import running, wait_for
 from tests.places import configure, local
 
 DATA = os.urandom(1 << 20) * 32
-ENOUGH = 12
+ENOUGH = 8
 
 
 def test_what_earlier_configurations_opened_is_closed_when_nobody_uses_it_any_more(

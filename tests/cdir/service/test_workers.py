@@ -21,7 +21,7 @@ from cloudmesh.cdir.service.state import current
 from cloudmesh.storage import Storage
 from cloudmesh.storage.database import Database
 from tests.cdir.service.conftest import running, wait_for
-from tests.cdir.service.test_jobs import LARGE, begun, events, slow, until
+from tests.cdir.service.test_jobs import LARGE, begun, events, hurry, slow, until
 from tests.places import read_tree
 
 __all__ = ["slow"]  # a fixture
@@ -113,6 +113,7 @@ def test_what_one_of_them_did_when_it_was_killed_another_goes_on_with(
         killed = storage.jobs.show(name).pid
     assert killed in workers()
     os.kill(killed, signal.SIGKILL)
+    hurry(slow)
     until(service, name, "done", seconds=90)
     with Storage() as storage:
         assert storage.jobs.show(name).pid != killed
@@ -130,7 +131,7 @@ def test_one_that_dies_instead_of_saying_that_it_is_well_is_replaced_at_once(ser
     os.kill(dead, signal.SIGSTOP)
     time.sleep(2)  # the first process asks each of them twice a second, and now waits for this one
     os.kill(dead, signal.SIGKILL)
-    wait_for(lambda: len(workers()) == 2 and dead not in workers(), seconds=20)
+    wait_for(lambda: len(workers()) == 2 and dead not in workers())
 
 
 def test_all_of_them_end_together(service: httpx.Client, slow: dict[str, Path]) -> None:
