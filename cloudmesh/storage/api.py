@@ -566,7 +566,8 @@ class Storage:
     def _database(self) -> Database:
         from cloudmesh.storage.database import Database
 
-        return self._shared_database if isinstance(self._shared_database, Database) else Database()
+        shared: Database | None = self._shared_database
+        return Database() if shared is None else shared
 
     def close(self) -> None:
         """Close the connections."""

@@ -71,6 +71,11 @@ class Reads:
     expected: str
 
 
+def reader(annotation: Any) -> Reads | None:
+    """Return how a text is read as this type, where the type itself says so."""
+    return next((one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Reads)), None)
+
+
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTPE]?)(I?)B?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|h|d|w|)", re.IGNORECASE)
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -243,8 +248,8 @@ def convert(element: str, value: Value, annotation: Any) -> Any:
     if isinstance(value, bool) or annotation in (str, Any, inspect.Parameter.empty):
         return value
     if origin is Annotated:
-        readers = [one for one in inner[1:] if isinstance(one, Reads)]
-        return _read(element, value, readers[0]) if readers else convert(element, value, inner[0])
+        reads = reader(annotation)
+        return convert(element, value, inner[0]) if reads is None else _read(element, value, reads)
     if origin is not None and issubclass(origin if isinstance(origin, type) else object, Iterable):
         texts = (convert(element, one, inner[0]) for one in (value if isinstance(value, list) else [str(value)]))
         return tuple(texts) if origin is tuple else list(texts)
@@ -368,7 +373,7 @@ def _unreadable(annotation: Any) -> str:
     if plain is str or plain in _PLAIN or get_origin(plain) is Literal:
         return ""
     if get_origin(plain) is Annotated:
-        return "" if any(isinstance(one, Reads) for one in inner[1:]) else _unreadable(inner[0])
+        return _unreadable(inner[0]) if reader(plain) is None else ""
     return _unreadable(inner[0]) if _is_list(plain) and inner else repr(annotation)
 
 

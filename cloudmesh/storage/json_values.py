@@ -11,14 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from cloudmesh.storage.binding import Reads
+from cloudmesh.storage.binding import reader
 from cloudmesh.storage.errors import UsageError
 from cloudmesh.storage.output import plain
-
-
-def reader(annotation: Any) -> Reads | None:
-    """Return how a text is read as this type, where the type itself says so."""
-    return next((one for one in getattr(annotation, "__metadata__", ()) if isinstance(one, Reads)), None)
 
 
 def is_text(annotation: Any) -> bool:

@@ -15,10 +15,11 @@ import re
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from fnmatch import translate as regex_of_glob
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.sql.expression import text
+from sqlalchemy.sql.expression import TextClause, text
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.database import Database
@@ -89,11 +90,9 @@ WITH RECURSIVE below(id, depth) AS (
 """
 _MATCHING = " AND (e.is_directory OR e.name LIKE :like ESCAPE '\\')"
 _PAGE = f"SELECT {COLUMNS} FROM entry AS e WHERE e.parent_id = :parent AND e.name > :after"  # noqa: S608
-_PAGE_ALL = text(f"{_PAGE} ORDER BY e.name LIMIT :limit")
-_PAGE_LIKE = text(f"{_PAGE}{_MATCHING} ORDER BY e.name LIMIT :limit")
 _FIRST_NAMES = (
     f"SELECT {COLUMNS} FROM {{keys}} CROSS JOIN LATERAL (SELECT * FROM entry AS e WHERE e.parent_id = k.id"  # noqa: S608
-    "{matching} ORDER BY e.name LIMIT :limit) AS e ORDER BY e.parent_id, e.name"
+    "{condition} ORDER BY e.name LIMIT :limit) AS e ORDER BY e.parent_id, e.name"
 )
 _REPLICAS = (
     f"SELECT {REPLICA_COLUMNS} FROM {{keys}} CROSS JOIN replica AS r"  # noqa: S608
@@ -369,6 +368,7 @@ class Catalogue:
             NotFound, NotADirectory: as `lookup`.
             DirectoryNotEmpty: it is a directory with something in it, and ``recursive`` was not asked for.
             Refused: it is the root.
+            PreconditionFailed: it is not this process's any more.
         """
         with self.database.write() as connection:
             node = lookup(connection, path)[-1]
@@ -602,6 +602,10 @@ class Catalogue:
                 found[row[0]].append(row)
         return found
 
+    def _condition(self, like: str | None) -> tuple[str, dict[str, str]]:
+        """Return the condition on names that are listed, in SQL behind others, and its values."""
+        return ("", {}) if like is None else (_MATCHING, {"like": like})
+
     def _directory(self, path: str) -> Node:
         node = self.lookup(path)
         need_directory(node)
@@ -611,8 +615,9 @@ class Catalogue:
         """Yield what is in a directory in lists of about `PAGE` names: all directories, and files that ``like`` lets
         through."""
         order = ListingOrder()
-        parameters = {"parent": directory.id, "limit": PAGE} | ({} if like is None else {"like": like})
-        statement = _PAGE_ALL if like is None else _PAGE_LIKE
+        condition, values = self._condition(like)
+        statement = _page(condition)
+        parameters = {"parent": directory.id, "limit": PAGE, **values}
         while True:
             with self.database.read() as connection:
                 rows = connection.execute(statement, parameters | {"after": after}).all()
@@ -654,10 +659,11 @@ class Catalogue:
 
     def _first_names(self, directories: Sequence[Node], like: str | None) -> dict[int, list[Node]]:
         """Return what is in each of the directories, by id; those that hold more than a few names are left out."""
-        parameters = {"limit": _AHEAD_NAMES + 1} | ({} if like is None else {"like": like})
-        statement = _FIRST_NAMES.replace("{matching}", "" if like is None else _MATCHING)
+        condition, values = self._condition(like)
+        statement = _FIRST_NAMES.replace("{condition}", condition)
+        keys = [(node.id,) for node in directories]
         with self.database.read() as connection:
-            rows = bulk.select(connection, statement, ("id",), [(node.id,) for node in directories], **parameters)
+            rows = bulk.select(connection, statement, ("id",), keys, limit=_AHEAD_NAMES + 1, **values)
         inside: dict[int, list[Any]] = {node.id: [] for node in directories}
         for row in rows:
             inside[row[1]].append(row)
@@ -682,6 +688,11 @@ class Catalogue:
                     bulk.execute(connection, _DELETE_ENTRIES, ("id",), keys)
             if len(ids) < 10 * BATCH:
                 return
+
+
+@cache
+def _page(condition: str) -> TextClause:
+    return text(f"{_PAGE}{condition} ORDER BY e.name LIMIT :limit")
 
 
 def _nodes(rows: Iterable[Any], directory: Node) -> Iterator[Node]:

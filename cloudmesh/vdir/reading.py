@@ -30,7 +30,7 @@ from cloudmesh.storage.errors import (
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.sources import Source, recognised, unreadable
-from cloudmesh.vdir.stalls import STALL_S, can_stall, unless_it_stalls
+from cloudmesh.vdir.stalls import STALL_S, open_watched
 
 HELD = 8 * 1024 * 1024
 """A file of at most so many bytes is read and compared with its hash before the first of them is given."""
@@ -157,27 +157,21 @@ class Stream:
         """Yield what one source gives from ``position`` on; one whose token has changed may have the content still."""
         given = False
         try:
-            for piece in self._watched(source, position, patience):
+            for piece in self._read(source, position, patience):
                 given = True
                 yield piece
         except PreconditionFailed:
             if given:
                 raise
-            yield from self._watched(recognised(self.node, source), position, patience)
+            yield from self._read(recognised(self.node, source), position, patience)
 
-    def _watched(self, source: Source, position: int, patience: float | None) -> Pieces:
-        pieces = self._read(source, position)
-        if patience is None or not can_stall(source.service):
-            return pieces
-        return unless_it_stalls(pieces, source.service, source.service.location(source.entry.path), patience)
-
-    def _read(self, source: Source, position: int) -> Pieces:
+    def _read(self, source: Source, position: int, patience: float | None) -> Pieces:
         path, service = source.entry.path, source.service
         if self.end is not None and position >= self.end > 0:
             return
         is_rest = self.end is None or self.end == self.node.size
         length = None if is_rest or self.end is None else self.end - position
-        with service.open_read(path, start=position, length=length, if_match=source.entry.etag) as reader:
+        with open_watched(service, path, patience, start=position, length=length, if_match=source.entry.etag) as reader:
             if not self._is_known(source, reader.entry):
                 raise PreconditionFailed(service.location(path))
             yield from reader

@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from cloudmesh.storage.abc import Loaded, ReadRequest, StorageABC
+from cloudmesh.storage.abc import Entry, Loaded, Reader, ReadRequest, StorageABC
 from cloudmesh.storage.errors import StorageError, Unavailable
 from cloudmesh.storage.layers import Layer, Limit, find_layer
 from cloudmesh.storage.transfer.ahead import Handover
@@ -74,6 +74,41 @@ def unless_it_stalls(
                 raise error
     finally:
         handover.refuse()
+
+
+def open_watched(
+    service: StorageABC,
+    path: str,
+    patience: float | None,
+    *,
+    start: int = 0,
+    length: int | None = None,
+    if_match: str | None = None,
+) -> Reader:
+    """Open a file as `StorageABC.open_read` does, and read it only as long as it does not keep us waiting.
+
+    Args:
+        service: where it is.
+        path: of the file.
+        patience: seconds to wait for each piece, and for the first answer; None = the service's own retries decide.
+        start: as of ``open_read``.
+        length: likewise.
+        if_match: likewise.
+
+    Raises:
+        Unavailable: as `unless_it_stalls`.
+    """
+    if patience is None or not can_stall(service):
+        return service.open_read(path, start=start, length=length, if_match=if_match)
+
+    def opened() -> Generator[Any, None, None]:
+        with service.open_read(path, start=start, length=length, if_match=if_match) as reader:
+            yield reader.entry
+            yield from reader
+
+    given = unless_it_stalls(opened(), service, service.location(path), patience)
+    entry: Entry = next(given)
+    return Reader(entry, given)
 
 
 class Watched(Layer):

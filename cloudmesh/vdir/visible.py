@@ -13,6 +13,8 @@ from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.lookup import shown
 from cloudmesh.vdir.nodes import Node, Replica, ServiceTotal, State, Totals
 
+_REPLICAS = "SELECT 1 FROM replica AS r WHERE r.entry_id = e.id"
+
 
 class VisibleCatalogue(Catalogue):
     """The names that lie on certain services: a file that lies only on others is as one that is not there.
@@ -28,6 +30,10 @@ class VisibleCatalogue(Catalogue):
     def __init__(self, database: Database, services: Collection[str]) -> None:
         super().__init__(database)
         self._services = frozenset(services)
+        self._names = {f"allowed{number}": name for number, name in enumerate(sorted(services))}
+        among = ", ".join(f":{one}" for one in self._names) or "NULL"
+        on_them = f"{_REPLICAS} AND r.service IN ({among})"
+        self._listed = f" AND (e.is_directory OR NOT EXISTS ({_REPLICAS}) OR EXISTS ({on_them}))"
 
     def lookup(self, path: str) -> Node:
         """Return what is at ``path``; raises as `Catalogue.lookup`."""
@@ -54,18 +60,6 @@ class VisibleCatalogue(Catalogue):
         found = super().lookup_many(files)
         seen = {node.id for node in self._seen(found.values())}
         return {path: node for path, node in found.items() if node.id in seen}
-
-    def children(self, directory: str) -> Iterator[Node]:
-        """Yield what is in ``directory``; raises as `Catalogue.children`."""
-        return self._seen(super().children(directory))
-
-    def walk(self, directory: str) -> Iterator[Node]:
-        """Yield all that is below ``directory``; raises as `Catalogue.walk`."""
-        return self._seen(super().walk(directory))
-
-    def search(self, directory: str, pattern: str, *, recursive: bool = True) -> Iterator[Node]:
-        """Yield what is below ``directory`` and fits a glob; raises as `Catalogue.search`."""
-        return self._seen(super().search(directory, pattern, recursive=recursive))
 
     def totals(self, path: str) -> Totals:
         """Return how much there is at and below ``path``; raises as `Catalogue.totals`."""
@@ -114,6 +108,10 @@ class VisibleCatalogue(Catalogue):
         """Set a directory's own rules; raises as `Catalogue.set_rules`."""
         self.lookup(path)
         super().set_rules(path, rules)
+
+    def _condition(self, like: str | None) -> tuple[str, dict[str, str]]:
+        condition, values = super()._condition(like)
+        return condition + self._listed, values | self._names
 
     def _sees(self, node: Node) -> bool:
         return next(self._seen([node]), None) is not None

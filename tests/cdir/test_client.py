@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -23,7 +22,6 @@ from cloudmesh.storage.errors import (
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import Selection
 from cloudmesh.vdir import Vdir
-from tests.cdir.service.conftest import running
 from tests.places import configure, local, read_tree, write_tree
 
 FILES = {"a.txt": b"alpha", "b/ü c.bin": bytes(3000), "b/d.txt": b"delta"}
@@ -39,10 +37,9 @@ def roots(home: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def url(roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with running() as client:
-        monkeypatch.setenv("CDIR_TOKEN", client.headers["Authorization"].removeprefix("Bearer "))
-        yield str(client.base_url)
+def url(roots: dict[str, Path], served: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CDIR_TOKEN", served.headers["Authorization"].removeprefix("Bearer "))
+    return str(served.base_url)
 
 
 def test_the_client_answers_as_the_apis_do(url: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from cloudmesh.cdir import Client
@@ -52,10 +53,9 @@ def roots(home: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.fixture
-def url(roots: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    with running() as client:
-        monkeypatch.setenv("CDIR_TOKEN", client.headers["Authorization"].removeprefix("Bearer "))
-        yield str(client.base_url)
+def url(roots: dict[str, Path], served: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("CDIR_TOKEN", served.headers["Authorization"].removeprefix("Bearer "))
+    return str(served.base_url)
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -349,7 +349,7 @@ def test_progress_names_the_files(url: str, tmp_path: Path) -> None:
 LARGE = {f"f{number}": bytes([number]) * 1_500_000 for number in range(4)}
 
 
-def test_a_job_of_the_service_tells_of_its_files(home: Path, tmp_path: Path) -> None:
+def test_a_job_of_the_service_tells_of_its_files(home: Path, tmp_path: Path, served: httpx.Client) -> None:
     roots = {name: tmp_path / name for name in ("one", "slow")}
     write_tree(roots["one"], LARGE)
     write_tree(roots["slow"] / "copy", {"f3/in/the/way": b"x"})
@@ -357,15 +357,14 @@ def test_a_job_of_the_service_tells_of_its_files(home: Path, tmp_path: Path) -> 
     configure(home, [local("one", roots["one"]), settings])
     seen: list[Event] = []
     totals = Totals()
-    with running() as client:
-        token = client.headers["Authorization"].removeprefix("Bearer ")
+    token = served.headers["Authorization"].removeprefix("Bearer ")
 
-        def observe(event: Event) -> None:
-            seen.append(event)
-            totals(event)
+    def observe(event: Event) -> None:
+        seen.append(event)
+        totals(event)
 
-        far = Client(str(client.base_url), token, observe)
-        report = far.storage_on("one").copy("one:", "slow:copy", recursive=True)
+    far = Client(str(served.base_url), token, observe)
+    report = far.storage_on("one").copy("one:", "slow:copy", recursive=True)
     assert (report.files, report.errors) == (3, 1)
     now = totals.snapshot()
     assert (now.files_planned, now.files_done, now.files_failed, now.bytes_done) == (4, 3, 1, 3 * 1_500_000)
@@ -381,28 +380,25 @@ def test_a_job_of_the_service_tells_of_its_files(home: Path, tmp_path: Path) -> 
 OUTSIDE = ("..%2Fsecret", "%2e%2e/secret", "a/..%2f..%2fsecret", "link/secret", "%00", "a//b", "%ff")
 
 
-def test_no_path_leads_out_of_a_service(roots: dict[str, Path], tmp_path: Path) -> None:
+def test_no_path_leads_out_of_a_service(roots: dict[str, Path], tmp_path: Path, served: httpx.Client) -> None:
     (tmp_path / "secret").write_bytes(b"hidden")
     write_tree(roots["one"], {"a/x": b"x"})
     (roots["one"] / "link").symlink_to(tmp_path)
     service = "/api/v1/services/one"
-    with running() as client:
-        for path in OUTSIDE:
-            for method in ("GET", "PUT", "DELETE"):
-                answer = client.request(
-                    method, f"{service}/content/{path}", content=b"new" if method == "PUT" else None
-                )
-                assert 400 <= answer.status_code < 500, (method, path)
-                assert b"hidden" not in answer.content
-        for query in ("../secret", "/etc", "a/../../secret", "link/secret"):
-            for what in ("entry", "entries"):
-                assert 400 <= client.get(f"{service}/{what}", params={"path": query}).status_code < 500
-            values = {"source": query, "destination": "a/stolen"}
-            for what in ("copies", "moves"):
-                assert 400 <= client.post(f"{service}/{what}", json=values).status_code < 500
-                back = {"source": "a/x", "destination": query}
-                assert 400 <= client.post(f"{service}/{what}", json=back).status_code < 500
-        assert client.get("/api/v1/services/%2e%2e/content/x").status_code in (400, 404, 409)
+    for path in OUTSIDE:
+        for method in ("GET", "PUT", "DELETE"):
+            answer = served.request(method, f"{service}/content/{path}", content=b"new" if method == "PUT" else None)
+            assert 400 <= answer.status_code < 500, (method, path)
+            assert b"hidden" not in answer.content
+    for query in ("../secret", "/etc", "a/../../secret", "link/secret"):
+        for what in ("entry", "entries"):
+            assert 400 <= served.get(f"{service}/{what}", params={"path": query}).status_code < 500
+        values = {"source": query, "destination": "a/stolen"}
+        for what in ("copies", "moves"):
+            assert 400 <= served.post(f"{service}/{what}", json=values).status_code < 500
+            back = {"source": "a/x", "destination": query}
+            assert 400 <= served.post(f"{service}/{what}", json=back).status_code < 500
+    assert served.get("/api/v1/services/%2e%2e/content/x").status_code in (400, 404, 409)
     assert (tmp_path / "secret").read_bytes() == b"hidden"
     assert (roots["one"] / "a/x").read_bytes() == b"x"
     assert not (roots["one"] / "a/stolen").exists()

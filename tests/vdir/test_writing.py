@@ -147,7 +147,7 @@ def test_what_is_removed_under_a_condition_nobody_writes_meanwhile(roots: dict[s
     def check(info: NameInfo) -> None:
         assert info.version == 1
         writer.start()
-        writer.join(1)
+        writer.join(0.5)
         assert writer.is_alive()
         assert len(seen) < 2
 

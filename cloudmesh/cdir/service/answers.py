@@ -24,6 +24,9 @@ BYTES = "application/octet-stream"
 
 _log = logging.getLogger(__name__)
 
+PATIENCE_S = 20.0
+"""Whoever waits for an answer does not wait as long as a command: most give up after 30 s or 60 s."""
+
 PIECE = 64 * 1024
 """Characters of rows that are sent together."""
 

@@ -19,6 +19,7 @@ from cloudmesh.cdir.service import (
     documentation,
     files,
     health,
+    house,
     jobs,
     names,
     places,
@@ -45,14 +46,14 @@ def create(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        house = app.state.house = House()
-        crew = app.state.crew = Crew(house)
+        kept = app.state.house = House()
+        crew = app.state.crew = Crew(kept)
         _also_when_ended(crew.interrupt)
         to_thread.current_default_thread_limiter().total_tokens = _THREADS
         gc.freeze()  # what is there now stays: it need not be looked through for garbage again and again
         yield
         crew.close(settings.patience)
-        house.close()
+        kept.close()
 
     app = FastAPI(
         title="cdir",
@@ -68,6 +69,7 @@ def create(settings: Settings) -> FastAPI:
     app.state.settings = settings
     problems.install(app)
     shortcut.install(app)  # behind the guards
+    house.install(app)
     security.install(app, settings.guarded(lambda: app.state.house.database))
     files.install(app)  # first, as routes are looked through in this order
     routes.install(app)

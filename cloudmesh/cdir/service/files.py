@@ -14,11 +14,11 @@ from starlette.responses import RedirectResponse
 
 from cloudmesh.cdir import urls
 from cloudmesh.cdir.service import conditions, file_urls
-from cloudmesh.cdir.service.answers import Streamed, answer, closing, sent
+from cloudmesh.cdir.service.answers import PATIENCE_S, Streamed, answer, closing, sent
 from cloudmesh.cdir.service.conditions import Validators
 from cloudmesh.cdir.service.file_documents import DELETED, DELETING, READ, READING, WRITING, WRITTEN
 from cloudmesh.cdir.service.file_urls import FileUrl
-from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.house import House, Visit
 from cloudmesh.cdir.service.incoming import Incoming
 from cloudmesh.cdir.service.models import Nanoseconds
 from cloudmesh.cdir.service.problems import problem
@@ -43,8 +43,6 @@ from cloudmesh.vdir.records import Choice, NameInfo
 
 ROUTE = urls.FILES + "{path:any}"
 _REDIRECT_S = 300.0
-_PATIENCE_S = 20.0
-"""Whoever waits for an answer does not wait as long as a command: most give up after 30 s or 60 s."""
 
 _Place = Annotated[
     str, Path(description="a virtual path, or a service's name and a virtual path; with a slash at its end a directory")
@@ -138,13 +136,12 @@ def _opened(request: Request, principal: Principal) -> tuple[Vdir, FileUrl]:
     Raises:
         InvalidName, PermissionDenied, NotFound: it names nothing, or nothing that is for who asks.
     """
-    house: House = request.app.state.house
-    opened = house.opened()
-    url = file_urls.parse(request.scope["raw_path"], opened.services.names())
+    visit: Visit = request.state.visit
+    url = file_urls.parse(request.scope["raw_path"], visit.services.names())
     principal.check_path(paths.resolve(url.path))
     if url.service is not None and principal.services is not None and url.service not in principal.services:
         raise NotFound(f"/{paths.join(url.service, url.path.lstrip('/'))}")  # as a directory that is not there
-    return opened.vdir(principal), url
+    return visit.vdir(principal), url
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -204,7 +201,7 @@ def _bytes(file: FoundFile, headers: dict[str, str], wanted: list[range] | None,
     info = file.info
     first = wanted[0] if wanted else range(0)
     try:
-        reader = file.open(first.start, len(first) if wanted else None, patience=_PATIENCE_S)
+        reader = file.open(first.start, len(first) if wanted else None, patience=PATIENCE_S)
     except PreconditionFailed as error:  # a replica is not what it was: no condition of the request's
         return problem(error, 409)
     used = reader.used[0].service.name if reader.used else choices[0].service
@@ -231,7 +228,7 @@ def _bytes(file: FoundFile, headers: dict[str, str], wanted: list[range] | None,
     def parts() -> Iterator[bytes]:
         for index, (head, one) in enumerate(zip(heads, wanted, strict=True)):
             yield head
-            yield from closing(file.open(one.start, len(one), patience=_PATIENCE_S)) if index else begun
+            yield from closing(file.open(one.start, len(one), patience=PATIENCE_S)) if index else begun
             yield b"\r\n"
         yield end
 

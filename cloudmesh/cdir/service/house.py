@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cloudmesh.cdir.offers import Offer
 from cloudmesh.cdir.service.security import Principal
 from cloudmesh.cdir.service.security.limited import services_for
 from cloudmesh.storage.binding import Call, constructor_parameters, load
 from cloudmesh.storage.database import Database
+from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.services import Services
 from cloudmesh.vdir import Vdir
 
@@ -25,27 +30,121 @@ much processor time again. What waits for a service has threads of its own, so t
 _State = tuple[tuple[int, ...], ...]
 P = ParamSpec("P")
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
-class Opened(NamedTuple):
-    """Services as they are configured now, and the virtual directory on them.
+class _Opened:
+    """Services, the virtual directory on them, and what the files of their configuration were like.
 
     Attributes:
-        services: all of them.
-        database: the house's.
-        whole: the virtual directory on all of them.
-        seen: what the files of their configuration were like.
+        users: how many work with them; the house is one of them as long as these are the services of now.
     """
 
-    services: Services
-    database: Database
-    whole: Vdir
-    seen: _State
+    def __init__(self, database: Database) -> None:
+        self.services = Services()
+        configuration = self.services.configuration
+        configuration.vault.ask_nobody()
+        self._seen = _state_of(configuration.path, configuration.vault.path)
+        self.vdir = Vdir(services=self.services, database=database)
+        self.users = 1
+
+    def is_of_now(self) -> bool:
+        configuration = self.services.configuration
+        return self._seen == _state_of(configuration.path, configuration.vault.path)
+
+    def close(self) -> None:
+        """Remember how fast the services were and which failed, and close them."""
+        try:
+            self.vdir.close()
+            self.services.close()
+        except StorageError as error:
+            _log.warning("services were not closed: %s", error)
+
+
+class House:
+    """The services and the database of one process, until `close`."""
+
+    def __init__(self) -> None:
+        self.database = Database()
+        self._lock = threading.Lock()
+        self._few = CapacityLimiter(_FEW)
+        self._current: _Opened | None = None
+
+    @contextmanager
+    def visit(self) -> Iterator[Visit]:
+        """Give what there is to work with in the block."""
+        visit = Visit(self)
+        try:
+            yield visit
+        finally:
+            visit.end()
+
+    def enter(self) -> _Opened:
+        """Return the services as they are configured now, to be given back with `leave`."""
+        seen = self._current
+        # without the lock: each request comes by here, and would wait for the looks of all others
+        if seen is not None and not seen.is_of_now():
+            seen = None
+        with self._lock:
+            replaced = current = self._current
+            if current is None or not (current is seen or current.is_of_now()):
+                current = self._current = _Opened(self.database)
+            current.users += 1
+        if replaced is not None and replaced is not current and self.leave(replaced):
+            replaced.close()
+        return current
+
+    def leave(self, opened: _Opened) -> bool:
+        """Work with services no more; return whether nobody does any more, so that they are to be closed."""
+        with self._lock:
+            opened.users -= 1
+            return not opened.users
+
+    async def look(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+        """Return what ``work`` gives, which asks the database alone.
+
+        Who reads from SQLite waits for nobody, and has the answer sooner than a thread would have begun. A database
+        beyond a network is asked in a thread.
+        """
+        if self.database.is_sqlite:
+            return work(*arguments, **more)
+        return await to_thread.run_sync(partial(work, *arguments, **more), limiter=self._few)
+
+    def close(self) -> None:
+        """Close everything."""
+        if self._current is not None:
+            self._current.close()
+        self.database.close()
+
+
+class Visit:
+    """What one request, or one job, has of the house: the services as they were configured when it first asked.
+
+    Args:
+        house: that keeps them open until `end`.
+    """
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    @cached_property
+    def _opened(self) -> _Opened:
+        return self._house.enter()
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+        return self._house.database
+
+    @property
+    def services(self) -> Services:
+        """All services."""
+        return self._opened.services
 
     def vdir(self, principal: Principal) -> Vdir:
         """Return the virtual directory on the services that somebody may use."""
         if principal.services is None:
-            return self.whole
+            return self._opened.vdir
         return Vdir(services=services_for(principal, self.services), database=self.database)
 
     def method(self, offer: Offer, call: Call, principal: Principal) -> Callable[..., Any]:
@@ -62,56 +161,36 @@ class Opened(NamedTuple):
         method: Callable[..., Any] = getattr(owner, call.target.name)
         return method
 
-
-class House:
-    """The services and the database of one process, until `close`."""
-
-    def __init__(self) -> None:
-        self.database = Database()
-        self._lock = threading.Lock()
-        self._few = CapacityLimiter(_FEW)
-        self._opened: list[Opened] = []
-
-    def opened(self) -> Opened:
-        """Return the services as they are configured now: to be asked once for each request, as it looks at files."""
-        opened = self._opened[-1] if self._opened else None
-        # without the lock: each request comes by here, and would wait for the looks of all others
-        if opened is not None and _is_of_now(opened):
-            return opened
-        with self._lock:
-            if not self._opened or not _is_of_now(self._opened[-1]):
-                # those opened before the change are still used by who began with them
-                self._opened.append(_open(self.database))
-            return self._opened[-1]
-
-    async def look(self, work: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-        """Return what ``work`` gives, which asks the database alone.
-
-        Who reads from SQLite waits for nobody, and has the answer sooner than a thread would have begun. A database
-        beyond a network is asked in a thread.
-        """
-        if self.database.is_sqlite:
-            return work(*arguments, **more)
-        return await to_thread.run_sync(partial(work, *arguments, **more), limiter=self._few)
-
-    def close(self) -> None:
-        """Remember how fast the services were and which failed, and close everything."""
-        for opened in self._opened:
-            opened.whole.close()
-            opened.services.close()
-        self.database.close()
+    def end(self) -> None:
+        """Give back what was used."""
+        if "_opened" in self.__dict__ and self._house.leave(self._opened):
+            # the event loop does not wait for connections that take their time
+            threading.Thread(target=self._opened.close, name="closing services", daemon=True).start()
 
 
-def _is_of_now(opened: Opened) -> bool:
-    configuration = opened.services.configuration
-    return opened.seen == _state_of(configuration.path, configuration.vault.path)
+class Visits:
+    """Gives each request its visit, until all of its answer is sent.
+
+    Args:
+        app: finds it as the request's ``state.visit``.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with scope["app"].state.house.visit() as visit:
+            scope["state"]["visit"] = visit
+            await self._app(scope, receive, send)
 
 
-def _open(database: Database) -> Opened:
-    services = Services()
-    services.configuration.vault.ask_nobody()
-    seen = _state_of(services.configuration.path, services.configuration.vault.path)
-    return Opened(services, database, Vdir(services=services, database=database), seen)
+def install(app: FastAPI) -> None:
+    """Give a visit to each request that what was added to ``app`` before answers."""
+    app.add_middleware(Visits)
 
 
 def _state_of(*files: Path) -> _State:

@@ -15,8 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, create_model
 from pydantic import Field as Documented
 
 from cloudmesh.cdir.offers import Field, Offer, row_type
-from cloudmesh.storage.binding import plain_type
-from cloudmesh.storage.json_values import is_list, is_text, reader
+from cloudmesh.storage.binding import plain_type, reader
+from cloudmesh.storage.json_values import is_list, is_text
 from cloudmesh.storage.output import gives_bytes
 
 MOST = (1 << 53) - 1

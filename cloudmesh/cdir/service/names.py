@@ -11,7 +11,7 @@ from pydantic import Field
 from cloudmesh.cdir import urls
 from cloudmesh.cdir.service import rights
 from cloudmesh.cdir.service.answers import NDJSON
-from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.house import Visit
 from cloudmesh.cdir.service.incoming import Incoming
 from cloudmesh.cdir.service.models import MOST, WHOLE, Body, Nanoseconds, record_model
 from cloudmesh.cdir.service.problems import RESPONSES
@@ -61,9 +61,9 @@ def install(app: FastAPI) -> None:
         name: Annotated[str, Query(description="virtual path")],
     ) -> Response:
         """Return one file or directory. Scope: read."""
-        house: House = request.app.state.house
+        visit: Visit = request.state.visit
         principal.check_path(paths.resolve(name))
-        return Response(json_text(house.opened().vdir(principal).info(name)), media_type="application/json")
+        return Response(json_text(visit.vdir(principal).info(name)), media_type="application/json")
 
     @app.post(
         urls.ANNOUNCEMENTS,
@@ -79,13 +79,13 @@ def install(app: FastAPI) -> None:
 
         Scope: write. Nothing is changed.
         """
-        house: House = request.app.state.house
+        visit: Visit = request.state.visit
         for one in values.files:
             principal.check_path(paths.resolve(one.path))
         for service in values.to:
             principal.check_service(service)
         files = [Announced(**one.model_dump()) for one in values.files]
-        vdir = house.opened().vdir(principal)
+        vdir = visit.vdir(principal)
         found = vdir.announce(files, to=values.to or None, force=values.force, dryrun=values.dryrun)
         return Response(json_text(found), media_type="application/json")
 
@@ -106,12 +106,8 @@ def install(app: FastAPI) -> None:
         """Read the lines of an exported catalogue back, as `vdir import` does; not for who is limited. Scope: write."""
         if rights.is_limited(principal):
             raise PermissionDenied("vdir import", f"{principal.name} is limited to some names or services")
-        house: House = request.app.state.house
-        found = (
-            house.opened()
-            .vdir(principal)
-            .import_lines(_lines(Incoming(request, source), source), source, dryrun=dryrun)
-        )
+        visit: Visit = request.state.visit
+        found = visit.vdir(principal).import_lines(_lines(Incoming(request, source), source), source, dryrun=dryrun)
         return Response(json_text(found), media_type="application/json")
 
 

@@ -15,8 +15,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from cloudmesh.cdir import urls
 from cloudmesh.cdir.service import file_urls
-from cloudmesh.cdir.service.answers import BYTES, Streamed, answer, closing
-from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.answers import BYTES, PATIENCE_S, Streamed, answer, closing
+from cloudmesh.cdir.service.house import Visit
 from cloudmesh.cdir.service.incoming import Incoming
 from cloudmesh.cdir.service.models import MOST, Nanoseconds
 from cloudmesh.cdir.service.place_documents import (
@@ -37,6 +37,7 @@ from cloudmesh.storage.abc import Content, Entry, StorageABC, WriteMode
 from cloudmesh.storage.errors import InvalidName, PermissionDenied, StorageError, in_words
 from cloudmesh.storage.output import json_text
 from cloudmesh.storage.transfer.prices import price_of
+from cloudmesh.vdir.stalls import open_watched
 
 Reading = Annotated[Principal, Depends(require("read"))]
 Writing = Annotated[Principal, Depends(require("write"))]
@@ -66,8 +67,8 @@ def install(app: FastAPI) -> None:
     @route("GET", urls.SERVICES, NAMES)
     def names(request: Request, principal: Reading) -> Response:
         """Tell the services that may be used, and the default one. Scope: read."""
-        house: House = request.app.state.house
-        services = house.opened().services
+        visit: Visit = request.state.visit
+        services = visit.services
         allowed = [one for one in services.names() if principal.services is None or one in principal.services]
         default = services.default()
         return _json({"default": default if default in allowed else "", "services": allowed})
@@ -113,7 +114,7 @@ def install(app: FastAPI) -> None:
     ) -> Response:
         """Read a file. Scope: read."""
         opened, place = _file(request, principal, service)
-        reader = opened.open_read(place, start=start, length=length, if_match=if_match or None)
+        reader = open_watched(opened, place, PATIENCE_S, start=start, length=length, if_match=if_match or None)
         headers = {urls.ENTRY_HEADER: _ascii(reader.entry), "X-Content-Type-Options": "nosniff"}
         return Streamed(closing(reader), media_type=BYTES, headers=headers)
 
@@ -169,21 +170,17 @@ def install(app: FastAPI) -> None:
         return Response(status_code=204)
 
 
-def _house(request: Request, principal: Principal) -> House:
-    """Return what requests share.
+def _opened(request: Request, principal: Principal, service: str) -> StorageABC:
+    """Return a service.
 
     Raises:
-        PermissionDenied: who asks is limited to virtual names.
+        PermissionDenied: who asks may not use it, or is limited to virtual names.
     """
+    principal.check_service(service)
     if principal.prefix:
         raise PermissionDenied("services", f"{principal.name} is limited to /{principal.prefix}")
-    house: House = request.app.state.house
-    return house
-
-
-def _opened(request: Request, principal: Principal, service: str) -> StorageABC:
-    principal.check_service(service)
-    return _house(request, principal).opened().services.open(service)
+    visit: Visit = request.state.visit
+    return visit.services.open(service)
 
 
 def _file(request: Request, principal: Principal, service: str, url: str = urls.CONTENT) -> tuple[StorageABC, str]:

@@ -10,7 +10,7 @@ from fastapi import Body, Depends, FastAPI, Path, Query, Request, Response
 from cloudmesh.cdir.offers import Offer, offers
 from cloudmesh.cdir.service import rights
 from cloudmesh.cdir.service.answers import BYTES, JSON, NDJSON, answer
-from cloudmesh.cdir.service.house import House
+from cloudmesh.cdir.service.house import Visit
 from cloudmesh.cdir.service.job_answers import accepted, answer_of
 from cloudmesh.cdir.service.models import answer_model, description, record_model, request_model, rows_model
 from cloudmesh.cdir.service.problems import RESPONSES
@@ -89,13 +89,12 @@ def answer_to(request: Request, offer: Offer, given: dict[str, Any], principal: 
     Raises:
         StorageError: it cannot be done, or who asks may not.
     """
-    house: House = request.app.state.house
+    visit: Visit = request.state.visit
     crew: Crew = request.app.state.crew
-    opened = house.opened()
-    rights.check(principal, offer, given, opened.services, crew.jobs)
+    rights.check(principal, offer, given, visit.services, crew.jobs)
     call = offer.call(given)
     if not offer.is_long or call.method_values.get("dryrun"):
-        return answer(opened.method(offer, call, principal)(**call.method_values), offer.target.returns, request)
+        return answer(visit.method(offer, call, principal)(**call.method_values), offer.target.returns, request)
     job = crew.begin(offer, call, given, principal)
     if (seconds := _patience(request)) > 0:
         crew.wait(job.name, seconds)

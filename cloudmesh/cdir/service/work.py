@@ -67,12 +67,12 @@ class Crew:
         name = values.pop("name", None) if _names_its_job(offer) else None
         places = [str(given[field.name]) for field in offer.fields if field.concern in _SHOWN and given.get(field.name)]
         source, destination, *_ = [*places, "", ""]
-        services = self._house.opened().services
-        is_here = any(
-            rights.is_here(field.concern, str(given[field.name]), services)
-            for field in offer.fields
-            if given.get(field.name)
-        )
+        with self._house.visit() as visit:
+            is_here = any(
+                rights.is_here(field.concern, str(given[field.name]), visit.services)
+                for field in offer.fields
+                if given.get(field.name)
+            )
         arguments = {
             "source": source,
             "destination": destination,
@@ -133,7 +133,8 @@ class Crew:
     def _do(self, running: Running) -> None:
         name = running.lease.job.name
         try:
-            perform(running, services=self._house.opened().services, database=self._house.database)
+            with self._house.visit() as visit:
+                perform(running, services=visit.services, database=visit.database)
         except StorageError:
             pass  # it stands in the job's row
         except Exception:

@@ -10,8 +10,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import httpx
 import pytest
@@ -23,22 +24,45 @@ from deploy.servers import SeaweedFS, Wsgidav, free_port
 from tests.places import configure, local
 
 
+@dataclass
+class Service:
+    """A service that runs, and what it writes to its log."""
+
+    url: str
+    tls: ssl.SSLContext | None
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    seen: int = 0
+
+    def client(self) -> httpx.Client:
+        """A client that may do everything."""
+        headers = {"Authorization": f"Bearer {new_token()}"}
+        return httpx.Client(base_url=self.url, timeout=60, headers=headers, verify=self.tls or True)
+
+    def check_log(self) -> None:
+        """Fail where something went wrong in it since it was looked at last."""
+        size = os.fstat(self.log.fileno()).st_size
+        told = os.pread(self.log.fileno(), size - self.seen, self.seen).decode()  # the place where it writes is its own
+        self.seen = size
+        assert '"traceback"' not in told, told
+
+
 @contextmanager
-def running(*, stop: float = 20, tls: ssl.SSLContext | None = None, **environment: str) -> Iterator[httpx.Client]:
-    """A client of a service that runs while the block does."""
+def serving(*, stop: float = 60, tls: ssl.SSLContext | None = None, **environment: str) -> Iterator[Service]:
+    """A service that runs while the block does."""
     port = free_port()
+    url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "cloudmesh.cdir.service.server"],
             env=os.environ | {"CDIR_SERVICE_PORT": str(port)} | environment,
             stderr=log,
         )
+        service = Service(url, tls, process, log)
         try:
-            headers = {"Authorization": f"Bearer {new_token()}"}
-            url = f"http://127.0.0.1:{port}" if tls is None else f"https://localhost:{port}"
-            with httpx.Client(base_url=url, timeout=30, headers=headers, verify=tls or True) as client:
+            with httpx.Client(base_url=url, timeout=60, verify=tls or True) as client:
                 wait_until_ready(client, process)
-                yield client
+            yield service
         finally:
             process.terminate()
             try:
@@ -46,9 +70,14 @@ def running(*, stop: float = 20, tls: ssl.SSLContext | None = None, **environmen
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-            log.seek(0)
-            told = log.read().decode()
-            assert '"traceback"' not in told, told
+            service.check_log()
+
+
+@contextmanager
+def running(*, stop: float = 60, tls: ssl.SSLContext | None = None, **environment: str) -> Iterator[httpx.Client]:
+    """A client of a service that runs while the block does."""
+    with serving(stop=stop, tls=tls, **environment) as service, service.client() as client:
+        yield client
 
 
 def new_token(scope: Sequence[Scope] = SCOPES, **limits: Any) -> str:
@@ -58,7 +87,7 @@ def new_token(scope: Sequence[Scope] = SCOPES, **limits: Any) -> str:
 
 
 def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
         assert process.poll() is None, "the service ended"
         assert time.monotonic() < deadline, "the service does not answer"
@@ -67,6 +96,14 @@ def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes]) -> 
                 return
         except httpx.TransportError:
             time.sleep(0.05)
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    """Return as soon as it is so; fail where it does not become so in time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 Start = Callable[..., httpx.Client]
@@ -84,10 +121,9 @@ def disks(home: Path, tmp_path: Path, seaweedfs: SeaweedFS, wsgidav: Wsgidav) ->
 
 
 @pytest.fixture
-def client(disks: dict[str, Path]) -> Iterator[httpx.Client]:
-    """A client of a running service."""
-    with running() as found:
-        yield found
+def client(disks: dict[str, Path], served: httpx.Client) -> httpx.Client:
+    """A client of a service with these services."""
+    return served
 
 
 @pytest.fixture

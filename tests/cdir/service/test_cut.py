@@ -27,34 +27,37 @@ MIB = 1024 * 1024
 DATA = os.urandom(MIB) * 32
 
 
-@pytest.mark.parametrize("asked", [{}, {"Range": "bytes=10-"}], ids=["whole", "range"])
-@pytest.mark.parametrize("keeps_time", [True, False])
-def test_a_truncated_replica(home: Path, tmp_path: Path, keeps_time: bool, asked: dict[str, str]) -> None:
+def test_a_truncated_replica(home: Path, tmp_path: Path) -> None:
     configure(home, [local("one", tmp_path / "one")])
 
-    def truncate() -> None:
-        file = tmp_path / "one/f"
+    def truncate(name: str, *, keeps_time: bool) -> None:
+        file = tmp_path / "one" / name
         before = file.stat()
         os.truncate(file, 5 * MIB)
         if keeps_time:
             os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
 
+    expected: set[tuple[str, str, str, int | None]] = set()
     with running() as client:  # which looks for tracebacks in the log
-        client.put("/files/one/f", content=DATA)
-        with client.stream("GET", "/files/f", headers=asked) as answer:
-            assert answer.status_code == (206 if asked else 200)
-            truncate()
-            with pytest.raises(httpx.RemoteProtocolError):
-                answer.read()
-        answer = client.get("/files/f", headers=asked)
-        assert (answer.status_code, answer.json()["error"]) == (409, "PreconditionFailed")
+        for number in range(4):
+            keeps_time, url = number < 2, f"/files/f{number}"
+            asked, status = ({}, 200) if number % 2 else ({"Range": "bytes=10-"}, 206)
+            client.put(f"/files/one/f{number}", content=DATA)
+            with client.stream("GET", url, headers=asked) as answer:
+                assert answer.status_code == status
+                truncate(f"f{number}", keeps_time=keeps_time)
+                with pytest.raises(httpx.RemoteProtocolError):
+                    answer.read()
+            answer = client.get(url, headers=asked)
+            assert (answer.status_code, answer.json()["error"]) == (409, "PreconditionFailed")
+            expected |= {("PUT", f"/files/one/f{number}", "done", 201), ("GET", url, "failed", status)}
     with closing(Database()) as database:
-        outcomes = {(one.what, one.outcome, one.status) for one in audit.entries(database) if one.status}
-    assert outcomes == {("PUT", "done", 201), ("GET", "failed", 206 if asked else 200)}
+        told = {(one.what, one.path, one.outcome, one.status) for one in audit.entries(database) if one.status}
+    assert told == expected
 
 
 def test_a_service_that_gives_nothing(
-    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, fault_proxy: Callable[[int], FaultProxy]
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, fault_proxy: Callable[[int], FaultProxy], served: httpx.Client
 ) -> None:
     """Its own retries would go on for minutes."""
     fragile = fault_proxy(seaweedfs.port)
@@ -62,10 +65,10 @@ def test_a_service_that_gives_nothing(
     configure(home, [replace(service, options={**service.options, "read_timeout": 1})])
     with Vdir() as vdir:
         vdir.put(str(write_tree(tmp_path / "source", {"f": DATA}) / "f"), "/f", to=["aws"])
-    with running() as client:
-        fragile.drop()  # no connection that was used before
-        fragile.stall(after=0, times=None)
-        answer = client.get("/files/f")
+    fragile.drop()  # no connection that was used before
+    fragile.stall(after=0, times=None)
+    for url in ("/files/f", "/api/v1/services/aws/content/f"):
+        answer = served.get(url)
         assert (answer.status_code, answer.json()["error"]) == (503, "Unavailable")
         assert "it has given nothing for 1 s" in answer.json()["detail"]
 

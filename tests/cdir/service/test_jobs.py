@@ -17,6 +17,7 @@ import pytest
 from cloudmesh.cdir.service.state import current
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
+from cloudmesh.storage.home import config_dir
 from cloudmesh.vdir import Vdir
 from tests.cdir.service.conftest import running
 from tests.places import configure, local, read_tree, write_tree
@@ -28,12 +29,17 @@ LARGE = {f"f{i:02}": bytes([i]) * 1_500_000 for i in range(12)}
 
 @pytest.fixture
 def slow(home: Path, tmp_path: Path) -> dict[str, Path]:
-    """Services ``one``, which has files, and ``slow``, which takes two of them a second."""
+    """Services ``one``, which has files, and ``slow``, which takes one of them in more than a second."""
     roots = {name: tmp_path / name for name in ("one", "slow")}
     write_tree(roots["one"], LARGE)
-    settings = ServiceSettings("slow", "local", root=str(roots["slow"]), options={"bytes_per_second": "3M"})
+    settings = ServiceSettings("slow", "local", root=str(roots["slow"]), options={"bytes_per_second": "1M"})
     configure(home, [local("one", roots["one"]), settings])
     return roots
+
+
+def hurry(roots: dict[str, Path]) -> None:
+    """Let ``slow`` be as fast as others, for jobs that begin or go on after this."""
+    configure(config_dir(), [local(name, root) for name, root in roots.items()])
 
 
 def events(client: httpx.Client, name: str, last: str = "") -> Generator[tuple[str, str, Any], None, None]:
@@ -119,38 +125,37 @@ def test_a_job_that_fails_tells_why(client: httpx.Client) -> None:
     assert client.get("/api/v1/jobs/none/events").status_code == 404
 
 
-def test_a_job_is_paused_resumed_and_cancelled(slow: dict[str, Path], home: Path) -> None:
-    with running() as client:
-        name = begun(client)
-        until(client, name, "running")
-        assert client.get(f"/api/v1/jobs/{name}/result").status_code == 409
-        assert client.post(f"/api/v1/jobs/{name}/pause").status_code == 200
-        until(client, name, "paused")
-        assert len(read_tree(slow["slow"])) < 12
-        assert client.post(f"/api/v1/jobs/{name}/resume").status_code == 200
-        until(client, name, "done")
-        assert read_tree(slow["slow"]) == LARGE
-        name = begun(client, checksum=True, parallel=2)
-        client.post(f"/api/v1/jobs/{name}/cancel")
-        until(client, name, "cancelled", "done")
-        assert client.delete(f"/api/v1/jobs/{name}").status_code == 200
-        assert client.get(f"/api/v1/jobs/{name}").status_code == 404
+def test_a_job_is_paused_resumed_and_cancelled(slow: dict[str, Path], home: Path, served: httpx.Client) -> None:
+    name = begun(served)
+    until(served, name, "running")
+    assert served.get(f"/api/v1/jobs/{name}/result").status_code == 409
+    assert served.post(f"/api/v1/jobs/{name}/pause").status_code == 200
+    until(served, name, "paused")
+    assert len(read_tree(slow["slow"])) < 12
+    hurry(slow)
+    assert served.post(f"/api/v1/jobs/{name}/resume").status_code == 200
+    until(served, name, "done")
+    assert read_tree(slow["slow"]) == LARGE
+    name = begun(served, checksum=True, parallel=2)
+    served.post(f"/api/v1/jobs/{name}/cancel")
+    until(served, name, "cancelled", "done")
+    assert served.delete(f"/api/v1/jobs/{name}").status_code == 200
+    assert served.get(f"/api/v1/jobs/{name}").status_code == 404
 
 
-def test_progress_is_joined_again(slow: dict[str, Path]) -> None:
-    with running() as client:
-        name = begun(client)
-        stream = events(client, name)
-        first = next(stream)
-        second = next(one for one in stream if one[1] == "progress" and one[2]["files_done"] > 0)
-        stream.close()
-        assert first[0] != second[0]
-        again = [one for one in events(client, name, last=second[0]) if one[1] != "under_way"]
-        assert again[0][0] != second[0], "what was told is not told again"
-        done = [data["files_done"] for _, kind, data in again if kind == "progress"]
-        assert done == sorted(done)
-        assert done[0] >= second[2]["files_done"]
-        assert again[-1][1] == "end"
+def test_progress_is_joined_again(slow: dict[str, Path], served: httpx.Client) -> None:
+    name = begun(served)
+    stream = events(served, name)
+    first = next(stream)
+    second = next(one for one in stream if one[1] == "progress" and one[2]["files_done"] > 0)
+    stream.close()
+    assert first[0] != second[0]
+    again = [one for one in events(served, name, last=second[0]) if one[1] != "under_way"]
+    assert again[0][0] != second[0], "what was told is not told again"
+    done = [data["files_done"] for _, kind, data in again if kind == "progress"]
+    assert done == sorted(done)
+    assert done[0] >= second[2]["files_done"]
+    assert again[-1][1] == "end"
 
 
 def test_files_under_way_and_counts_are_of_one_moment(slow: dict[str, Path]) -> None:
@@ -175,6 +180,7 @@ def test_a_job_goes_on_after_a_restart(slow: dict[str, Path], end: signal.Signal
     with Storage() as storage:
         before = storage.jobs.show(name)
         assert before.state == ("interrupted" if end is signal.SIGTERM else "running")
+    hurry(slow)
     with running() as client:
         until(client, name, "done", seconds=90)
         result = client.get(f"/api/v1/jobs/{name}/result").json()
@@ -184,7 +190,7 @@ def test_a_job_goes_on_after_a_restart(slow: dict[str, Path], end: signal.Signal
 
 
 def test_a_second_signal_in_the_middle_of_the_first_ends_it_too(home: Path) -> None:
-    with running(stop=15):
+    with running():
         pid = current().pid
         assert pid is not None
         for _ in range(2000):
@@ -193,23 +199,23 @@ def test_a_second_signal_in_the_middle_of_the_first_ends_it_too(home: Path) -> N
 
 @contextmanager
 def ended_by(number: signal.Signals) -> Iterator[httpx.Client]:
-    """A service that is ended by a signal; a graceful end is soon."""
-    with running(stop=15) as client:
+    """A service that is ended by a signal."""
+    with running() as client:
         yield client
         pid = current().pid
         assert pid is not None
         os.kill(pid, number)
 
 
-def test_a_move_stops_too_and_goes_on(slow: dict[str, Path]) -> None:
+def test_a_move_stops_too_and_goes_on(slow: dict[str, Path], served: httpx.Client) -> None:
     values = {"source": "one:", "destination": "slow:", "recursive": True, "parallel": 1}
-    with running() as client:
-        name = str(client.post("/api/v1/storage/move", json=values).json()["name"])
-        client.post(f"/api/v1/jobs/{name}/pause")
-        until(client, name, "paused")
-        assert {**read_tree(slow["one"]), **read_tree(slow["slow"])} == LARGE
-        assert read_tree(slow["one"])
-        client.post(f"/api/v1/jobs/{name}/resume")
-        until(client, name, "done")
+    name = str(served.post("/api/v1/storage/move", json=values).json()["name"])
+    served.post(f"/api/v1/jobs/{name}/pause")
+    until(served, name, "paused")
+    assert {**read_tree(slow["one"]), **read_tree(slow["slow"])} == LARGE
+    assert read_tree(slow["one"])
+    hurry(slow)
+    served.post(f"/api/v1/jobs/{name}/resume")
+    until(served, name, "done")
     assert read_tree(slow["slow"]) == LARGE
     assert not read_tree(slow["one"])

@@ -6,10 +6,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from cloudmesh.cdir.service.state import current
+from tests.cdir.service.conftest import Start
 
 PIECE = bytes(1 << 20)
 PIECES = 512
@@ -30,7 +30,8 @@ def peak(pid: int) -> int:
 
 
 @pytest.mark.parametrize("service", ["one", "aws"])
-def test_a_large_file_is_streamed(client: httpx.Client, service: str) -> None:
+def test_a_large_file_is_streamed(start: Start, service: str) -> None:
+    client = start()
     pid = current().pid
     assert pid is not None
     headers = {"Content-Length": str(SIZE)} if service == "one" else {}  # else in chunks: nobody knows how long it is

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from cloudmesh.cdir.service.security import audit
@@ -86,36 +87,35 @@ OUTSIDE = [
 ]
 
 
-def test_no_url_leaves_a_service(roots: dict[str, Path], tmp_path: Path) -> None:
+def test_no_url_leaves_a_service(roots: dict[str, Path], tmp_path: Path, served: httpx.Client) -> None:
     places = {name: read_tree(root) for name, root in roots.items()}
-    with running() as client:
 
-        def ask(method: str, url: str, values: Any = None) -> None:
-            connection = http.client.HTTPConnection("127.0.0.1", client.base_url.port or 0)  # sends a path as it is
-            body = None if values is None else json.dumps(values)
-            headers = {"Authorization": client.headers["Authorization"], "Content-Type": "application/json"}
-            connection.request(method, url, body, headers)
-            answer = connection.getresponse()
-            content = answer.read()
-            connection.close()
-            assert b"top secret" not in content, (method, url)
-            assert b"root:" not in content, (method, url)
-            if answer.status < 300:  # a name like others, in the service
-                assert "%252e" in url or "%5c" in url or "..;" in url or url.endswith(("path=f/", "path=", "/f/")), url
+    def ask(method: str, url: str, values: Any = None) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", served.base_url.port or 0)  # sends a path as it is
+        body = None if values is None else json.dumps(values)
+        headers = {"Authorization": served.headers["Authorization"], "Content-Type": "application/json"}
+        connection.request(method, url, body, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        connection.close()
+        assert b"top secret" not in content, (method, url)
+        assert b"root:" not in content, (method, url)
+        if answer.status < 300:  # a name like others, in the service
+            assert "%252e" in url or "%5c" in url or "..;" in url or url.endswith(("path=f/", "path=", "/f/")), url
 
-        for place in OUTSIDE:
-            for kind in ("content", "directories"):
-                ask("GET", f"/api/v1/services/one/{kind}/{place}")
-                ask("DELETE", f"/api/v1/services/one/{kind}/{place.replace('f/', 'none/')}")
-            for kind in ("entry", "entries"):
-                ask("GET", f"/api/v1/services/one/{kind}?path={place}")
-        for place in ("../secret", "/etc/passwd", "x/../../secret", "..", "\0", "./f"):
-            for verb in ("copies", "moves"):
-                ask("POST", f"/api/v1/services/one/{verb}", {"source": place, "destination": "got"})
-                ask("POST", f"/api/v1/services/one/{verb}", {"source": "f", "destination": place})
-        for service in ("..", "%2e%2e", "one%2f..", "%2e%2e%2fone", quote(str(tmp_path), safe="")):
-            ask("GET", f"/api/v1/services/{service}/content/secret")
-            ask("PUT", f"/api/v1/services/{service}/content/secret")
+    for place in OUTSIDE:
+        for kind in ("content", "directories"):
+            ask("GET", f"/api/v1/services/one/{kind}/{place}")
+            ask("DELETE", f"/api/v1/services/one/{kind}/{place.replace('f/', 'none/')}")
+        for kind in ("entry", "entries"):
+            ask("GET", f"/api/v1/services/one/{kind}?path={place}")
+    for place in ("../secret", "/etc/passwd", "x/../../secret", "..", "\0", "./f"):
+        for verb in ("copies", "moves"):
+            ask("POST", f"/api/v1/services/one/{verb}", {"source": place, "destination": "got"})
+            ask("POST", f"/api/v1/services/one/{verb}", {"source": "f", "destination": place})
+    for service in ("..", "%2e%2e", "one%2f..", "%2e%2e%2fone", quote(str(tmp_path), safe="")):
+        ask("GET", f"/api/v1/services/{service}/content/secret")
+        ask("PUT", f"/api/v1/services/{service}/content/secret")
     assert (tmp_path / "secret").read_text() == "top secret"
     assert {name: read_tree(root) for name, root in roots.items()} == places
 
@@ -129,7 +129,6 @@ def test_uploads_are_limited_and_leave_nothing(roots: dict[str, Path]) -> None:
     assert read_tree(roots["one"]) == before
 
 
-def test_a_line_without_end_is_not_collected(roots: dict[str, Path]) -> None:
-    with running() as client:
-        answer = client.put("/api/v1/catalogue", content=iter([b"x" * (1 << 20)] * 64))
-        assert (answer.status_code, answer.json()["error"]) == (400, "UsageError")
+def test_a_line_without_end_is_not_collected(roots: dict[str, Path], served: httpx.Client) -> None:
+    answer = served.put("/api/v1/catalogue", content=iter([b"x" * (1 << 20)] * 64))
+    assert (answer.status_code, answer.json()["error"]) == (400, "UsageError")

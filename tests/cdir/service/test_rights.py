@@ -125,93 +125,91 @@ def asked(client: httpx.Client, token: str, method: str, path: str, values: dict
     return client.request(method, url, headers=headers, **given).status_code
 
 
-def test_what_limits_leave(roots: dict[str, Path], tmp_path: Path) -> None:
+def test_what_limits_leave(roots: dict[str, Path], tmp_path: Path, served: httpx.Client) -> None:
     everything = new_token()
     plain = new_token(["read", "write", "delete"])
     inside = new_token(prefix="/run")
     first = new_token(service=["one"])
-    with running() as client:
-        for token, method, path, values, status in (
-            # paths of the computer, and who is sent credentials
-            (plain, "POST", "vdir/put", {"source": str(tmp_path / "source/two"), "dir_or_name": "/x"}, 403),
-            (plain, "POST", "vdir/get", {"name": "/run/two", "destination": str(tmp_path / "out")}, 403),
-            (plain, "POST", "storage/put", {"source": "/etc/hosts", "destination": "one:x"}, 403),
-            (plain, "POST", "storage/sync", {"source": "/etc", "destination": "one:x"}, 403),
-            (plain, "POST", "storage/copy", {"source": "one:", "destination": "two:", "cluster": "tcp://x:1"}, 403),
-            (everything, "POST", "vdir/copy", {"dir_or_name": "/run", "to": ["one"], "filter_from": "/etc/hosts"}, 422),
-            (plain, "DELETE", "storage/config/remove", {"name": "one"}, 403),
-            (plain, "POST", "storage/clean", {}, 403),
-            (everything, "POST", "vdir/put", {"source": str(tmp_path / "source/two"), "dir_or_name": "/mine"}, 200),
-            # a prefix
-            (inside, "GET", "vdir/ls", {"dir": "/run"}, 200),
-            (inside, "GET", "vdir/ls", {}, 403),
-            (inside, "GET", "vdir/ls", {"dir": "/run/../other"}, 403),
-            (inside, "GET", "vdir/ls", {"dir": "/running"}, 403),
-            (inside, "GET", "vdir/cat", {"name": "one:/run/both"}, 200),
-            (inside, "GET", "vdir/cat", {"name": "two:/other/two"}, 403),
-            (inside, "POST", "vdir/mkdir", {"dir": "one:/run/x", "parents": True}, 403),
-            (inside, "POST", "vdir/mkdir", {"dir": "none:/run/x", "parents": True}, 403),
-            (inside, "GET", "vdir/cat", {"name": "none:/run/both"}, 403),
-            (inside, "POST", "vdir/move", {"source": "/run/both", "destination": "/other/"}, 403),
-            (inside, "POST", "vdir/move", {"source": "one:/run/both", "destination": "/run/x"}, 403),
-            (inside, "POST", "vdir/add", {"fileendpoint": "two:other/two", "dir_and_name": "/run/got"}, 403),
-            (inside, "GET", "storage/list", {"source": "one:run"}, 403),
-            (inside, "GET", "storage/config/list", {}, 403),
-            (inside, "GET", "storage/jobs/list", {}, 403),
-            (inside, "GET", "/files/run/both", None, 200),
-            (inside, "GET", "/files/other/two", None, 403),
-            (inside, "GET", "/files/two/other/two", None, 403),
-            # services
-            (first, "GET", "vdir/cat", {"name": "/run/both"}, 200),
-            (first, "GET", "vdir/cat", {"name": "/run/two"}, 404),
-            (first, "GET", "vdir/cat", {"name": "two:/run/both"}, 403),
-            (first, "GET", "/files/run/both", None, 200),
-            (first, "GET", "/files/run/two", None, 404),
-            (first, "GET", "/files/two/run/both", None, 404),
-            (first, "GET", "storage/list", {"source": "one:"}, 200),
-            (first, "GET", "storage/list", {"source": "two:"}, 403),
-            (first, "GET", "storage/list", {"source": "", "storage": "two"}, 403),
-            (first, "GET", "storage/list", {}, 403),
-            (first, "POST", "storage/copy", {"source": "one:", "destination": "two:x"}, 403),
-            (first, "POST", "vdir/copy", {"dir_or_name": "/run", "to": ["two"], "recursive": True}, 403),
-            (first, "POST", "storage/measure", {}, 403),
-            (first, "POST", "storage/measure", {"service": "two"}, 403),
-            (first, "GET", "storage/config/list", {}, 403),
-            (first, "GET", "storage/config/show", {"name": "one"}, 403),
-            (first, "GET", "storage/vault/list", {}, 403),
-            (first, "POST", "storage/clean", {}, 403),
-            (first, "GET", "storage/sync/status", {}, 403),
-            (first, "GET", "storage/jobs/list", {}, 403),
-            (first, "GET", "jobs", {}, 403),
-            # a job has the limits of who began it: it cannot be read from where the only replica is
-            (first, "POST", "vdir/copy", {"dir_or_name": "/other/two", "to": ["one"]}, 404),
-        ):
-            assert asked(client, token, method, path, values) == status, (method, path, values)
-        # of two replicas the one that may not be read is not gone on with
-        (roots["one"] / "run/both").write_bytes(b"else")
-        assert asked(client, first, "GET", "vdir/cat", {"name": "/run/both"}) not in (200, 401)
-        assert asked(client, everything, "GET", "vdir/cat", {"name": "/run/both"}) == 200
-        headers = {"Authorization": f"Bearer {first}"}
-        assert client.put("/files/run/two", content=b"x", headers=headers).status_code == 403
+    for token, method, path, values, status in (
+        # paths of the computer, and who is sent credentials
+        (plain, "POST", "vdir/put", {"source": str(tmp_path / "source/two"), "dir_or_name": "/x"}, 403),
+        (plain, "POST", "vdir/get", {"name": "/run/two", "destination": str(tmp_path / "out")}, 403),
+        (plain, "POST", "storage/put", {"source": "/etc/hosts", "destination": "one:x"}, 403),
+        (plain, "POST", "storage/sync", {"source": "/etc", "destination": "one:x"}, 403),
+        (plain, "POST", "storage/copy", {"source": "one:", "destination": "two:", "cluster": "tcp://x:1"}, 403),
+        (everything, "POST", "vdir/copy", {"dir_or_name": "/run", "to": ["one"], "filter_from": "/etc/hosts"}, 422),
+        (plain, "DELETE", "storage/config/remove", {"name": "one"}, 403),
+        (plain, "POST", "storage/clean", {}, 403),
+        (everything, "POST", "vdir/put", {"source": str(tmp_path / "source/two"), "dir_or_name": "/mine"}, 200),
+        # a prefix
+        (inside, "GET", "vdir/ls", {"dir": "/run"}, 200),
+        (inside, "GET", "vdir/ls", {}, 403),
+        (inside, "GET", "vdir/ls", {"dir": "/run/../other"}, 403),
+        (inside, "GET", "vdir/ls", {"dir": "/running"}, 403),
+        (inside, "GET", "vdir/cat", {"name": "one:/run/both"}, 200),
+        (inside, "GET", "vdir/cat", {"name": "two:/other/two"}, 403),
+        (inside, "POST", "vdir/mkdir", {"dir": "one:/run/x", "parents": True}, 403),
+        (inside, "POST", "vdir/mkdir", {"dir": "none:/run/x", "parents": True}, 403),
+        (inside, "GET", "vdir/cat", {"name": "none:/run/both"}, 403),
+        (inside, "POST", "vdir/move", {"source": "/run/both", "destination": "/other/"}, 403),
+        (inside, "POST", "vdir/move", {"source": "one:/run/both", "destination": "/run/x"}, 403),
+        (inside, "POST", "vdir/add", {"fileendpoint": "two:other/two", "dir_and_name": "/run/got"}, 403),
+        (inside, "GET", "storage/list", {"source": "one:run"}, 403),
+        (inside, "GET", "storage/config/list", {}, 403),
+        (inside, "GET", "storage/jobs/list", {}, 403),
+        (inside, "GET", "/files/run/both", None, 200),
+        (inside, "GET", "/files/other/two", None, 403),
+        (inside, "GET", "/files/two/other/two", None, 403),
+        # services
+        (first, "GET", "vdir/cat", {"name": "/run/both"}, 200),
+        (first, "GET", "vdir/cat", {"name": "/run/two"}, 404),
+        (first, "GET", "vdir/cat", {"name": "two:/run/both"}, 403),
+        (first, "GET", "/files/run/both", None, 200),
+        (first, "GET", "/files/run/two", None, 404),
+        (first, "GET", "/files/two/run/both", None, 404),
+        (first, "GET", "storage/list", {"source": "one:"}, 200),
+        (first, "GET", "storage/list", {"source": "two:"}, 403),
+        (first, "GET", "storage/list", {"source": "", "storage": "two"}, 403),
+        (first, "GET", "storage/list", {}, 403),
+        (first, "POST", "storage/copy", {"source": "one:", "destination": "two:x"}, 403),
+        (first, "POST", "vdir/copy", {"dir_or_name": "/run", "to": ["two"], "recursive": True}, 403),
+        (first, "POST", "storage/measure", {}, 403),
+        (first, "POST", "storage/measure", {"service": "two"}, 403),
+        (first, "GET", "storage/config/list", {}, 403),
+        (first, "GET", "storage/config/show", {"name": "one"}, 403),
+        (first, "GET", "storage/vault/list", {}, 403),
+        (first, "POST", "storage/clean", {}, 403),
+        (first, "GET", "storage/sync/status", {}, 403),
+        (first, "GET", "storage/jobs/list", {}, 403),
+        (first, "GET", "jobs", {}, 403),
+        # a job has the limits of who began it: it cannot be read from where the only replica is
+        (first, "POST", "vdir/copy", {"dir_or_name": "/other/two", "to": ["one"]}, 404),
+    ):
+        assert asked(served, token, method, path, values) == status, (method, path, values)
+    # of two replicas the one that may not be read is not gone on with
+    (roots["one"] / "run/both").write_bytes(b"else")
+    assert asked(served, first, "GET", "vdir/cat", {"name": "/run/both"}) not in (200, 401)
+    assert asked(served, everything, "GET", "vdir/cat", {"name": "/run/both"}) == 200
+    headers = {"Authorization": f"Bearer {first}"}
+    assert served.put("/files/run/two", content=b"x", headers=headers).status_code == 403
     assert read_tree(roots["two"])["run/two"] == b"second"
     assert "other/two" not in read_tree(roots["one"])
 
 
-def test_a_job_is_shown_to_its_owner_and_keeps_the_limits(roots: dict[str, Path]) -> None:
+def test_a_job_is_shown_to_its_owner_and_keeps_the_limits(roots: dict[str, Path], served: httpx.Client) -> None:
     first, second = new_token(service=["one"]), new_token(service=["one"])
-    with running() as client:
-        values = {"dir_or_name": "/other/two", "to": ["one"]}
-        headers = {"Authorization": f"Bearer {first}"}
-        name = client.post("/api/v1/vdir/copy", json=values, headers=headers).json()["name"]
-        client.get(f"/api/v1/jobs/{name}/events", headers=headers)  # ends with the job
-        for scope_of, status in ((first, 200), (second, 404)):
-            for path in (f"jobs/{name}", f"jobs/{name}/log", f"storage/jobs/show?name={name}"):
-                assert asked(client, scope_of, "GET", path) == status, path
-        assert asked(client, second, "GET", f"jobs/{name}/result") == 404
-        assert asked(client, second, "GET", f"jobs/{name}/events") == 404
-        # done again, by a process of its own, it still has no more
-        assert asked(client, first, "POST", f"jobs/{name}/resume", {}) == 200
-        client.get(f"/api/v1/jobs/{name}/events", headers=headers)  # ends with the job
+    values = {"dir_or_name": "/other/two", "to": ["one"]}
+    headers = {"Authorization": f"Bearer {first}"}
+    name = served.post("/api/v1/vdir/copy", json=values, headers=headers).json()["name"]
+    served.get(f"/api/v1/jobs/{name}/events", headers=headers)  # ends with the job
+    for scope_of, status in ((first, 200), (second, 404)):
+        for path in (f"jobs/{name}", f"jobs/{name}/log", f"storage/jobs/show?name={name}"):
+            assert asked(served, scope_of, "GET", path) == status, path
+    assert asked(served, second, "GET", f"jobs/{name}/result") == 404
+    assert asked(served, second, "GET", f"jobs/{name}/events") == 404
+    # done again, by a process of its own, it still has no more
+    assert asked(served, first, "POST", f"jobs/{name}/resume", {}) == 200
+    served.get(f"/api/v1/jobs/{name}/events", headers=headers)  # ends with the job
     assert "other/two" not in read_tree(roots["one"])
 
 
@@ -242,80 +240,80 @@ def paths_in(told: Any) -> set[str]:
     return {told} if isinstance(told, str) else set()
 
 
-def test_names_on_services_of_others_are_not_there(roots: dict[str, Path]) -> None:
-    with running() as client:
-        headers = {"Authorization": f"Bearer {new_token(service=['one'])}", "Prefer": "wait=30"}
+def test_names_on_services_of_others_are_not_there(roots: dict[str, Path], served: httpx.Client) -> None:
+    headers = {"Authorization": f"Bearer {new_token(service=['one'])}", "Prefer": "wait=30"}
 
-        def ask(method: str, path: str, values: dict[str, Any]) -> httpx.Response:
-            given: dict[str, Any] = {"json": values} if method == "POST" else {"params": values}
-            return client.request(
-                method, path if path.startswith("/files") else f"/api/v1/{path}", headers=headers, **given
-            )
-
-        for method, path, values in ABOUT_NAMES:
-            answer = ask(method, path, values)
-            assert answer.status_code in (200, 202), (path, answer.text)
-            hidden = {f"/run/{HIDDEN}", f"/other/{HIDDEN}", f"run/{HIDDEN}", f"other/{HIDDEN}"}
-            told = answer.json() if answer.text[:1] in "[{" else answer.text
-            assert hidden.isdisjoint(paths_in(told)), path
-        assert ask("GET", "vdir/status", {"dir_or_name": "/"}).json()["files"] == 1
-        # as of names that were never there, with the same words
-        for method, path, name in (
-            ("GET", "vdir/ls", "dir"),
-            ("GET", "vdir/status", "dir_or_name"),
-            ("GET", "vdir/why", "name"),
-            ("GET", "vdir/url", "name"),
-            ("GET", "vdir/history", "name"),
-            ("GET", "vdir/cat", "name"),
-            ("DELETE", "vdir/delete", "dir_or_name"),
-            ("POST", "vdir/prefer", "dir_or_name"),
-            ("POST", "vdir/rules/set", "dir"),
-        ):
-            for below in ("", "/below"):
-                more = {"copies": 1} if path == "vdir/rules/set" else {}
-                there = ask(method, path, {name: f"/run/{HIDDEN}{below}"} | more).json()
-                missing = ask(method, path, {name: f"/run/six{below}"} | more).json()
-                assert there["status"] == 404, path
-                assert there["detail"] == missing["detail"].replace("/run/six", f"/run/{HIDDEN}")
-        for method in ("GET", "HEAD", "DELETE"):
-            assert ask(method, f"/files/run/{HIDDEN}", {}).status_code == 404
-        assert ask("POST", "vdir/sync", {"dir_or_name": "/run"}).status_code == 403, "it asks all services"
-        # and nothing is done to them, also not with the directory that holds them
-        assert ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True}).status_code == 403
-        assert ask("POST", "vdir/move", {"source": "/run", "destination": "/away"}).status_code == 403
-        assert ask("DELETE", "/files/run/both", {}).status_code == 403, "a replica is another's"
-        assert ask("DELETE", "/files/run/both", {"purge": "true"}).status_code == 403
-        assert (
-            ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True, "purge": True}).status_code == 403
+    def ask(method: str, path: str, values: dict[str, Any]) -> httpx.Response:
+        given: dict[str, Any] = {"json": values} if method == "POST" else {"params": values}
+        return served.request(
+            method, path if path.startswith("/files") else f"/api/v1/{path}", headers=headers, **given
         )
-        assert client.put(f"/files/run/{HIDDEN}", content=b"x", headers=headers).status_code in (403, 409)
-        assert client.get("/files/run/").json()[1]["name"] == HIDDEN
-        assert client.get(f"/files/run/{HIDDEN}").content == b"second"
+
+    for method, path, values in ABOUT_NAMES:
+        answer = ask(method, path, values)
+        assert answer.status_code in (200, 202), (path, answer.text)
+        hidden = {f"/run/{HIDDEN}", f"/other/{HIDDEN}", f"run/{HIDDEN}", f"other/{HIDDEN}"}
+        told = answer.json() if answer.text[:1] in "[{" else answer.text
+        assert hidden.isdisjoint(paths_in(told)), path
+    assert ask("GET", "vdir/status", {"dir_or_name": "/"}).json()["files"] == 1
+    # as of names that were never there, with the same words
+    for method, path, name in (
+        ("GET", "vdir/ls", "dir"),
+        ("GET", "vdir/status", "dir_or_name"),
+        ("GET", "vdir/why", "name"),
+        ("GET", "vdir/url", "name"),
+        ("GET", "vdir/history", "name"),
+        ("GET", "vdir/cat", "name"),
+        ("DELETE", "vdir/delete", "dir_or_name"),
+        ("POST", "vdir/prefer", "dir_or_name"),
+        ("POST", "vdir/rules/set", "dir"),
+    ):
+        for below in ("", "/below"):
+            more = {"copies": 1} if path == "vdir/rules/set" else {}
+            there = ask(method, path, {name: f"/run/{HIDDEN}{below}"} | more).json()
+            missing = ask(method, path, {name: f"/run/six{below}"} | more).json()
+            assert there["status"] == 404, path
+            assert there["detail"] == missing["detail"].replace("/run/six", f"/run/{HIDDEN}")
+    for method in ("GET", "HEAD", "DELETE"):
+        assert ask(method, f"/files/run/{HIDDEN}", {}).status_code == 404
+    assert ask("POST", "vdir/sync", {"dir_or_name": "/run"}).status_code == 403, "it asks all services"
+    # and nothing is done to them, also not with the directory that holds them
+    assert ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True}).status_code == 403
+    assert ask("POST", "vdir/move", {"source": "/run", "destination": "/away"}).status_code == 403
+    assert ask("DELETE", "/files/run/both", {}).status_code == 403, "a replica is another's"
+    for purge in (True, False):
+        conditions = headers | {"If-Match": "*"}
+        answer = served.delete("/files/run/both", params={"purge": purge}, headers=conditions)
+        assert answer.status_code == 403
+    assert ask("DELETE", "/files/run/both", {"purge": "true"}).status_code == 403
+    assert ask("DELETE", "vdir/delete", {"dir_or_name": "/run", "recursive": True, "purge": True}).status_code == 403
+    assert served.put(f"/files/run/{HIDDEN}", content=b"x", headers=headers).status_code in (403, 409)
+    assert served.get("/files/run/").json()[1]["name"] == HIDDEN
+    assert served.get(f"/files/run/{HIDDEN}").content == b"second"
     assert read_tree(roots["one"]) == {"run/both": b"both"}
     assert read_tree(roots["two"]) == {"run/both": b"both", "run/two": b"second", "other/two": b"second"}
 
 
-def test_services_of_others_are_told_as_those_that_are_not_there(roots: dict[str, Path]) -> None:
-    with running() as client:
-        headers = {"Authorization": f"Bearer {new_token(service=['one'])}"}
-        for path, values in (
-            ("/files/{}/run/both", {}),
-            ("/files/{}/", {}),
-            ("/api/v1/vdir/cat", {"name": "{}:/run/both"}),
-            ("/api/v1/storage/list", {"source": "{}:"}),
-            ("/api/v1/storage/stat", {"source": "x", "storage": "{}"}),
-        ):
-            answers = [
-                client.get(path.format(name), params={k: v.format(name) for k, v in values.items()}, headers=headers)
-                for name in ("two", "six")
-            ]
-            assert answers[0].status_code == answers[1].status_code
-            assert answers[0].json()["detail"] == answers[1].json()["detail"].replace("six", "two")
+def test_services_of_others_are_told_as_those_that_are_not_there(roots: dict[str, Path], served: httpx.Client) -> None:
+    headers = {"Authorization": f"Bearer {new_token(service=['one'])}"}
+    for path, values in (
+        ("/files/{}/run/both", {}),
+        ("/files/{}/", {}),
+        ("/api/v1/vdir/cat", {"name": "{}:/run/both"}),
+        ("/api/v1/storage/list", {"source": "{}:"}),
+        ("/api/v1/storage/stat", {"source": "x", "storage": "{}"}),
+    ):
+        answers = [
+            served.get(path.format(name), params={k: v.format(name) for k, v in values.items()}, headers=headers)
+            for name in ("two", "six")
+        ]
+        assert answers[0].status_code == answers[1].status_code
+        assert answers[0].json()["detail"] == answers[1].json()["detail"].replace("six", "two")
 
 
-def test_a_directory_is_shared_by_a_link(roots: dict[str, Path]) -> None:
-    with running() as client, Database() as database:
-        link = Shares(lambda: database, address=lambda: str(client.base_url)).create("/run").url
+def test_a_directory_is_shared_by_a_link(roots: dict[str, Path], served: httpx.Client) -> None:
+    with Database() as database:
+        link = Shares(lambda: database, address=lambda: str(served.base_url)).create("/run").url
         with httpx.Client(follow_redirects=True) as stranger:
             assert [one["name"] for one in stranger.get(link).json()] == ["both", "two"]
             assert stranger.get(f"{link}/both").content == b"both"

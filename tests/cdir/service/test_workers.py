@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -20,8 +20,8 @@ from cloudmesh.cdir.service.security.tokens import Tokens
 from cloudmesh.cdir.service.state import current
 from cloudmesh.storage import Storage
 from cloudmesh.storage.database import Database
-from tests.cdir.service.conftest import running
-from tests.cdir.service.test_jobs import LARGE, begun, events, slow, until
+from tests.cdir.service.conftest import running, wait_for
+from tests.cdir.service.test_jobs import LARGE, begun, events, hurry, slow, until
 from tests.places import read_tree
 
 __all__ = ["slow"]  # a fixture
@@ -61,13 +61,6 @@ def command(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
-
-
-def wait_for(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def metrics(client: httpx.Client) -> dict[tuple[str, str], float]:
@@ -120,6 +113,7 @@ def test_what_one_of_them_did_when_it_was_killed_another_goes_on_with(
         killed = storage.jobs.show(name).pid
     assert killed in workers()
     os.kill(killed, signal.SIGKILL)
+    hurry(slow)
     until(service, name, "done", seconds=90)
     with Storage() as storage:
         assert storage.jobs.show(name).pid != killed
@@ -137,7 +131,7 @@ def test_one_that_dies_instead_of_saying_that_it_is_well_is_replaced_at_once(ser
     os.kill(dead, signal.SIGSTOP)
     time.sleep(2)  # the first process asks each of them twice a second, and now waits for this one
     os.kill(dead, signal.SIGKILL)
-    wait_for(lambda: len(workers()) == 2 and dead not in workers(), seconds=20)
+    wait_for(lambda: len(workers()) == 2 and dead not in workers())
 
 
 def test_all_of_them_end_together(service: httpx.Client, slow: dict[str, Path]) -> None:

@@ -55,7 +55,8 @@ def test_a_smuggled_request_is_refused(service: Running, token: str) -> None:
     assert service.raw(f"{head}{both}{smuggled}".encode()).count(b"HTTP/1.1 200") <= 1
 
 
-def test_a_head_without_end_is_refused(service: Running) -> None:
+def test_a_head_without_end_is_refused(start: Callable[..., Running]) -> None:
+    service = start(head_s=60)
     began = time.monotonic()
     line = b"X-Filler: " + b"x" * 1000 + b"\r\n"
     with service.connect() as connection:
