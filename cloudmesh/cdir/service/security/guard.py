@@ -20,11 +20,14 @@ from cloudmesh.cdir.service.security.identity import Identity
 from cloudmesh.cdir.service.security.principal import Principal, Scope
 from cloudmesh.cdir.service.security.rates import Rate, address_key
 from cloudmesh.cdir.service.security.recorder import Recorder
+from cloudmesh.cdir.service.security.secret import redacted
 from cloudmesh.cdir.service.security.settings import Settings
-from cloudmesh.cdir.service.security.shares import ROUTE as SHARE
 from cloudmesh.cdir.service.security.targets import Targets
 
 SIGN_OUT = "/signout"
+
+TOLD = "told"
+"""In the state of a request: gives the audit log a route's own words for what was asked, and what that concerned."""
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _REFUSED = (401, 403, 405, 413, 415, 429)
@@ -192,10 +195,10 @@ class Guard:
             return
         is_good = status < 400 and (is_whole or method not in _SAFE)
         outcome: Outcome = "done" if is_good else "refused" if status in _REFUSED else "failed"
-        # a share link that was not understood is not repeated: it may be good elsewhere
-        shown = SHARE if scope["path"].startswith(SHARE) else scope["path"]
-        who = who or _address(scope)
-        self._recorder.add(Entry(time.time_ns(), who, method, shown, outcome, status, scope["state"]["request_id"]))
+        tell = scope["state"].get(TOLD)
+        what, concerned = tell() if tell is not None else (method, scope["path"])
+        who, number = who or _address(scope), scope["state"]["request_id"]
+        self._recorder.add(Entry(time.time_ns(), who, what, redacted(concerned), outcome, status, number))
 
     def _ending(self, receive: Receive) -> Receive:
         async def ending() -> Message:
