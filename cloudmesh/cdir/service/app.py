@@ -61,6 +61,7 @@ def create(settings: Settings) -> FastAPI:
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # its URLs say http, also to who has come by a proxy that speaks TLS
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )

@@ -87,6 +87,10 @@ def install(app: FastAPI) -> None:
         """
         return _get(request, principal, redirect=redirect)
 
+    @app.get(file_urls.ROOT.rstrip("/"), include_in_schema=False, dependencies=[Depends(require("read"))])
+    def root() -> Response:
+        return RedirectResponse(f".{file_urls.ROOT}", 308)
+
     @app.head(route, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
     def head(request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]) -> Response:
         """Tell what there is to know of a file. Scope: read."""

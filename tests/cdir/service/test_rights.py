@@ -32,7 +32,7 @@ from cloudmesh.vdir import Vdir
 from tests.cdir.service.conftest import new_token, running
 from tests.places import configure, local, read_tree, write_tree
 
-KNOWN = {"/metrics": "read", "/docs": "", "/api/v1/openapi.json": ""}
+KNOWN = {"/files": "read", "/metrics": "read", "/docs": "", "/api/v1/openapi.json": ""}
 """Routes that are not in the OpenAPI document, each with its scope; none = whoever is known."""
 
 PUBLIC = {"/healthz", "/readyz"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from html import escape
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, HTTPException, Request
@@ -31,10 +30,11 @@ TOLD = "told"
 
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _REFUSED = (401, 403, 405, 413, 415, 429)
-_SIGNED_IN = (
-    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/docs">'
-    '<title>cdir</title><p>{}</p><p><a href="/docs">Go on</a></p>'
+_PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><title>cdir</title>{}</html>'
+_SIGNED_IN = _PAGE.format(
+    '<meta http-equiv="refresh" content="0; url=/docs"><p>You are signed in.</p><p><a href="/docs">Go on</a></p>'
 )
+_SIGNED_OUT = _PAGE.format("<p>You are signed out; <code>cdir service open</code> makes a link that signs in.</p>")
 
 
 def install(app: FastAPI, settings: Settings) -> None:
@@ -157,19 +157,19 @@ class Guard:
                 raise Denied(
                     401, "this sign-in link was used already or has expired; cdir service open makes a new one"
                 )
-            await self._page(send, "You are signed in.", secret, sessions.SESSION_S)
+            await self._page(send, _SIGNED_IN, secret, sessions.SESSION_S)
             return True
         if path == SIGN_OUT and scope["method"] == "POST":
             if secret := self._identity.secret(scope):
                 await run_in_threadpool(self._identity.sessions.sign_out, secret)
                 self._identity.forget(secret)
-            await self._page(send, "You are signed out.", "", 0)
+            await self._page(send, _SIGNED_OUT, "", 0)
             return True
         return False
 
-    async def _page(self, send: Send, text: str, secret: str, seconds: int) -> None:
+    async def _page(self, send: Send, page: str, secret: str, seconds: int) -> None:
         # not a redirect: browsers would count the request after it to whoever had the link, and keep the cookie back
-        body = _SIGNED_IN.format(escape(text)).encode()
+        body = page.encode()
         secure = "; Secure" if self._settings.is_https else ""
         cookie = f"{self._identity.cookie}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"
         headers = [
