@@ -85,7 +85,7 @@ def _certificate(settings: Settings) -> tls.Certificate | None:
         return tls.own_certificate(Path(settings.certificate).expanduser(), Path(settings.key).expanduser())
     if tls.is_loopback(settings.host):
         return None
-    name = urlsplit(replace(settings, certificate="-").address).hostname or ""
+    name = urlsplit(settings.address).hostname or ""
     return tls.made_certificate(config_dir(), [name, *settings.hosts])
 
 

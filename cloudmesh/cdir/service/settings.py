@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from cloudmesh.cdir.service import security
+from cloudmesh.cdir.service.security.tls import is_loopback
 from cloudmesh.storage import yaml_file
 from cloudmesh.storage.binding import Count, Duration, Reads, Size, convert, parse_names
 from cloudmesh.storage.database import Database
@@ -109,7 +110,8 @@ class Settings:
         if self.url:
             return self.url.rstrip("/")
         host = socket.gethostname() if self.host in _EVERYWHERE else self.host
-        return f"{'https' if self.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        is_https = self.certificate or not is_loopback(self.host)
+        return f"{'https' if is_https else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def listens(self) -> str:

@@ -74,7 +74,7 @@ class Shares:
     Args:
         database: gives the database; called when it is first needed.
         folder: where the key lies; our folder where None.
-        address: gives the URL of the service, with which links begin; empty where it is not known.
+        address: gives the URL of the service, with which links begin.
     """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"verify"})

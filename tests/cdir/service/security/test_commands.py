@@ -98,7 +98,7 @@ def test_a_path_is_one_from_the_current_directory(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_share_link_from_its_making_to_its_end(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CDIR_URL", "https://nas.example.org:8443/")
+    monkeypatch.setenv("CDIR_SERVICE_URL", "https://nas.example.org:8443/")
     made = from_json("share", "create", "/a/b", "--expires=1h")
     assert made["url"].startswith("https://nas.example.org:8443/share/1.")
     assert stat.S_IMODE((home / KEY).stat().st_mode) == 0o600
