@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from types import TracebackType
@@ -86,7 +85,7 @@ class FrontDoorApi:
 
 
 def _address() -> str:
-    """Return the URL of the service: what CDIR_URL says, else the one that runs here; empty where there is none."""
-    from cloudmesh.cdir.service import state
+    """Return the URL of the service here, or the one that it would have."""
+    from cloudmesh.cdir.service import settings, state
 
-    return os.environ.get("CDIR_URL") or state.current().url
+    return state.current().url or settings.load().address

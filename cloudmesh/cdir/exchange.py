@@ -61,7 +61,9 @@ class Exchange:
             self._port = self._url.port
         except ValueError:
             raise allowed from None
-        if self._url.scheme not in ("http", "https") or not self._url.hostname or self._url.username is not None:
+        if self._url.username is not None:  # what stands there may be a secret: it is not repeated
+            raise UsageError("--url", "holds a user's name or password", f"{TOKEN_VARIABLE} holds the token")
+        if self._url.scheme not in ("http", "https") or not self._url.hostname:
             raise allowed
         self._token = token or os.environ.get(TOKEN_VARIABLE)
         if self._token and self._url.scheme == "http" and not _is_this_computer(self._url.hostname):
@@ -203,9 +205,11 @@ class Exchange:
         hint = "cdir service start"
         if isinstance(error, ssl.SSLCertVerificationError):
             why = f"its certificate is not trusted: {error.verify_message}"
-            hint = "SSL_CERT_FILE names the certificate of a service that made its own"
+            hint = "SSL_CERT_FILE names a copy of service-certificate.pem of a service that made its own"
         elif isinstance(error, ssl.SSLError):
             why, hint = "it does not speak TLS", "use http://"
+        elif isinstance(error, http.client.RemoteDisconnected) and self._url.scheme == "http":
+            why, hint = "it ended the connection", "use https:// where it speaks TLS"
         elif not _is_this_computer(self._url.hostname or ""):
             hint = "is it running there?"
         return Unavailable(self.place, f"the service does not answer: {why}", hint)

@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from cloudmesh.cdir.commands import COMMANDS
 from cloudmesh.cdir.manual import OWN
@@ -20,7 +20,7 @@ from cloudmesh.storage.errors import UsageError
 from cloudmesh.storage.transfer.events import nobody
 from cloudmesh.vdir.manual import VDIR
 
-URL_OPTION = "--url="
+URL_OPTION = "--url"
 URL_VARIABLE = "CDIR_URL"
 """Names the service that commands are sent to where the option does not."""
 
@@ -62,12 +62,15 @@ class FrontDoor:
 
     def run(self, argv: Sequence[str], program: str = "cdir") -> int:
         """Do what the arguments say and return the exit code; raises nothing."""
-        url, argv = _url(argv)
+        given, argv = _url(argv)
+        url = given if given is not None else os.environ.get(URL_VARIABLE) or None
         if argv and argv[0] in COMMANDS:
             return _at(url, COMMANDS[argv[0]]).run(argv[1:], program)
         if not argv or argv[0] in ("help", "-h", "--help", "--version"):
             return guarded(lambda: self._about(argv))
         if argv[0] in OWN_WORDS:
+            if given is not None:
+                return guarded(lambda: _only_here(argv[0]))
             return OWN.run(argv, program)
         return _at(url, VDIR).run(argv, program)
 
@@ -77,12 +80,15 @@ class FrontDoor:
 
             return show(f"cdir {version('cloudmesh-vdir')}\n")
         if len(argv) < 2:
+            from textwrap import fill
+
             text = self.manual.removeprefix("::").strip("\n") + "\n"
-            verbs = "".join(
-                f"  {name}: {', '.join(dict.fromkeys(one.words[0] for one in command.usage.operations))}\n"
+            verbs = [
+                f"{name}: {', '.join(dict.fromkeys(one.words[0] for one in command.usage.operations))}"
                 for name, command in {**COMMANDS, OWN.name: OWN}.items()
-            )
-            return show(f"{text}\n{verbs}")
+            ]
+            lines = "".join(f"{fill(one, 118, initial_indent='  ', subsequent_indent='    ')}\n" for one in verbs)
+            return show(f"{text}\n{lines}")
         word = argv[1]
         if word in COMMANDS:
             return show(COMMANDS[word].help(argv[2:]))
@@ -97,18 +103,29 @@ class FrontDoor:
         return show(VDIR.help(argv[1:]))
 
 
-def _url(argv: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return the URL of the service that is to do it, empty for this computer, and the other arguments."""
-    options = argv[: argv.index("--")] if "--" in argv else argv
-    given = [one for one in options if one.startswith(URL_OPTION)]
-    if not given:
-        return os.environ.get(URL_VARIABLE, ""), argv
-    return given[-1].removeprefix(URL_OPTION), [one for one in options if one not in given] + list(argv[len(options) :])
+def _url(argv: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Return the URL of the service that is to do it, None where none was typed, and the other arguments."""
+    given, others = None, []
+    words = iter(argv)
+    for word in words:
+        if word == "--":
+            others += [word, *words]
+        elif word == URL_OPTION:
+            given = next(words, "")
+        elif word.startswith(f"{URL_OPTION}="):
+            given = word.removeprefix(f"{URL_OPTION}=")
+        else:
+            others.append(word)
+    return given, others
 
 
-def _at(url: str, command: Command) -> Command:
-    """Return the command as done by a service."""
-    if not url:
+def _only_here(word: str) -> NoReturn:
+    raise UsageError(f"cdir {word}", "concerns the service of the computer where it is typed", "leave out --url")
+
+
+def _at(url: str | None, command: Command) -> Command:
+    """Return the command as done by a service, where there is a URL of one."""
+    if url is None:
         return command
 
     def remote(api_class: type, made_with: dict[str, Any]) -> Any:

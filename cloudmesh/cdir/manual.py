@@ -42,7 +42,8 @@ OWN = Command(
   What can be set of the service stands in service.yaml beside the configuration (port: 9000), or in the environment
   (CDIR_SERVICE_PORT=9000): host, port, url (where others reach it), hosts (further names of it), certificate and key
   (PEM files; else one is made where TLS is needed), workers, max_upload (a size), requests_per_s (that one token may
-  send to each process for long), patience (seconds that requests have at a stop).
+  send to each process for long), strangers_per_s (that one address may send without a token), patience (seconds that
+  requests have at a stop).
 
   Examples:
     cdir service start

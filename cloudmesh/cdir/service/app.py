@@ -62,6 +62,7 @@ def create(settings: Settings) -> FastAPI:
         openapi_url=f"{urls.PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # its URLs say http, also to who has come by a proxy that speaks TLS
         lifespan=lifespan,
         separate_input_output_schemas=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours tells of the requests

@@ -77,7 +77,7 @@ def check(headers: Mapping[str, str], name: str, there: Validators | None) -> No
     if not _is_still(headers, there):
         raise PreconditionFailed(name, hint="read it again")
     if unwanted is not None and there is not None and _weakly(unwanted, there.etag):
-        raise PreconditionFailed(name, "it is there already" if unwanted.strip() == "*" else "")
+        raise PreconditionFailed(name, "it is there already", "If-Match replaces what was read")
 
 
 def is_conditional(headers: Mapping[str, str]) -> bool:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from cloudmesh.cdir.service import state
-from cloudmesh.cdir.service.settings import Settings, load
+from cloudmesh.cdir.service.settings import Port, Settings, load
 from cloudmesh.cdir.service.state import ServiceState
-from cloudmesh.storage.errors import AlreadyExists, MissingExtra, StorageError, Unavailable
+from cloudmesh.storage.binding import Count
+from cloudmesh.storage.errors import MissingExtra, StorageError, Unavailable
 from cloudmesh.storage.home import config_dir
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class ServiceApi:
     def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database
 
-    def run(self, *, port: int | None = None, workers: int | None = None) -> None:
+    def run(self, *, port: Port | None = None, workers: Count | None = None) -> None:
         """Serve in the foreground, until Ctrl-C.
 
         Args:
@@ -98,7 +99,7 @@ class ServiceApi:
             raise _missing(error) from None
         serve(_settings(port, workers), self._announce)
 
-    def start(self, *, port: int | None = None, workers: int | None = None) -> Started:
+    def start(self, *, port: Port | None = None, workers: Count | None = None) -> Started:
         """Serve in a process of its own, and return when it answers.
 
         Args:
@@ -110,14 +111,15 @@ class ServiceApi:
         """
         now = state.current()
         if now.state != "stopped":
-            raise AlreadyExists("cdir service", f"it is running already at {now.url}", "cdir service stop ends it")
+            raise state.already(now)
         settings = _settings(port, workers)
         environment = os.environ | settings.as_environment()
         if folder := environment.get("CLOUDMESH_CONFIG_DIR"):
             environment["CLOUDMESH_CONFIG_DIR"] = os.path.abspath(os.path.expanduser(folder))
         log = config_dir() / "service.log"
         config_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "cloudmesh.cdir.service.server"],
                 stdin=subprocess.DEVNULL,
@@ -158,16 +160,19 @@ class ServiceApi:
         Raises:
             Unavailable: it does not end.
         """
-        now = state.current()
-        if now.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(now.pid, signal.SIGTERM)
-            deadline = time.monotonic() + load().patience + _READY_S
-            while state.current().state != "stopped":
-                if time.monotonic() > deadline:
-                    raise Unavailable(f"process {now.pid}", "does not end", f"kill -KILL {now.pid} ends it")
-                time.sleep(_POLL_S)
-        return state.current()
+        told: int | None = None
+        deadline = time.monotonic() + _READY_S
+        while (now := state.current()).state != "stopped" and told in (None, now.pid):
+            if told is None and now.pid is not None:
+                told = now.pid
+                deadline += now.patience
+                with suppress(ProcessLookupError):
+                    os.kill(told, signal.SIGTERM)
+            elif time.monotonic() > deadline:
+                what = "cdir service" if told is None else f"process {told}"
+                raise Unavailable(what, "does not end", "kill -KILL ends it")
+            time.sleep(_POLL_S)
+        return now
 
     def status(self) -> ServiceState:
         """Return whether it runs, and where."""
@@ -184,10 +189,9 @@ def _when_ready(process: subprocess.Popen[bytes], log: Path) -> ServiceState:
     while time.monotonic() < deadline:
         if process.poll() is not None:
             lines = log.read_text("utf-8", "replace").splitlines()
-            why = next(
-                (line.removeprefix("error: ") for line in lines if line.startswith("error: ")), "it ended at once"
-            )
-            raise StorageError("cdir service", why, f"its log is {log}")
+            if told := [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]:
+                raise StorageError("", told[0])
+            raise StorageError("cdir service", "it ended at once", f"its log is {log}")
         now = state.current()
         if now.pid == process.pid and _answers(now):
             return now

@@ -14,9 +14,12 @@ from starlette.responses import HTMLResponse
 from cloudmesh.cdir.service.problems import Problem
 
 _PAGE = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>cdir: operations</title></head>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>cdir: operations</title></head>
 <body><h1>Operations</h1>
-<p>The whole description is <a href="{url}">an OpenAPI document</a>.</p>
+<p>The whole description is <a href="{url}">an OpenAPI document</a>. A program sends a token, which <code>cdir token
+create</code> makes, in the header <code>Authorization: Bearer …</code>, and values of a body as JSON
+(<code>Content-Type: application/json</code>). Long work is answered with 202 and the URL of a job.</p>
 {operations}
 </body></html>
 """
@@ -78,9 +81,10 @@ def _operations(document: dict[str, Any]) -> list[str]:
                 f"{_text(one['in'])}: {_text(one.get('description', ''))}</li>"
                 for one in values
             )
+            summary, told = (str(operation.get(name, "")) for name in ("summary", "description"))
             found.append(
-                f"<details><summary><code>{method.upper()} {_text(path)}</code> {_text(operation.get('summary', ''))}"
-                f"</summary><pre>{_text(operation.get('description', ''))}</pre><ul>{rows}</ul></details>"
+                f"<details><summary><code>{method.upper()} {_text(path)}</code> {_text(summary)}"
+                f"</summary><pre>{_text(told.removeprefix(summary).strip())}</pre><ul>{rows}</ul></details>"
             )
     return found
 

@@ -20,6 +20,7 @@ _ASKED = {
     "If-Unmodified-Since": "only if it was not changed after this time",
     "Repr-Digest": "the SHA-256 that the bytes must have (RFC 9530): sha-256=:BASE64:",
     "Content-Digest": "likewise",
+    "Digest": "likewise, in its older form (RFC 3230): sha-256=BASE64",
 }
 
 _TOLD = {
@@ -68,7 +69,7 @@ READ: dict[int | str, dict[str, Any]] = {
 
 WRITING: dict[str, Any] = {
     "requestBody": {"content": {"application/octet-stream": BYTES}},  # none at all is an empty file
-    **asked(*_CONDITIONS, "Repr-Digest", "Content-Digest"),
+    **asked(*_CONDITIONS, "Repr-Digest", "Content-Digest", "Digest"),
 }
 
 WRITTEN: dict[int | str, dict[str, Any]] = {200: _file, 201: _file | {"description": "a new file"}, **RESPONSES}

@@ -101,7 +101,7 @@ def content_type(name: str) -> str:
 
 
 def digest_in(headers: str | None) -> str | None:
-    """Return the SHA-256 that a header ``Repr-Digest`` tells, lower-case hex; None where it tells none."""
+    """Return the SHA-256 that a header such as ``Repr-Digest`` tells, lower-case hex; None where it tells none."""
     for part in (headers or "").split(","):
         algorithm, _, value = part.strip().partition("=")
         if algorithm.lower() == "sha-256":

@@ -86,6 +86,10 @@ def install(app: FastAPI) -> None:
         """
         return read(request, principal, redirect=redirect)
 
+    @app.get(urls.FILES.rstrip("/"), include_in_schema=False, dependencies=[Depends(require("read"))])
+    def root() -> Response:
+        return RedirectResponse(f".{urls.FILES}", 308)
+
     @app.head(ROUTE, responses=READ, operation_id="files_head", openapi_extra=READING, **named)
     async def head(
         request: Request, path: _Place, principal: Annotated[Principal, Depends(require("read"))]
@@ -300,14 +304,14 @@ def _put(request: Request, principal: Principal, how: Upload) -> Response:
 
 
 def _promised(headers: Mapping[str, str], subject: str) -> str | None:
-    """Return the SHA-256 that a request says its bytes have: where all of a file is sent as it is, both are one.
+    """Return the SHA-256 that a request says its bytes have: where all of a file is sent as it is, all are one.
 
     Raises:
         ChecksumMismatch: they are two.
     """
-    told = {file_urls.digest_in(headers.get(name)) for name in ("repr-digest", "content-digest")} - {None}
+    told = {file_urls.digest_in(headers.get(name)) for name in ("repr-digest", "content-digest", "digest")} - {None}
     if len(told) > 1:
-        raise ChecksumMismatch(subject, "Repr-Digest and Content-Digest contradict each other")
+        raise ChecksumMismatch(subject, "the digests of the request contradict each other")
     return told.pop() if told else None
 
 

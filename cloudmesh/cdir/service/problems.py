@@ -121,7 +121,12 @@ def install(app: FastAPI) -> None:
     def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         place = ".".join(str(one) for one in first["loc"][1:]) or str(first["loc"][0])
-        return problem(errors.UsageError(place, str(first["msg"])), 422)
+        why, hint = str(first["msg"]), ""
+        if first["type"] == "json_invalid":
+            place, why = "body", f"is no JSON: {first['ctx']['error']}, at character {first['loc'][-1]}"
+        elif isinstance(error.body, bytes):
+            why, hint = "is not taken for JSON", "send the header Content-Type: application/json"
+        return problem(errors.UsageError(place, why, hint), 422)
 
     @app.exception_handler(HTTPException)
     def other(request: Request, error: HTTPException) -> Response:

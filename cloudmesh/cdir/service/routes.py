@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Body, Depends, FastAPI, Path, Query, Request, Response
 
 from cloudmesh.cdir.offers import Offer, offers
-from cloudmesh.cdir.service import rights
+from cloudmesh.cdir.service import audited, rights
 from cloudmesh.cdir.service.answers import BYTES, JSON, NDJSON, answer
 from cloudmesh.cdir.service.house import Visit
 from cloudmesh.cdir.service.job_answers import accepted, answer_of
 from cloudmesh.cdir.service.models import answer_model, description, record_model, request_model, rows_model
 from cloudmesh.cdir.service.problems import RESPONSES
 from cloudmesh.cdir.service.security import Principal, require
+from cloudmesh.cdir.service.security.guard import TOLD
 from cloudmesh.cdir.service.work import Crew
 from cloudmesh.storage.records import JobDetails
 
@@ -91,6 +93,7 @@ def answer_to(request: Request, offer: Offer, given: dict[str, Any], principal: 
     """
     visit: Visit = request.state.visit
     crew: Crew = request.app.state.crew
+    request.scope["state"][TOLD] = partial(audited.told, offer, given)
     rights.check(principal, offer, given, visit.services, crew.jobs)
     call = offer.call(given)
     if not offer.is_long or call.method_values.get("dryrun"):

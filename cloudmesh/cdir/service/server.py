@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
@@ -44,10 +45,14 @@ def serve(settings: Settings, announce: Callable[[ServiceState], None] = lambda 
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listening = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
     except OSError as error:
-        raise Unavailable(f"{settings.host}:{settings.port}", error.strerror or "cannot listen there") from None
+        is_host = isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL
+        hint = "the setting 'host' names an address of this computer" if is_host else "--port=N listens at another"
+        why = (error.strerror or "cannot listen there").partition(" (while")[0]  # Python adds what is told here already
+        raise Unavailable(f"{settings.host}:{settings.port}", why, hint) from None
     settings = replace(settings, port=listening.getsockname()[1])
     _become_a_service(settings)
-    with serving(settings.address, certificate.fingerprint if certificate else "", settings.listens):
+    fingerprint = certificate.fingerprint if certificate else ""
+    with serving(settings.address, fingerprint, settings.listens, settings.patience):
         announce(current())
         log_as_json()
         config = uvicorn.Config(
@@ -73,13 +78,14 @@ def _certificate(settings: Settings) -> tls.Certificate | None:
     Raises:
         ConfigError: the user's own is none.
     """
-    if settings.certificate:
-        if not settings.key:
-            raise ConfigError("certificate", "has no key", "the setting 'key' names its PEM file")
+    if settings.certificate or settings.key:
+        if not (settings.certificate and settings.key):
+            given, missing = ("certificate", "key") if settings.certificate else ("key", "certificate")
+            raise ConfigError(given, f"has no {missing}", f"the setting {missing!r} names its PEM file")
         return tls.own_certificate(Path(settings.certificate).expanduser(), Path(settings.key).expanduser())
     if tls.is_loopback(settings.host):
         return None
-    name = urlsplit(replace(settings, certificate="-").address).hostname or ""
+    name = urlsplit(settings.address).hostname or ""
     return tls.made_certificate(config_dir(), [name, *settings.hosts])
 
 

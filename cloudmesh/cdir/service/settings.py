@@ -8,21 +8,43 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from cloudmesh.cdir.service import security
+from cloudmesh.cdir.service.security.tls import is_loopback
 from cloudmesh.storage import yaml_file
-from cloudmesh.storage.binding import Count, Duration, Names, Size, convert
+from cloudmesh.storage.binding import Count, Duration, Reads, Size, convert, parse_names
 from cloudmesh.storage.database import Database
 from cloudmesh.storage.errors import ConfigError, UsageError
 from cloudmesh.storage.home import config_dir
 
-_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a setting may say
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what a setting may say
 """Addresses that mean all of this computer's, each with one at which it reaches itself."""
 
 VARIABLE = "CDIR_SERVICE_"
 """Begins the environment variable of each setting: ``CDIR_SERVICE_PORT``."""
+
+
+def _port(text: str) -> int:
+    if (port := int(text)) not in range(1 << 16):
+        raise ValueError(text)
+    return port
+
+
+Port = Annotated[int, Reads(_port, "a whole number from 0 (any that is free) to 65535")]
+"""A TCP port."""
+
+
+def _host(text: str) -> str:
+    text.encode("idna")  # raises UnicodeError, which is a ValueError
+    return text
+
+
+_Host = Annotated[str, Reads(_host, "a host's name or address")]
+_Hosts = Annotated[
+    list[str], Reads(lambda text: [_host(one) for one in parse_names(text)], "hosts' names separated by commas")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +66,16 @@ class Settings:
         patience: seconds that requests and jobs under way have at a stop.
     """
 
-    host: str = "127.0.0.1"
-    port: int = 8765
+    host: _Host = "127.0.0.1"
+    port: Port = 8765
     url: str = ""
-    hosts: Names = field(default_factory=list)
+    hosts: _Hosts = field(default_factory=list)
     certificate: str = ""
     key: str = ""
     workers: Count = 1
     max_upload: Size = 1 << 40
     requests_per_s: Count = 1000
-    strangers_per_s: float = 5.0
+    strangers_per_s: Count = 5
     patience: Duration = 10.0
 
     def changed(self, values: Mapping[str, Any], where: str) -> Settings:
@@ -67,8 +89,10 @@ class Settings:
         for name, value in values.items():
             if name not in types:
                 raise ConfigError(where, f"there is no setting {name!r}", f"settings are {', '.join(types)}")
+            text = ",".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+            if not text:  # nothing stands behind its name: above all no address, which would be all of them
+                continue
             try:
-                text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
                 given[name] = convert(name, text, types[name])
             except UsageError as error:
                 raise ConfigError(where, str(error)) from None
@@ -86,7 +110,8 @@ class Settings:
         if self.url:
             return self.url.rstrip("/")
         host = socket.gethostname() if self.host in _EVERYWHERE else self.host
-        return f"{'https' if self.certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        is_https = self.certificate or not is_loopback(self.host)
+        return f"{'https' if is_https else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def listens(self) -> str:
@@ -100,8 +125,12 @@ class Settings:
         Raises:
             ConfigError: the URL is none.
         """
-        parts = urlsplit(self.address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(self.address)
+            is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # such as of a port that is none
+            is_url = False
+        if not is_url:
             raise ConfigError("url", f"{self.url!r} is not allowed", "allowed is a URL such as https://nas.example.org")
         return security.Settings(
             database,
@@ -123,9 +152,5 @@ def load() -> Settings:
         ConfigError: one is not known, or makes no sense.
     """
     file = config_dir() / "service.yaml"
-    given = {one.name: os.environ[VARIABLE + one.name.upper()] for one in fields(Settings) if _is_set(one.name)}
+    given = {one.name: os.environ.get(VARIABLE + one.name.upper()) for one in fields(Settings)}
     return Settings().changed(yaml_file.read(file), str(file)).changed(given, "environment")
-
-
-def _is_set(name: str) -> bool:
-    return VARIABLE + name.upper() in os.environ

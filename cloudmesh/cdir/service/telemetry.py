@@ -19,6 +19,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloudmesh.cdir.service.security import require
+from cloudmesh.cdir.service.security.secret import redacted
 
 SHARED_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable that names the folder in which several processes keep their counts."""
@@ -90,7 +91,7 @@ class Telemetry:
             requests.inc()
             took.observe(seconds)
             _sent.inc(sent)
-            told = {"method": scope["method"], "path": scope["path"], "status": status, "bytes": sent}
+            told = {"method": scope["method"], "path": redacted(scope["path"]), "status": status, "bytes": sent}
             _log.info("request", extra={"told": told | {"seconds": round(seconds, 4)}})
             request_id.reset(token)
 

@@ -251,7 +251,8 @@ def test_conditions_of_writing(client: httpx.Client) -> None:
     assert client.put(url, content=b"1", headers={"If-Match": "*"}).status_code == 412
     first = client.put(url, content=b"1", headers={"If-None-Match": "*"})
     assert first.status_code == 201
-    assert client.put(url, content=b"2", headers={"If-None-Match": "*"}).status_code == 412
+    answer = client.put(url, content=b"2", headers={"If-None-Match": "*"})
+    assert (answer.status_code, answer.json()["hint"]) == (412, "If-Match replaces what was read")
     assert client.put(url, content=b"2", headers={"If-Match": '"x"'}).status_code == 412
     long_ago = {"If-Unmodified-Since": "Sat, 01 Jan 2000 00:00:00 GMT"}
     assert client.put(url, content=b"2", headers=long_ago).status_code == 412
@@ -324,8 +325,8 @@ def test_what_is_not_taken(start: Start, disks: dict[str, Path]) -> None:
     assert client.put("/files/one/a", content=b"x", headers={"Content-Encoding": "gzip"}).status_code == 415
     assert client.put("/files/one/a", content=b"x", headers={"Content-Range": "bytes 0-0/2"}).status_code == 400
     wrong = base64.b64encode(hashlib.sha256(b"y").digest()).decode()
-    for name in ("Repr-Digest", "Content-Digest"):
-        answer = client.put("/files/one/a", content=b"x", headers={name: f"sha-256=:{wrong}:"})
+    for name, told in (("Repr-Digest", f":{wrong}:"), ("Content-Digest", f":{wrong}:"), ("Digest", wrong)):
+        answer = client.put("/files/one/a", content=b"x", headers={name: f"sha-256={told}"})
         assert (answer.status_code, answer.json()["error"]) == (400, "ChecksumMismatch")
     assert client.put("/files/one/a/", content=b"x").status_code == 409
     assert client.put("/files/none:x/../a", content=b"x").status_code in (201, 400)

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Route
 
+from cloudmesh.cdir import Client
 from cloudmesh.cdir.service.app import create
 from cloudmesh.cdir.service.house import House
 from cloudmesh.cdir.service.security.principal import SCOPES
@@ -27,12 +28,13 @@ from cloudmesh.cdir.service.settings import Settings
 from cloudmesh.cdir.service.state import current
 from cloudmesh.cdir.service.work import Crew
 from cloudmesh.storage.database import Database
+from cloudmesh.storage.errors import Unavailable
 from cloudmesh.storage.home import config_dir
 from cloudmesh.vdir import Vdir
 from tests.cdir.service.conftest import new_token, running
 from tests.places import configure, local, read_tree, write_tree
 
-KNOWN = {"/metrics": "read", "/docs": "", "/api/v1/openapi.json": ""}
+KNOWN = {"/files": "read", "/metrics": "read", "/docs": "", "/api/v1/openapi.json": ""}
 """Routes that are not in the OpenAPI document, each with its scope; none = whoever is known."""
 
 PUBLIC = {"/healthz", "/readyz"}
@@ -324,7 +326,9 @@ def test_a_directory_is_shared_by_a_link(roots: dict[str, Path], served: httpx.C
 def test_beyond_the_computer_there_is_tls(roots: dict[str, Path]) -> None:
     certificate = made_certificate(config_dir(), [socket.gethostname()])
     context = ssl.create_default_context(cafile=str(certificate.file))
-    with running(tls=context, CDIR_SERVICE_HOST="0.0.0.0", CDIR_SERVICE_HOSTS="localhost") as client:
+    with running(tls=context, CDIR_SERVICE_HOST="0.0.0.0") as client:
         assert client.get("/api/v1/vdir/ls").status_code == 200
         assert client.get("/api/v1/vdir/ls", headers={"Host": "evil.example"}).status_code == 421
         assert current().fingerprint == certificate.fingerprint
+        with pytest.raises(Unavailable, match="use https://"):
+            list(Client(f"http://localhost:{client.base_url.port}").vdir.ls("/"))

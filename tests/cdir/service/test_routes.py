@@ -24,6 +24,7 @@ from cloudmesh.storage.dispatch import Command
 from cloudmesh.storage.meaning import Concerns, is_long
 from cloudmesh.storage.records import Job
 from cloudmesh.storage.transfer.report import Report
+from tests.cdir.service.conftest import Start
 from tests.places import write_tree
 
 
@@ -145,6 +146,7 @@ def test_every_value_is_described_and_every_answer_has_its_type(document: dict[s
 def test_the_page_of_operations_loads_nothing(client: httpx.Client) -> None:
     page = client.get("/docs").text
     assert "GET /api/v1/vdir/ls" in page
+    assert page.count("Make a virtual directory.") == 1
     for word in ("<script", "src=", "<link", "url(", "http://", "https://"):
         assert word not in page
     assert client.get("/api/v1/openapi.json").json()["openapi"].startswith("3.1")
@@ -217,6 +219,23 @@ def test_bad_requests_are_refused(client: httpx.Client) -> None:
         assert answer.status_code == status, answer.text
         assert answer.json()["status"] == status
         assert answer.json()["detail"]
+
+
+def test_a_body_that_is_no_json_is_told_as_such(client: httpx.Client) -> None:
+    def asked(body: str, kind: str) -> str:
+        return str(client.post("/api/v1/vdir/mkdir", content=body, headers={"Content-Type": kind}).json()["detail"])
+
+    hint = "body: is not taken for JSON (send the header Content-Type: application/json)"
+    assert asked('{"dir": "/a"}', "application/x-www-form-urlencoded") == hint  # as curl sends what --data gives
+    assert asked('{"dir": ', "application/json") == "body: is no JSON: Expecting value, at character 8"
+
+
+def test_no_answer_leads_back_to_http(start: Start) -> None:
+    there = {"Host": "nas.example.org"}
+    client = start(CDIR_SERVICE_URL="https://nas.example.org")
+    assert client.get("/docs/", headers=there).status_code == 404
+    answer = client.get("/files", headers=there)
+    assert (answer.status_code, answer.headers["location"]) == (308, "./files/")
 
 
 def test_a_change_of_the_configuration_is_seen(client: httpx.Client, tmp_path: Path) -> None:

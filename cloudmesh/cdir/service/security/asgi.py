@@ -9,6 +9,7 @@ from typing import Any
 
 from cloudmesh.storage.errors import (
     AuthenticationFailed,
+    ConfigError,
     NotFound,
     PermissionDenied,
     RateLimited,
@@ -33,6 +34,7 @@ _KINDS: dict[int, type[StorageError]] = {
     401: AuthenticationFailed,
     403: PermissionDenied,
     404: NotFound,
+    421: ConfigError,
     429: RateLimited,
     500: StorageError,
     503: Unavailable,

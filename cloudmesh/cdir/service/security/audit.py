@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -25,7 +24,6 @@ Outcome = Literal["done", "refused", "failed"]
 KEEP_NS = 400 * 86400 * 10**9
 """How long entries are kept: a year, and some weeks to look back at it."""
 
-_TOKEN = re.compile(r"cdir_[A-Za-z0-9_-]{43}")
 _LONGEST = 4096
 _BATCH = 1000
 
@@ -48,13 +46,13 @@ class Entry:
     Attributes:
         time_ns: when it had ended.
         who: ``token-3``, ``session-8``, ``share-5``, ``user-ann`` on the command line; else an address.
-        what: HTTP's method, or the command.
-        path: the path that was asked for, without what is secret in it.
+        what: the command, or HTTP's method.
+        path: what the command concerns, as it would be typed, or the path of the URL; without what is secret in it.
         status: HTTP's; None on the command line.
         request_id: finds the request in the service's own log.
     """
 
-    columns: ClassVar[tuple[str, ...]] = ("time_ns", "who", "what", "path", "outcome", "status")
+    columns: ClassVar[tuple[str, ...]] = ("time_ns", "who", "outcome", "status", "what", "path")
 
     time_ns: int
     who: str
@@ -104,8 +102,7 @@ def entries(database: Database, since: int | None = None, who: str | None = None
 
 
 def _storable(path: str) -> str:
-    """Return the path as every database takes it, without a token that somebody has put there."""
-    path = _TOKEN.sub("cdir_…", path)
+    """Return the path as every database takes it."""
     return path.encode("utf-8", "replace").decode().replace("\0", "\ufffd")[:_LONGEST]
 
 

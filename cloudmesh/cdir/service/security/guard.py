@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from html import escape
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI, HTTPException, Request
@@ -20,18 +19,22 @@ from cloudmesh.cdir.service.security.identity import Identity
 from cloudmesh.cdir.service.security.principal import Principal, Scope
 from cloudmesh.cdir.service.security.rates import Rate, address_key
 from cloudmesh.cdir.service.security.recorder import Recorder
+from cloudmesh.cdir.service.security.secret import redacted
 from cloudmesh.cdir.service.security.settings import Settings
-from cloudmesh.cdir.service.security.shares import ROUTE as SHARE
 from cloudmesh.cdir.service.security.targets import Targets
 
 SIGN_OUT = "/signout"
 
+TOLD = "told"
+"""In the state of a request: gives the audit log a route's own words for what was asked, and what that concerned."""
+
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _REFUSED = (401, 403, 405, 413, 415, 429)
-_SIGNED_IN = (
-    '<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url=/docs">'
-    '<title>cdir</title><p>{}</p><p><a href="/docs">Go on</a></p>'
+_PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><title>cdir</title>{}</html>'
+_SIGNED_IN = _PAGE.format(
+    '<meta http-equiv="refresh" content="0; url=/docs"><p>You are signed in.</p><p><a href="/docs">Go on</a></p>'
 )
+_SIGNED_OUT = _PAGE.format("<p>You are signed out; <code>cdir service open</code> makes a link that signs in.</p>")
 
 
 def install(app: FastAPI, settings: Settings) -> None:
@@ -154,19 +157,19 @@ class Guard:
                 raise Denied(
                     401, "this sign-in link was used already or has expired; cdir service open makes a new one"
                 )
-            await self._page(send, "You are signed in.", secret, sessions.SESSION_S)
+            await self._page(send, _SIGNED_IN, secret, sessions.SESSION_S)
             return True
         if path == SIGN_OUT and scope["method"] == "POST":
             if secret := self._identity.secret(scope):
                 await run_in_threadpool(self._identity.sessions.sign_out, secret)
                 self._identity.forget(secret)
-            await self._page(send, "You are signed out.", "", 0)
+            await self._page(send, _SIGNED_OUT, "", 0)
             return True
         return False
 
-    async def _page(self, send: Send, text: str, secret: str, seconds: int) -> None:
+    async def _page(self, send: Send, page: str, secret: str, seconds: int) -> None:
         # not a redirect: browsers would count the request after it to whoever had the link, and keep the cookie back
-        body = _SIGNED_IN.format(escape(text)).encode()
+        body = page.encode()
         secure = "; Secure" if self._settings.is_https else ""
         cookie = f"{self._identity.cookie}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"
         headers = [
@@ -192,10 +195,10 @@ class Guard:
             return
         is_good = status < 400 and (is_whole or method not in _SAFE)
         outcome: Outcome = "done" if is_good else "refused" if status in _REFUSED else "failed"
-        # a share link that was not understood is not repeated: it may be good elsewhere
-        shown = SHARE if scope["path"].startswith(SHARE) else scope["path"]
-        who = who or _address(scope)
-        self._recorder.add(Entry(time.time_ns(), who, method, shown, outcome, status, scope["state"]["request_id"]))
+        tell = scope["state"].get(TOLD)
+        what, concerned = tell() if tell is not None else (method, scope["path"])
+        who, number = who or _address(scope), scope["state"]["request_id"]
+        self._recorder.add(Entry(time.time_ns(), who, what, redacted(concerned), outcome, status, number))
 
     def _ending(self, receive: Receive) -> Receive:
         async def ending() -> Message:

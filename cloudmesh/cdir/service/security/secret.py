@@ -9,6 +9,9 @@ import hashlib
 import re
 import secrets
 
+_GIVEN_OUT = re.compile(r"(cdir_|\d+\.\d{19}\.)[A-Za-z0-9_-]+")
+"""A token or a share link, or what is left of one."""
+
 _TEXT = re.compile(r"[A-Za-z0-9_-]{43}\Z")
 _BYTES = 32
 
@@ -26,3 +29,8 @@ def is_secret(text: str) -> bool:
 def hashed(secret: str) -> bytes:
     """Return what is kept of a secret."""
     return hashlib.sha256(secret.encode()).digest()
+
+
+def redacted(text: str) -> str:
+    """Return a text as it may be written down: without the tokens and share links that somebody has put there."""
+    return _GIVEN_OUT.sub(r"\1…", text)

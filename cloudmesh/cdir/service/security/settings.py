@@ -58,9 +58,8 @@ class Settings:
 
     @property
     def names(self) -> frozenset[str]:
-        """The host names under which it answers, in lower case; those of the loopback where its own is one."""
-        own = (urlsplit(self.url).hostname or "").lower()
-        return self.hosts | {own} | (LOOPBACK if own in LOOPBACK else frozenset())
+        """The host names under which it answers, in lower case: its own, and always those of the loopback."""
+        return self.hosts | {(urlsplit(self.url).hostname or "").lower()} | LOOPBACK
 
     @property
     def port(self) -> int:

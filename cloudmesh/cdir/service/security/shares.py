@@ -24,7 +24,7 @@ from sqlalchemy.engine import Row
 from cloudmesh.cdir.service.security import audit, revocable
 from cloudmesh.cdir.service.security.principal import Principal
 from cloudmesh.cdir.service.tables import share as table
-from cloudmesh.storage import age, home, paths
+from cloudmesh.storage import age, home
 from cloudmesh.storage.binding import Duration, tells_when_empty
 from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.storage.errors import ConfigError, UsageError
@@ -44,7 +44,7 @@ _BYTES = 32
 class ShareInfo:
     """What is known of a share."""
 
-    columns: ClassVar[tuple[str, ...]] = ("id", "path", "created_ns", "expires_ns", "revoked_ns")
+    columns: ClassVar[tuple[str, ...]] = ("id", "created_ns", "expires_ns", "revoked_ns", "path")
 
     id: int
     path: str
@@ -74,7 +74,7 @@ class Shares:
     Args:
         database: gives the database; called when it is first needed.
         folder: where the key lies; our folder where None.
-        address: gives the URL of the service, with which links begin; empty where it is not known.
+        address: gives the URL of the service, with which links begin.
     """
 
     usage_exempt: ClassVar[frozenset[str]] = frozenset({"verify"})
@@ -91,21 +91,19 @@ class Shares:
         """Make a link with which anybody may read a virtual file, or a directory with all that is in it.
 
         Args:
-            path: the file or directory; it need not be there yet.
+            path: of the file or directory, in the current one without a slash before it; it need not be there yet.
             expires: seconds for which the link is good.
 
         Raises:
             InvalidName: it cannot be a path.
             UsageError: it is the root, or the link would expire at once.
         """
-        if expires <= 0:
-            raise UsageError("--expires", "is in the past")
-        shared = paths.resolve(path)
+        shared = revocable.path("PATH", path)
         if not shared:
             raise UsageError("PATH", "the root cannot be shared", "share a directory in it")
         with self._database().write() as connection:
             now_ns = clock_ns(connection)
-            expires_ns = now_ns + int(expires * 1e9)
+            expires_ns = revocable.end_ns(now_ns, expires)
             values = {"path": shared, "created_ns": now_ns, "expires_ns": expires_ns}
             (number,) = connection.execute(table.insert().values(values)).inserted_primary_key or (0,)
             link = f"{number}.{expires_ns}.{self._signature(number, expires_ns, shared)}"

@@ -47,14 +47,16 @@ def own_certificate(file: Path, key: Path) -> Certificate:
         ConfigError: it is not, or cannot be read.
         VaultError: others may read the key.
     """
-    age.read_private(key)
     try:
         # a passphrase would be asked for in the middle of a start
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file, key, password=lambda: b"")
-        return Certificate(file, key, _fingerprint(file))
+        made = Certificate(file, key, _fingerprint(file))
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-        why = "the certificate and its key cannot be read, or do not go together"
-        raise ConfigError(str(file), why, "both are PEM files, the key without a passphrase") from error
+        missing = next((one for one in (file, key) if not one.exists()), None)
+        why = "is missing" if missing else "the certificate and its key cannot be read, or do not go together"
+        raise ConfigError(str(missing or file), why, "both are PEM files, the key without a passphrase") from error
+    age.read_private(key)
+    return made
 
 
 def made_certificate(folder: Path, names: Iterable[str]) -> Certificate:

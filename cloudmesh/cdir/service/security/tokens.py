@@ -15,10 +15,9 @@ from cloudmesh.cdir.service.security import audit, revocable
 from cloudmesh.cdir.service.security.principal import SCOPES, Principal, Scope
 from cloudmesh.cdir.service.security.secret import hashed, is_secret, new_secret
 from cloudmesh.cdir.service.tables import token as table
-from cloudmesh.storage import paths
 from cloudmesh.storage.binding import Duration, Names, Reads, tells_when_empty
 from cloudmesh.storage.database import Database, clock_ns
-from cloudmesh.storage.errors import InvalidName, UsageError
+from cloudmesh.storage.errors import InvalidName
 
 PREFIX = "cdir_"
 """Begins every token, so that it is recognised where it should not stand, as in a published file."""
@@ -51,8 +50,8 @@ class TokenInfo:
     """
 
     columns: ClassVar[tuple[str, ...]] = (
-        *("id", "name", "scopes", "prefix", "services"),
-        *("created_ns", "expires_ns", "revoked_ns", "last_used_ns"),
+        *("id", "name", "scopes", "services"),
+        *("created_ns", "expires_ns", "revoked_ns", "last_used_ns", "prefix"),
     )
 
     id: int
@@ -104,29 +103,28 @@ class Tokens:
         Args:
             name: to know it by in the list.
             scope: what it allows; only to read where none is given.
-            prefix: a virtual path; the token is good for what is there and below.
+            prefix: a virtual path, in the current directory without a slash before it; the token is good for what is
+                there and below.
             service: the services it may use; all where none is given.
             expires: seconds after which it is good no longer; never where none is given.
 
         Raises:
             InvalidName: the name or the prefix cannot be one.
-            UsageError: it would expire at once.
+            UsageError: it would expire at once, or the prefix is empty.
         """
         if len(name) > _LONGEST or (name and not name.isprintable()):
             raise InvalidName(name, f"a token's name has at most {_LONGEST} characters and no control characters")
-        if expires is not None and expires <= 0:
-            raise UsageError("--expires", "is in the past")
         text = PREFIX + new_secret()
         values = {
             "name": name,
             "hash": hashed(text),
             "scopes": json.dumps(scope or ["read"]),
-            "prefix": paths.resolve(prefix),
+            "prefix": revocable.path("--prefix", prefix),
             "services": json.dumps(sorted(set(service))) if service else None,
         }
         with self._database().write() as connection:
             now_ns = clock_ns(connection)
-            expires_ns = now_ns + int(expires * 1e9) if expires is not None else None
+            expires_ns = None if expires is None else revocable.end_ns(now_ns, expires)
             made = connection.execute(table.insert().values(created_ns=now_ns, expires_ns=expires_ns, **values))
             (number,) = made.inserted_primary_key or (0,)
             audit.add(connection, [audit.local("token create", f"token-{number}")])

@@ -70,6 +70,10 @@ def test_a_token_reads_alone_where_nothing_is_said() -> None:
         ["token", "revoke", "x"],
         ["share", "create", "/"],
         ["share", "create", "/a", "--expires=0"],
+        ["share", "create", "/a", "--expires=99999999d"],
+        ["share", "create", ""],
+        ["token", "create", "--expires=99999999d"],
+        ["token", "create", "--prefix="],
         ["audit", "--since=yesterday"],
     ],
 )
@@ -81,11 +85,20 @@ def test_a_path_out_of_the_root_is_refused() -> None:
     assert "above the root" in cdir("token", "create", "--prefix=../x", code=1)
     assert "above the root" in cdir("share", "create", "/../x", code=1)
     assert cdir("token", "revoke", "99", code=1).startswith("error: token 99: there is no such token")
+    assert cdir("token", "revoke", str(1 << 63), code=1).endswith("there is no such token\n")
     assert cdir("share", "revoke", "99", code=1).startswith("error: share 99: there is no such share")
 
 
+def test_a_path_is_one_from_the_current_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CDIR_CWD", "/a/b")
+    assert from_json("share", "create", "../c")["path"] == "/a/c"
+    cdir("token", "create", "--prefix=d")
+    cdir("token", "create")
+    assert [one["prefix"] for one in from_json("token", "list")] == ["/", "/a/b/d"]
+
+
 def test_a_share_link_from_its_making_to_its_end(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CDIR_URL", "https://nas.example.org:8443/")
+    monkeypatch.setenv("CDIR_SERVICE_URL", "https://nas.example.org:8443/")
     made = from_json("share", "create", "/a/b", "--expires=1h")
     assert made["url"].startswith("https://nas.example.org:8443/share/1.")
     assert stat.S_IMODE((home / KEY).stat().st_mode) == 0o600

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from cloudmesh.cdir.service.security.secret import new_secret
@@ -31,6 +33,12 @@ def test_no_host_and_two_hosts_are_refused(service: Running, token: str, hosts: 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1234", "127.0.0.1", "[::1]:80", "localhost."])
 def test_our_own_names_are_known(service: Running, token: str, host: str) -> None:
     assert service.ask("GET", "/read", token, {"Host": host}).status == 200
+
+
+def test_this_computer_asks_by_its_own_names_wherever_the_service_is_reached(start: Callable[..., Running]) -> None:
+    service = start(url="https://nas.example.org:8443")
+    for host, status in (("localhost:1", 200), ("127.0.0.1", 200), ("nas.example.org", 200), ("evil.example", 421)):
+        assert service.ask("GET", "/healthz", headers={"Host": host}).status == status
 
 
 def test_forwarded_headers_choose_neither_host_nor_address(service: Running, token: str) -> None:
