@@ -20,6 +20,7 @@ from cloudmesh.cdir.commands import COMMANDS
 from cloudmesh.cdir.service.app import create
 from cloudmesh.cdir.service.settings import Settings
 from cloudmesh.storage.binding import find
+from cloudmesh.storage.database import Database
 from cloudmesh.storage.dispatch import Command
 from cloudmesh.storage.meaning import Concerns, is_long
 from cloudmesh.storage.records import Job
@@ -245,6 +246,19 @@ def test_a_change_of_the_configuration_is_seen(client: httpx.Client, tmp_path: P
     assert added["name"] == "three"
     assert client.post("/api/v1/storage/create/dir", json={"directory": "three:x"}).status_code == 200
     assert (tmp_path / "three/x").is_dir()
+
+
+def test_who_looks_waits_for_no_writer_and_sees_what_was_committed(client: httpx.Client) -> None:
+    def seen() -> list[str]:  # the client would give up long before a writer does
+        assert client.head("/files/").status_code == 200
+        return [one["path"] for one in client.get("/api/v1/vdir/ls").json()]
+
+    cdir("mkdir", "/old")
+    with Database() as database:
+        with database.write() as connection:  # of another process than the service
+            connection.exec_driver_sql("UPDATE entry SET name = 'new' WHERE name = 'old'")
+            assert seen() == ["/old"]
+        assert seen() == ["/new"]
 
 
 def test_requests_have_ids_and_are_counted(client: httpx.Client) -> None:
