@@ -223,16 +223,17 @@ def expire(directory: str, work: Work, report: Report, away: Iterable[str]) -> N
         directory: virtual path.
         work: the catalogue and the services.
         report: counts what cannot be removed.
-        away: services that cannot be asked; what they keep is left for the next run.
+        away: services that cannot be asked; what they keep is left for the next run, as is what lies on services that
+            are not configured any more.
     """
-    left = set(away)
+    there = set(work.services.names()) - set(away)
     for page in versions.names(work.catalogue.database):
         mine = [path for path in page.values() if path == directory or not directory or paths.is_below(path, directory)]
         nodes = {node.id: node for node in work.catalogue.lookup_many(mine).values()}
         for batch in chunks(sorted(nodes), _BATCH):
             kept = versions.of(work.catalogue.database, batch)
             expired = [one for key, all_of in kept.items() for one in _expired(nodes[key], all_of)]
-            discard([one for one in expired if one.service not in left], work, report)
+            discard([one for one in expired if one.service in there], work, report)
 
 
 def discard(kept: Sequence[Kept], work: Work, report: Report) -> None:

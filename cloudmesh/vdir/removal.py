@@ -119,9 +119,15 @@ def _threads(drops: Sequence[_Drop], work: Work) -> int:
 def _checked(one: _Drop, work: Work) -> _Drop:
     """Return the replica to drop, with those keepers that their services have right now.
 
+    Of a service that is not configured any more only the row can be taken away, as if the file were missing.
+
     Raises:
         Refused: it is the last good one, or was changed by others.
     """
+    if one.replica.service not in work.services.names():
+        if not any(_is_there(one.node, keeper, "", work) for keeper in one.keepers):
+            raise _last(one)
+        return replace(one, replica=replace(one.replica, state="missing"))
     service = work.open(one.replica.service)
     try:
         now = judged(service, one.node, one.replica, service.stat(one.replica.path))

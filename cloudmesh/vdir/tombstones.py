@@ -70,14 +70,15 @@ def settle(directory: str, work: Work, report: Report, away: Iterable[str]) -> N
         directory: virtual path.
         work: the catalogue and the services.
         report: counts the failures.
-        away: services that cannot be asked; their files stay for the next run.
+        away: services that cannot be asked; their files stay for the next run. So do those of services that are not
+            configured any more, until they are again.
     """
-    left = set(away)
+    there = set(work.services.names()) - set(away)
     for batch in chunks(_tombstones(work.catalogue.database), _PAGE):
         mine = [
             (name, stone)
             for name, stone in batch
-            if (name in ("", directory) or paths.is_below(name, directory)) and stone.service not in left
+            if (name in ("", directory) or paths.is_below(name, directory)) and stone.service in there
         ]
         used = work.catalogue.find_by_location(Location(stone.service, stone.path) for _, stone in mine)
         done: list[tuple[str, str]] = []

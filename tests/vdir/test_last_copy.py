@@ -169,3 +169,28 @@ def test_an_older_content_that_nothing_else_has_is_kept(home: Path, tmp_path: Pa
                 assert not vdir.drop("/data/f", from_=["dav"]).failed
         assert not vdir.restore("/data/f", 1).failed
         assert b"".join(vdir.cat("/data/f")) == b"first"
+
+
+def test_a_service_that_is_gone_for_good(home: Path, tmp_path: Path) -> None:
+    """Its replicas are taken out of the catalogue where others have the content; nothing of it stays in the way."""
+    disks = [local(name, tmp_path / name) for name in ("one", "two")]
+    configure(home, disks)
+    put(tmp_path, "one", "two")
+    with Vdir() as vdir:
+        vdir.put(str(write_tree(tmp_path / "source", {"g": b"g"}) / "g"), "/data/only", to=["one"])
+        for name in ("d0/f0", "d1/f1"):
+            (tmp_path / "two/data" / name).write_bytes(b"edited")
+        assert not vdir.sync("/").failed
+        kept = [vdir.history(f"/data/{name}")[1].where for name in ("d0/f0", "d1/f1")]
+        assert all(place.startswith("one:") for (place,) in kept)
+        vdir.rules.set("/data", versions=0)
+        vdir.delete("/data/d1/f1")
+    configure(home, disks[1:])
+    with Vdir() as vdir:
+        assert {one.name for one in vdir.sync("/").failures} == {"one"}
+        report = vdir.drop("/data", from_=["one"], recursive=True)
+        assert [one.name for one in report.failures] == ["/data/only on one"]
+        assert "last good replica" in report.failures[0].error
+        vdir.delete("/data/only")
+        assert not vdir.sync("/").failed
+        assert not vdir.status("/", check=True).problems
