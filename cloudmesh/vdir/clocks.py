@@ -32,17 +32,18 @@ class Clocks:
             self._measured[service] = self._measure(service)
         return self._measured[service]
 
+    def vouches(self, checked_ns: int | None, there: Entry, service: StorageABC) -> bool:
+        """Tell whether a file that by size and time is as we saw it at some time surely has not been written since."""
+        return not was_touched(checked_ns, there, service) and self.has_settled(checked_ns, there, service)
+
     def has_settled(self, checked_ns: int | None, there: Entry, service: StorageABC) -> bool:
         """Tell whether a file that is as we saw it at some time cannot have been written since.
 
         A service that tells times in whole seconds does not show a second write within the second of the first. So what
-        was seen so soon after it was written is not certain, until it has been read once more. On a disk, who writes
-        can set the modification time back, but not the time of the last change.
+        was seen so soon after it was written is not certain, until it has been read once more.
         """
-        if service.immediate:
-            return not was_touched(checked_ns, there, service)
         written_ns = there.mtime_ns if there.changed_ns is None else there.changed_ns
-        if written_ns is None or written_ns % _SECOND or service.capabilities.hashes:
+        if service.immediate or written_ns is None or written_ns % _SECOND or service.capabilities.hashes:
             return True
         if checked_ns is None:
             return False
@@ -74,7 +75,8 @@ class Clocks:
 def was_touched(checked_ns: int | None, there: Entry, service: StorageABC) -> bool:
     """Tell whether a file on a disk of this computer was written, or its attributes set, since we looked at it.
 
-    Times that are yet to come tell nothing: the clock was set back.
+    Who writes can set the modification time back, but not the time of the last change. Times that are yet to come tell
+    nothing: the clock was set back.
     """
     if not service.immediate or checked_ns is None or there.changed_ns is None:
         return False

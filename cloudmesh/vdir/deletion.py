@@ -9,6 +9,7 @@ from cloudmesh.storage.pool import run_parallel
 from cloudmesh.vdir import tombstones
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.decided import Decided
+from cloudmesh.vdir.nodes import Replica
 from cloudmesh.vdir.records import SyncReport
 from cloudmesh.vdir.work import Work
 
@@ -25,11 +26,15 @@ def delete(files: Sequence[Decided], work: Work, report: SyncReport) -> Iterator
         else:
             why = "a replica was gone, and is there again"
             yield file, PreconditionFailed(f"/{file.node.path}", why, "run the same command again")
-    tombstones.bury(
-        work.catalogue,
-        [(file.node, [one.now for one in file.observed if one.kind != "missing"]) for file in sure],
-    )
+    tombstones.bury(work.catalogue, [(file.node, list(_to_be_removed(file))) for file in sure])
     report.removed += len(sure)
+
+
+def _to_be_removed(file: Decided) -> Iterator[Replica]:
+    """Yield the replicas that go with a name: not those that somebody renamed meanwhile, who wants to keep them."""
+    for one in file.observed:
+        if one.kind != "missing" and not one.is_renamed:
+            yield one.now
 
 
 def _is_deleted(file: Decided, work: Work) -> bool:

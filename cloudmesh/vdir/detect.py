@@ -234,7 +234,7 @@ class _Listings:
                 return False
             tokens = (etag, entry.etag) if None not in (etag, entry.etag) else (mtime_ns, entry.mtime_ns)
             same = tokens[0] == tokens[1] is not None
-            if not same or not self._clocks.has_settled(checked_ns, entry, self._services[service]):
+            if not same or not self._clocks.vouches(checked_ns, entry, self._services[service]):
                 return False
         for row in rows:
             self._found.count(row[1]).known += 1
@@ -272,7 +272,7 @@ class _Listings:
 
 
 def _is_same(replica: Replica, entry: Entry, service: StorageABC, clocks: Clocks) -> bool:
-    return is_as_seen(replica, entry) and clocks.has_settled(replica.checked_ns, entry, service)
+    return is_as_seen(replica, entry) and clocks.vouches(replica.checked_ns, entry, service)
 
 
 def _noting(spool: Spool, service: str) -> Callable[[Entry], None]:

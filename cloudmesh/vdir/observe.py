@@ -188,11 +188,7 @@ def _judge(one: Observed, entry: Entry | None, work: Work, clocks: Clocks, *, re
         _learn(one, known.version, work)
     elif _was_whole(known) and known.version > 0 and is_as_seen(known, entry):
         is_known = (known.sha256 or node.sha256) is not None  # else reading it would tell nothing
-        if (
-            is_known
-            and known.state != "bad"
-            and not clocks.has_settled(known.checked_ns, entry, work.open(one.service))
-        ):
+        if is_known and known.state != "bad" and not clocks.vouches(known.checked_ns, entry, work.open(one.service)):
             return
         one.kind = "damaged" if known.state == "bad" else "good" if known.version == node.version else "old"
         state: State = "bad" if one.kind == "damaged" else "available" if one.kind == "good" else "stale"

@@ -182,7 +182,7 @@ class Inspector:
 
     def _vouched(self, service: StorageABC, known: Replica, entry: Entry, now: Replica) -> Replica:
         """Return a replica as it is now; as not looked at, where that cannot tell a second write from the first."""
-        is_sure = service.immediate or self._clocks.has_settled(known.checked_ns, entry, service)
+        is_sure = self._clocks.has_settled(known.checked_ns, entry, service)
         return now if is_sure else replace(now, checked_ns=known.checked_ns)
 
     def _remember(self, service: str, error: StorageError) -> None:

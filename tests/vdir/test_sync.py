@@ -208,6 +208,19 @@ def test_a_deletion_goes_everywhere_where_the_rule_says_so(vdir: Vdir, disks: di
     converged(vdir)
 
 
+def test_a_file_that_was_renamed_stays_when_others_delete_its_name(vdir: Vdir, disks: dict[str, Path]) -> None:
+    rule(vdir, "/data", deletes="propagate")
+    (disks["two"] / "data/a.txt").unlink()
+    (disks["three"] / "data/a.txt").rename(disks["three"] / "data/mine")
+    report = vdir.sync("/data")
+    assert (report.removed, report.errors) == (1, 0)
+    without = {name: content for name, content in FILES.items() if name != "a.txt"}
+    assert (disks["three"] / "data/mine").read_bytes() == FILES["a.txt"]
+    (disks["three"] / "data/mine").unlink()
+    all_hold(disks, without)
+    converged(vdir)
+
+
 def test_a_service_that_was_away_does_not_bring_a_deleted_file_back(
     vdir: Vdir, disks: dict[str, Path], home: Path, tmp_path: Path
 ) -> None:
