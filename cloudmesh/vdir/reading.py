@@ -163,7 +163,7 @@ class Stream:
         except PreconditionFailed:
             if given:
                 raise
-            yield from self._read(recognised(self.node, source), position, patience)
+            yield from self._read(recognised(self.node, source, patience), position, patience)
 
     def _read(self, source: Source, position: int, patience: float | None) -> Pieces:
         path, service = source.entry.path, source.service

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.digest import digest
+from cloudmesh.storage.digest import digest_of
 from cloudmesh.storage.errors import NotFound, PreconditionFailed, StorageError
 from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.stalls import open_watched
 
 T = TypeVar("T")
 
@@ -55,23 +56,30 @@ def use_first(node: Node, sources: Iterable[Source], use: Callable[[Source], T])
     raise failure
 
 
-def recognised(node: Node, source: Source) -> Source:
+def recognised(node: Node, source: Source, patience: float | None = None) -> Source:
     """Return the source as it is now, if it has the name's content.
+
+    Args:
+        node: the name.
+        source: as it was.
+        patience: as of `open_watched`.
 
     Raises:
         PreconditionFailed: it has not, or that cannot be known.
+        Unavailable: as `open_watched`.
     """
     there = source.service.stat(source.entry.path)
     entry = Entry(there.path, size=there.size, mtime_ns=node.mtime_ns, etag=there.etag, hashes=there.hashes)
     now = replace(source, entry=entry)
-    if node.sha256 is None or there.size not in (None, node.size) or sha256_of(now) != node.sha256:
+    if node.sha256 is None or there.size not in (None, node.size) or sha256_of(now, patience) != node.sha256:
         raise PreconditionFailed(source.service.location(source.entry.path))
     return now
 
 
-def sha256_of(source: Source) -> str:
-    """Read a source and return its SHA-256, lower-case hex. Raises as `StorageABC.open_read`."""
-    return digest(source.service, source.entry.path, if_match=source.entry.etag)
+def sha256_of(source: Source, patience: float | None = None) -> str:
+    """Read a source and return its SHA-256, lower-case hex. Waits and raises as `open_watched`."""
+    with open_watched(source.service, source.entry.path, patience, if_match=source.entry.etag) as reader:
+        return digest_of(reader)
 
 
 def unreadable(node: Node) -> NotFound:

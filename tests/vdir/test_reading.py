@@ -220,6 +220,7 @@ def test_a_file_that_is_replaced_meanwhile_is_never_mixed_with_another(place: Pl
         assert b"".join(got) == LARGE
         assert 0 < place.bytes_read("one") <= len(LARGE)
     (place.tmp_path / "one/f").unlink()
+    place.proxies[first].heal()
     with place.vdir() as vdir, pytest.raises(StorageError):
         b"".join(vdir.cat("/f"))
 

@@ -120,7 +120,10 @@ def install(app: FastAPI) -> None:
         recursive: Annotated[bool, Query(description="a directory with all that is in it")] = False,
         purge: Annotated[bool, Query(description="remove the files on the services, too")] = False,
     ) -> Response:
-        """Remove a name; with a service's name before it, the replica there, never the last good one. Scope: delete."""
+        """Remove a name; with a service's name before it, the replica there, never the last good one.
+
+        Scope: delete. ``If-Match`` decides against others who change it.
+        """
         vdir, url = _opened(request, principal)
 
         def check(info: NameInfo) -> None:
