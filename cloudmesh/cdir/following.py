@@ -59,16 +59,18 @@ class Following:
             KeyboardInterrupt: it is interrupted here; the text says what becomes of the job.
         """
         # in a thread, as an answer that names a job is to be read also where this one is interrupted meanwhile
-        begun = _in_background(lambda: self._begin(offer, values))
+        begun: Future[_Begun] = Future()
         with self._pausing(begun):
-            answered = begun.result()
+            answered = _in_background(begun, lambda: self._begin(offer, values)).result()
             if not answered.job or (answered.has_ended and self._observer is nobody):
                 return answered.told
             return self._result(progress.follow(self._exchange, answered.job, self._observer))
 
     def ended(self, name: str) -> Mapping[str, Any]:
         """Wait for the end of a job, and return it as JSON holds it; interrupted as `done`."""
-        with self._pausing(_in_background(lambda: _Begun(name, False, None))):
+        begun: Future[_Begun] = Future()
+        begun.set_result(_Begun(name, False, None))
+        with self._pausing(begun):
             job: Mapping[str, Any] = progress.follow(self._exchange, name, self._observer)["job"]
             return job
 
@@ -98,7 +100,7 @@ class Following:
     def _left(self, begun: Future[_Begun]) -> str:
         """Pause the job, and return what becomes of it; empty where nothing is left of it."""
         try:
-            name = _in_background(lambda: self._paused(begun.result())).result(_PATIENCE_S)
+            name = _in_background(Future(), lambda: self._paused(begun.result())).result(_PATIENCE_S)
         except (StorageError, TimeoutError, KeyboardInterrupt):
             return f"the service may go on: {self._command('list')} tells, {self._command('cancel', 'NAME')} ends it"
         return f"{name} pauses where nothing is half done: {self._command('resume', name)} goes on" if name else ""
@@ -116,9 +118,8 @@ class Following:
         return shlex.join(["cdir", f"--url={self._exchange.url}", "storage", "jobs", *words])
 
 
-def _in_background(work: Callable[[], Result]) -> Future[Result]:
-    """Do something in a thread that the end of this process does not wait for."""
-    future: Future[Result] = Future()
+def _in_background(future: Future[Result], work: Callable[[], Result]) -> Future[Result]:
+    """Do what a future stands for in a thread that the end of this process does not wait for, and return the future."""
 
     def run() -> None:
         try:
