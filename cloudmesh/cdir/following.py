@@ -9,19 +9,18 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
-from urllib.parse import unquote
 
-from cloudmesh.cdir import progress, urls
+from cloudmesh.cdir import progress
 from cloudmesh.cdir.exchange import Exchange
 from cloudmesh.cdir.offers import Offer
-from cloudmesh.storage.errors import Refused, StorageError, from_words
+from cloudmesh.storage.errors import PermissionDenied, Refused, StorageError, from_words
 from cloudmesh.storage.transfer.events import Observer, nobody
 
 if TYPE_CHECKING:
     from cloudmesh.storage.jobs.commands import Jobs
 
 _SOON = {"Prefer": "wait=1"}
-"""Short work is answered at once."""
+"""Short work is answered at once, and not as a job; of its progress nobody hears then."""
 
 _PATIENCE_S = 2.0
 """So long an interrupted command waits for the service, at most: it has to end within three seconds."""
@@ -30,11 +29,10 @@ Result = TypeVar("Result")
 
 
 class _Begun(NamedTuple):
-    """What the service answered: the job, whether it has ended already, and what the answer holds."""
+    """What the service answered: the name of the job, None where all is done, and else what that came to."""
 
-    job: str
-    has_ended: bool
-    told: Any
+    job: str | None
+    returned: Any = None
 
 
 class Following:
@@ -59,23 +57,33 @@ class Following:
             KeyboardInterrupt: it is interrupted here; the text says what becomes of the job.
         """
         # in a thread, as an answer that names a job is to be read also where this one is interrupted meanwhile
-        begun = _in_background(lambda: self._begin(offer, values))
+        begun: Future[_Begun] = Future()
         with self._pausing(begun):
-            answered = begun.result()
-            if not answered.job or (answered.has_ended and self._observer is nobody):
-                return answered.told
-            return self._result(progress.follow(self._exchange, answered.job, self._observer))
+            job, returned = _in_background(begun, lambda: self._begin(offer, values)).result()
+            if job is None:
+                return returned
+            return self._result(self._followed(job))
 
     def ended(self, name: str) -> Mapping[str, Any]:
         """Wait for the end of a job, and return it as JSON holds it; interrupted as `done`."""
-        with self._pausing(_in_background(lambda: _Begun(name, False, None))):
-            job: Mapping[str, Any] = progress.follow(self._exchange, name, self._observer)["job"]
+        begun: Future[_Begun] = Future()
+        begun.set_result(_Begun(name))
+        with self._pausing(begun):
+            job: Mapping[str, Any] = self._followed(name)["job"]
             return job
 
     def _begin(self, offer: Offer, values: Mapping[str, Any]) -> _Begun:
-        with self._exchange.answer(offer.http_method, offer.path, values, _SOON) as answer:
-            job = unquote(answer.getheader(urls.JOB_HEADER, ""))
-            return _Begun(job, answer.status != 202, json.loads(answer.read()))
+        headers = _SOON if self._observer is nobody else {}
+        with self._exchange.answer(offer.http_method, offer.path, values, headers) as answer:
+            told = json.loads(answer.read())
+            return _Begun(told["name"]) if answer.status == 202 else _Begun(None, told)
+
+    def _followed(self, job: str) -> Mapping[str, Any]:
+        try:
+            return progress.follow(self._exchange, job, self._observer)
+        except PermissionDenied as error:
+            why = f"the service does it, but does not tell how it ends: {error.why}"
+            raise PermissionDenied(job, why, "a token that has the scope read, too, is told") from None
 
     def _result(self, end: Mapping[str, Any]) -> Any:
         result, job = end["result"], end["job"]
@@ -98,27 +106,25 @@ class Following:
     def _left(self, begun: Future[_Begun]) -> str:
         """Pause the job, and return what becomes of it; empty where nothing is left of it."""
         try:
-            name = _in_background(lambda: self._paused(begun.result())).result(_PATIENCE_S)
+            name = _in_background(Future(), lambda: self._paused(begun.result())).result(_PATIENCE_S)
         except (StorageError, TimeoutError, KeyboardInterrupt):
             return f"the service may go on: {self._command('list')} tells, {self._command('cancel', 'NAME')} ends it"
         return f"{name} pauses where nothing is half done: {self._command('resume', name)} goes on" if name else ""
 
-    def _paused(self, begun: _Begun) -> str:
-        if begun.has_ended:
-            return ""
-        try:
-            self._jobs.pause(begun.job)
-        except Refused:  # it has ended
-            return ""
+    def _paused(self, begun: _Begun) -> str | None:
+        if begun.job is not None:
+            try:
+                self._jobs.pause(begun.job)
+            except Refused:  # it has ended
+                return None
         return begun.job
 
     def _command(self, *words: str) -> str:
         return shlex.join(["cdir", f"--url={self._exchange.url}", "storage", "jobs", *words])
 
 
-def _in_background(work: Callable[[], Result]) -> Future[Result]:
-    """Do something in a thread that the end of this process does not wait for."""
-    future: Future[Result] = Future()
+def _in_background(future: Future[Result], work: Callable[[], Result]) -> Future[Result]:
+    """Do what a future stands for in a thread that the end of this process does not wait for, and return the future."""
 
     def run() -> None:
         try:

@@ -27,9 +27,6 @@ DIRECTORIES = f"{SERVICE}/directories/{{path:path}}"
 COPIES = f"{SERVICE}/copies"
 MOVES = f"{SERVICE}/moves"
 
-JOB_HEADER = "X-Cdir-Job"
-"""Names the job, quoted as in a URL, that did what is answered or is to do it."""
-
 ENTRY_HEADER = "X-Cdir-Entry"
 """Tells of a file of a service whose content is answered."""
 

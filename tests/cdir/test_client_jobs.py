@@ -17,13 +17,15 @@ from typing import Any
 
 import pytest
 
+from cloudmesh.cdir import Client
 from cloudmesh.cdir.main import CDIR
 from cloudmesh.cdir.service.state import current
 from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import ServiceSettings
+from cloudmesh.storage.errors import PermissionDenied
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.options import TransferOptions
-from tests.cdir.service.conftest import running
+from tests.cdir.service.conftest import new_token, running
 from tests.places import configure, local, read_tree, write_tree
 
 LARGE = {f"f{number}": bytes([number]) * 1_500_000 for number in range(6)}
@@ -171,6 +173,7 @@ WORK = [
     "storage copy one: two:copy --recursive --exclude=new --checksum",
     "storage sync one:some two:copy --delete --max-delete=100%",
     "storage sync one: two:copy --delete --max-delete=100%",
+    "storage copy one: two:copy --recursive --include=/new",
     "storage put tree one:put --recursive",
     "storage get one: got --recursive",
     "storage move one:some two:moved --recursive --force --yes",
@@ -214,6 +217,14 @@ def progress_of(cdir: Run, *words: str) -> tuple[int, list[dict[str, Any]]]:
         for name in ("time", "seconds", "bytes_per_s", "seconds_left"):
             event.pop(name, None)
     return code, events
+
+
+def test_who_may_not_look_at_jobs_is_told_of_the_one_that_was_begun(url: str, roots: dict[str, Path]) -> None:
+    write_tree(roots["one"], LARGE)
+    with Client(url, new_token(["write"])) as client, pytest.raises(PermissionDenied, match=r"^copy-") as told:
+        client.storage.copy("one:", "slow:", recursive=True)
+    assert "the service does it, but does not tell how it ends" in str(told.value)
+    until(told.value.subject, "done")
 
 
 # ---- interruption ----------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import Response
 
@@ -18,8 +17,7 @@ EVENTS = "text/event-stream"
 
 def accepted(job: JobDetails) -> Response:
     """Return the answer to what has become a job."""
-    headers = {"Location": urls.filled(urls.JOB, name=job.name), urls.JOB_HEADER: quote(job.name)}
-    return Response(json_text(job), 202, headers, "application/json")
+    return Response(json_text(job), 202, {"Location": urls.filled(urls.JOB, name=job.name)}, "application/json")
 
 
 def answer_of(result: Any, name: str) -> Response:
@@ -28,4 +26,4 @@ def answer_of(result: Any, name: str) -> Response:
         raise errors.Refused(name, "the job has no result", "storage jobs resume goes on with it")
     if (told := result.get("error")) is not None:
         return problem(errors.from_words(**told))
-    return Response(json_text(result["returned"]), 200, {urls.JOB_HEADER: quote(name)}, "application/json")
+    return Response(json_text(result["returned"]), media_type="application/json")

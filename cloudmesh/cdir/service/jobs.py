@@ -38,6 +38,9 @@ URLS: Mapping[str, tuple[HttpMethod, str]] = {
 
 _Name = Annotated[str, Path(description="of the job")]
 _POLL_S = 0.5
+_FIRST_POLL_S = 0.05
+"""From one look at a job to the next, which is twice as long until it is `_POLL_S`: short work is told of soon."""
+
 _QUIET_S = 15.0
 _OPEN = ("waiting", "running")
 
@@ -108,7 +111,7 @@ class _Seen:
 
 
 async def _events(crew: Crew, name: str, seen: _Seen) -> AsyncIterator[str]:
-    quiet = 0.0
+    quiet, pause = 0.0, _FIRST_POLL_S
     told: dict[str, Any] = {}
     while not crew.stopping.is_set():
         job = await run_in_threadpool(crew.jobs.show, name)
@@ -127,11 +130,12 @@ async def _events(crew: Crew, name: str, seen: _Seen) -> AsyncIterator[str]:
             result = await run_in_threadpool(crew.jobs.result, name)
             yield _event("end", seen, {"job": job, "result": result})
             return
-        quiet = 0.0 if said else quiet + _POLL_S
+        quiet = 0.0 if said else quiet + pause
         if quiet >= _QUIET_S:
             yield ": still here\n\n"  # so that no proxy between takes the silence for an end
             quiet = 0.0
-        await asyncio.sleep(_POLL_S)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _POLL_S)
 
 
 def _news(job: JobDetails, seen: _Seen) -> list[str]:
