@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -78,6 +79,20 @@ def test_a_service_is_stopped_whatever_its_settings_have_become(home: Path, dead
     (home / "service.yaml").write_text("prot: 1\n")
     cdir("service", "stop", code=0)
     assert state.current().state == "stopped"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_service_that_is_ended_has_not_failed(home: Path, dead_port: int, workers: int, by: signal.Signals) -> None:
+    command = [sys.executable, "-m", "cloudmesh.cdir.main", "service", "run"]
+    typed = [*command, f"--port={dead_port}", f"--workers={workers}"]
+    with subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "this link signs a browser in" in process.stdout.readline()
+        process.send_signal(by)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    assert not (home / "service.json").exists()
 
 
 def test_a_log_is_for_its_user_alone(home: Path, dead_port: int) -> None:
