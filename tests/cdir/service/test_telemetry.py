@@ -69,6 +69,12 @@ def test_the_audit_log_tells_what_a_command_was_about(home: Path, tmp_path: Path
             url = httpx.URL(f"/api/v1/{path}", params=values if method == "DELETE" else None)
             client.request(method, url, headers={"Prefer": "wait=10"}, json=values if method == "POST" else None)
         client.post("/api/v1/jobs/none/cancel")
+        client.put("/files/one/f", content=b"x")
+        assert client.get("/api/v1/vdir/cat?name=/f").content == b"x"
+        assert client.get("/api/v1/storage/cat?source=one:f").content == b"x"
+        assert client.get("/api/v1/services/one/content/f").content == b"x"
+        client.post("/api/v1/services/one/moves", json={"source": "f", "destination": "g h"})
+        client.get("/api/v1/vdir/ls?dir=/")
     with Database() as database:
         found = [(one.what, one.path) for one in audit.entries(database) if one.who.startswith("token")]
     assert found == [
@@ -79,4 +85,9 @@ def test_the_audit_log_tells_what_a_command_was_about(home: Path, tmp_path: Path
         ("vdir copy", "/none --to=one --recursive"),
         ("POST", "/api/v1/vdir/copy"),
         ("storage jobs cancel", "none"),
+        ("PUT", "/files/one/f"),
+        ("vdir cat", "/f"),
+        ("storage cat", "one:f"),
+        ("storage cat", "one:f"),
+        ("storage move", "one:f 'one:g h'"),
     ]
