@@ -124,4 +124,4 @@ def test_behind_a_proxy_that_speaks_tls_browsers_are_told_the_same(start: Callab
     headers = host | {"Cookie": cookie.partition(";")[0]}
     assert service.ask("POST", "/write", headers=headers | {"Origin": "https://nas.example.org"}).status == 200
     assert service.ask("POST", "/write", headers=headers | {"Origin": "http://nas.example.org"}).status == 403
-    assert service.ask("GET", "/healthz").status == 421
+    assert service.ask("GET", "/healthz").status == 200  # the proxy itself may ask by the name of this computer
