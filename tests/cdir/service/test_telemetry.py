@@ -26,6 +26,7 @@ def test_each_request_is_a_line_of_json_and_counted(home: Path) -> None:
         headers = {"Authorization": f"Bearer {token}", "X-Request-ID": "mine-1"}
         assert httpx.get(f"{url}/healthz").text == "ok\n"
         assert httpx.get(f"{url}/readyz").text == "ready\n"
+        assert {httpx.head(f"{url}/{one}").status_code for one in ("healthz", "readyz")} == {200}
         assert httpx.get(f"{url}/api/v1/vdir/ls?dir=/", headers=headers).status_code == 200
         assert httpx.get(f"{url}/api/v1/vdir/ls?dir=/none", headers=headers).status_code == 404
         answer = httpx.get(f"{url}/metrics", headers=headers)
