@@ -101,6 +101,16 @@ def test_a_log_is_for_its_user_alone(home: Path, dead_port: int) -> None:
     assert (home / "service.log").stat().st_mode & 0o077 == 0
 
 
+def test_of_several_that_are_started_at_once_one_runs_and_the_others_say_so(home: Path) -> None:
+    command = [sys.executable, "-m", "cloudmesh.cdir.main", "service", "start", "--port=0"]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    ended = [(*one.communicate(timeout=60), one.returncode) for one in started]
+    cdir("service", "stop", code=0)
+    assert sorted(code for _, _, code in ended) == [0, 1, 1, 1]
+    assert {"it is " in error for _, error, code in ended if code} == {True}, ended
+    assert "Application startup complete" in (home / "service.log").read_text()
+
+
 def test_who_looks_is_in_nobodys_way() -> None:
     seen: Counter[str] = Counter()
     is_done = threading.Event()
