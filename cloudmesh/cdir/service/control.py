@@ -118,8 +118,9 @@ class ServiceApi:
             environment["CLOUDMESH_CONFIG_DIR"] = os.path.abspath(os.path.expanduser(folder))
         log = config_dir() / "service.log"
         config_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)  # another one may be writing there
         with os.fdopen(descriptor, "wb") as output:
+            begin = os.fstat(descriptor).st_size
             process = subprocess.Popen(
                 [sys.executable, "-m", "cloudmesh.cdir.service.server"],
                 stdin=subprocess.DEVNULL,
@@ -129,7 +130,7 @@ class ServiceApi:
                 cwd="/",
                 env=environment,
             )
-        now = _when_ready(process, log)
+        now = _when_ready(process, log, begin)
         return Started(now.url, now.pid, self._link(now), now.fingerprint)
 
     def open(self) -> SignIn:
@@ -184,11 +185,11 @@ def _settings(port: int | None, workers: int | None) -> Settings:
     return replace(settings, port=settings.port if port is None else port, workers=workers or settings.workers)
 
 
-def _when_ready(process: subprocess.Popen[bytes], log: Path) -> ServiceState:
+def _when_ready(process: subprocess.Popen[bytes], log: Path, begin: int) -> ServiceState:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            lines = log.read_text("utf-8", "replace").splitlines()
+            lines = log.read_bytes()[begin:].decode("utf-8", "replace").splitlines()
             if told := [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]:
                 raise StorageError("", told[0])
             raise StorageError("cdir service", "it ended at once", f"its log is {log}")

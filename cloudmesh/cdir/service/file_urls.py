@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import mimetypes
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
@@ -88,10 +88,18 @@ def headers_of(info: NameInfo) -> dict[str, str]:
     return told
 
 
-def replica_headers(choice: Choice) -> dict[str, str]:
-    """Return the headers that tell which replica was read, and why that one."""
-    reason = visible(choice.reason).encode("ascii", "backslashreplace").decode()
-    return {"X-Cdir-Replica": choice.service, "X-Cdir-Replica-Reason": reason}
+def replica_headers(choices: Sequence[Choice], service: str) -> dict[str, str]:
+    """Return the headers that tell which replica was read, and why that one.
+
+    Args:
+        choices: the best first.
+        service: whose replica it is; with another than the first, those before could not be read.
+    """
+    place = next((place for place, one in enumerate(choices) if one.service == service), 0)
+    before = ", ".join(one.service for one in choices[:place])
+    reason = f"{before} could not be read" if before else choices[place].reason
+    told = visible(reason).encode("ascii", "backslashreplace").decode()
+    return {"X-Cdir-Replica": choices[place].service, "X-Cdir-Replica-Reason": told}
 
 
 def content_type(name: str) -> str:

@@ -199,7 +199,7 @@ def read(request: Request, principal: Principal, *, redirect: bool = False) -> R
             return refusal
     if request.method == "HEAD":
         size = {} if info.size is None else {"Content-Length": str(info.size)}
-        return Response(headers=headers | size | file_urls.replica_headers(choices[0]))
+        return Response(headers=headers | size | file_urls.replica_headers(choices, choices[0].service))
     return _bytes(file, headers, wanted, choices)
 
 
@@ -212,7 +212,7 @@ def _bytes(file: FoundFile, headers: dict[str, str], wanted: list[range] | None,
     except PreconditionFailed as error:  # a replica is not what it was: no condition of the request's
         return problem(error, 409)
     used = reader.used[0].service.name if reader.used else choices[0].service
-    headers |= file_urls.replica_headers(next((one for one in choices if one.service == used), choices[0]))
+    headers |= file_urls.replica_headers(choices, used)
     if not wanted or len(wanted) == 1:
         if wanted and info.size is not None:
             headers["Content-Range"] = _content_range(first, info.size)

@@ -7,15 +7,18 @@ from sqlalchemy import text
 
 from cloudmesh.cdir.service.house import House
 
+_LOOKS = ["GET", "HEAD"]
+"""Who watches many services asks for heads alone."""
+
 
 def install(app: FastAPI) -> None:
     """Add both."""
 
-    @app.get("/healthz", include_in_schema=False)
+    @app.api_route("/healthz", methods=_LOOKS, include_in_schema=False)
     async def healthy() -> Response:
         return Response("ok\n", media_type="text/plain")
 
-    @app.get("/readyz", include_in_schema=False)
+    @app.api_route("/readyz", methods=_LOOKS, include_in_schema=False)
     def ready(request: Request) -> Response:
         house: House = request.app.state.house
         with house.database.read() as connection:

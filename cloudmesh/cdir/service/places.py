@@ -7,6 +7,7 @@ is limited to virtual names has a way around them here.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ from cloudmesh.cdir.service.place_documents import (
     Within,
 )
 from cloudmesh.cdir.service.security import Principal, require
+from cloudmesh.cdir.service.security.guard import write_as
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Content, Entry, StorageABC, WriteMode
 from cloudmesh.storage.errors import InvalidName, PermissionDenied, StorageError, in_words
@@ -113,6 +115,7 @@ def install(app: FastAPI) -> None:
         if_match: Annotated[str, Header(description="the token that the file must have")] = "",
     ) -> Response:
         """Read a file. Scope: read."""
+        write_as(request, lambda: ("storage cat", shlex.quote(f"{service}:{path}")), content=True)
         opened, place = _file(request, principal, service)
         reader = open_watched(opened, place, PATIENCE_S, start=start, length=length, if_match=if_match or None)
         headers = {urls.ENTRY_HEADER: _ascii(reader.entry), "X-Content-Type-Options": "nosniff"}
@@ -158,6 +161,7 @@ def install(app: FastAPI) -> None:
     @route("POST", urls.COPIES, FOUND)
     def copy(request: Request, service: Service, principal: Writing, values: Within) -> Response:
         """Copy a file on the service's own side. Scope: write."""
+        _write_as(request, "storage copy", service, values)
         opened = _opened(request, principal, service)
         made = opened.copy_within(_path(values.source), _path(values.destination), mode=values.mode)
         return _json(_entry(made))
@@ -165,6 +169,7 @@ def install(app: FastAPI) -> None:
     @route("POST", urls.MOVES, DONE)
     def move(request: Request, service: Service, principal: Deleting, values: Within) -> Response:
         """Rename a file or directory on the service's own side. Scope: delete."""
+        _write_as(request, "storage move", service, values)
         opened = _opened(request, principal, service)
         opened.move_within(_path(values.source), _path(values.destination), mode=values.mode)
         return Response(status_code=204)
@@ -191,6 +196,11 @@ def _file(request: Request, principal: Principal, service: str, url: str = urls.
         raise InvalidName(service, "the URL does not name it plainly")
     names = file_urls.names_in(encoded.removeprefix(before))
     return _opened(request, principal, service), "/".join(names)
+
+
+def _write_as(request: Request, command: str, service: str, values: Within) -> None:
+    places = [f"{service}:{path}" for path in (values.source, values.destination)]
+    write_as(request, lambda: (command, shlex.join(places)))
 
 
 def _path(text: str) -> str:

@@ -77,6 +77,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
         421: "the service is not asked for by this name",
         422: "the request is not as this document says",
         429: "too many requests",
+        431: "the headers are too large",
         500: "",
         502: "",
         503: "",

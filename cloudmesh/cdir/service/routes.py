@@ -16,8 +16,9 @@ from cloudmesh.cdir.service.job_answers import accepted, answer_of
 from cloudmesh.cdir.service.models import answer_model, description, record_model, request_model, rows_model
 from cloudmesh.cdir.service.problems import RESPONSES
 from cloudmesh.cdir.service.security import Principal, require
-from cloudmesh.cdir.service.security.guard import TOLD
+from cloudmesh.cdir.service.security.guard import write_as
 from cloudmesh.cdir.service.work import Crew
+from cloudmesh.storage.output import gives_bytes
 from cloudmesh.storage.records import JobDetails
 
 _LONGEST_WAIT_S = 60
@@ -93,7 +94,7 @@ def answer_to(request: Request, offer: Offer, given: dict[str, Any], principal: 
     """
     visit: Visit = request.state.visit
     crew: Crew = request.app.state.crew
-    request.scope["state"][TOLD] = partial(audited.told, offer, given)
+    write_as(request, partial(audited.told, offer, given), content=gives_bytes(offer.target.returns))
     rights.check(principal, offer, given, visit.services, crew.jobs)
     call = offer.call(given)
     if not offer.is_long or call.method_values.get("dryrun"):

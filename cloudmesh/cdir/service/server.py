@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -52,7 +54,7 @@ def serve(settings: Settings, announce: Callable[[ServiceState], None] = lambda 
     settings = replace(settings, port=listening.getsockname()[1])
     _become_a_service(settings)
     fingerprint = certificate.fingerprint if certificate else ""
-    with serving(settings.address, fingerprint, settings.listens, settings.patience):
+    with serving(settings.address, fingerprint, settings.listens, settings.patience), _ended_by_signal():
         announce(current())
         log_as_json()
         config = uvicorn.Config(
@@ -69,7 +71,19 @@ def serve(settings: Settings, announce: Callable[[ServiceState], None] = lambda 
             uvicorn.Server(config).run([listening])
         else:
             workers.serve(config, listening)
-        return 0
+    return 0
+
+
+@contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """Let a signal end the block in good order: uvicorn raises the one that ended it again when it is done."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _certificate(settings: Settings) -> tls.Certificate | None:

@@ -127,10 +127,10 @@ class Settings:
         """
         try:
             parts = urlsplit(self.address)
-            is_url = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:  # such as of a port that is none
-            is_url = False
-        if not is_url:
+            scheme, host, _ = parts.scheme, parts.hostname, parts.port  # the last one raises where it is none
+        except ValueError:
+            scheme, host = "", None
+        if scheme not in ("http", "https") or not host:
             raise ConfigError("url", f"{self.url!r} is not allowed", "allowed is a URL such as https://nas.example.org")
         return security.Settings(
             database,

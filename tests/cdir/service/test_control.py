@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -80,10 +81,30 @@ def test_a_service_is_stopped_whatever_its_settings_have_become(home: Path, dead
     assert state.current().state == "stopped"
 
 
-def test_a_log_is_for_its_user_alone(home: Path, dead_port: int) -> None:
-    cdir("service", "start", f"--port={dead_port}", code=0)
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM])
+def test_a_service_that_is_ended_has_not_failed(home: Path, dead_port: int, workers: int, by: signal.Signals) -> None:
+    command = [sys.executable, "-m", "cloudmesh.cdir.main", "service", "run"]
+    typed = [*command, f"--port={dead_port}", f"--workers={workers}"]
+    with subprocess.Popen(typed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "this link signs a browser in" in process.stdout.readline()
+        process.send_signal(by)
+        _, told = process.communicate(timeout=30)
+    assert process.returncode == 0, told
+    assert not (home / "service.json").exists()
+
+
+def test_of_several_that_are_started_at_once_one_runs_and_the_others_say_so(home: Path) -> None:
+    command = [sys.executable, "-m", "cloudmesh.cdir.main", "service", "start", "--port=0"]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    ended = [(*one.communicate(timeout=60), one.returncode) for one in started]
     cdir("service", "stop", code=0)
-    assert (home / "service.log").stat().st_mode & 0o077 == 0
+    assert sorted(code for _, _, code in ended) == [0, 1, 1, 1]
+    assert {"it is " in error for _, error, code in ended if code} == {True}, ended
+    log = home / "service.log"
+    assert "Application startup complete" in log.read_text()
+    assert log.stat().st_mode & 0o077 == 0
 
 
 def test_who_looks_is_in_nobodys_way() -> None:

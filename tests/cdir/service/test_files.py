@@ -206,6 +206,19 @@ def test_a_read_that_fails_halfway_goes_on_from_the_next_replica(
         assert answer.headers["x-cdir-replica"] == "aws", "it was begun with that"
 
 
+def test_a_replica_that_is_not_the_preferred_one_is_told_with_the_reason(
+    client: httpx.Client, disks: dict[str, Path]
+) -> None:
+    for service in ("one", "two"):
+        client.put(f"/files/{service}/a", content=b"whole")
+    preferred = client.head("/files/a").headers["x-cdir-replica"]
+    other = next(one for one in disks if one != preferred)
+    os.truncate(disks[preferred] / "a", 2)
+    answer = client.get("/files/a")
+    told = answer.headers["x-cdir-replica"], answer.headers["x-cdir-replica-reason"]
+    assert (answer.content, told) == (b"whole", (other, f"{preferred} could not be read"))
+
+
 def test_a_url_of_the_service_itself(filled: httpx.Client) -> None:
     to = filled.get("/files/data/big.bin", params={"redirect": "true"})
     assert to.status_code == 307

@@ -71,11 +71,16 @@ def test_what_limits_leave(roots: dict[str, Path]) -> None:
         assert client.get("/api/v1/services", headers=headers).json() == {"default": "", "services": ["one"]}
     with Database() as database:  # written at the service's end at the latest, also what was refused
         told = {(one.what, one.path, one.outcome) for one in audit.entries(database)}
-    for method, path, *_ in requests:
+    within = {"copies": "storage copy", "moves": "storage move"}
+    for method, path, values, *_ in requests:
         if method != "GET":
+            service, _, kind = path.removeprefix("services/").rpartition("/")
             url = path.partition("?")[0] if path.startswith("/") else f"/api/v1/{path}"
-            assert (method, url, "refused") in told, url
-            assert (method, url, "done") in told or "/two" in url or "/six" in url or path == "catalogue", url
+            written = method, url
+            if kind in within:
+                written = within[kind], f"{service}:{values['source']} {service}:{values['destination']}"
+            assert (*written, "refused") in told, url
+            assert (*written, "done") in told or "/two" in url or "/six" in url or path == "catalogue", url
     assert read_tree(roots["one"]) == {"f": b"one", "new": b""}
     assert read_tree(roots["two"]) == {"f": b"two", "run/x": b""}
 

@@ -26,6 +26,7 @@ def test_each_request_is_a_line_of_json_and_counted(home: Path) -> None:
         headers = {"Authorization": f"Bearer {token}", "X-Request-ID": "mine-1"}
         assert httpx.get(f"{url}/healthz").text == "ok\n"
         assert httpx.get(f"{url}/readyz").text == "ready\n"
+        assert {httpx.head(f"{url}/{one}").status_code for one in ("healthz", "readyz")} == {200}
         assert httpx.get(f"{url}/api/v1/vdir/ls?dir=/", headers=headers).status_code == 200
         assert httpx.get(f"{url}/api/v1/vdir/ls?dir=/none", headers=headers).status_code == 404
         answer = httpx.get(f"{url}/metrics", headers=headers)
@@ -69,6 +70,12 @@ def test_the_audit_log_tells_what_a_command_was_about(home: Path, tmp_path: Path
             url = httpx.URL(f"/api/v1/{path}", params=values if method == "DELETE" else None)
             client.request(method, url, headers={"Prefer": "wait=10"}, json=values if method == "POST" else None)
         client.post("/api/v1/jobs/none/cancel")
+        client.put("/files/one/f", content=b"x")
+        assert client.get("/api/v1/vdir/cat?name=/f").content == b"x"
+        assert client.get("/api/v1/storage/cat?source=one:f").content == b"x"
+        assert client.get("/api/v1/services/one/content/f").content == b"x"
+        client.post("/api/v1/services/one/moves", json={"source": "f", "destination": "g h"})
+        client.get("/api/v1/vdir/ls?dir=/")
     with Database() as database:
         found = [(one.what, one.path) for one in audit.entries(database) if one.who.startswith("token")]
     assert found == [
@@ -79,4 +86,9 @@ def test_the_audit_log_tells_what_a_command_was_about(home: Path, tmp_path: Path
         ("vdir copy", "/none --to=one --recursive"),
         ("POST", "/api/v1/vdir/copy"),
         ("storage jobs cancel", "none"),
+        ("PUT", "/files/one/f"),
+        ("vdir cat", "/f"),
+        ("storage cat", "one:f"),
+        ("storage cat", "one:f"),
+        ("storage move", "one:f 'one:g h'"),
     ]

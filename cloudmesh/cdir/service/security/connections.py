@@ -12,11 +12,9 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from cloudmesh.cdir.service.security.rates import address_key
 from cloudmesh.cdir.service.security.settings import Settings
+from cloudmesh.cdir.service.security.targets import MAX_HEAD_BYTES
 from cloudmesh.cdir.service.security.tls import is_loopback
 from cloudmesh.storage.errors import Refused
-
-MAX_HEAD_BYTES = 64 << 10
-"""What the head of a request, all its headers, may have."""
 
 KEEP_ALIVE_S = 15
 """For how long a connection is kept open between two requests."""

@@ -25,9 +25,6 @@ from cloudmesh.cdir.service.security.targets import Targets
 
 SIGN_OUT = "/signout"
 
-TOLD = "told"
-"""In the state of a request: gives the audit log a route's own words for what was asked, and what that concerned."""
-
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _REFUSED = (401, 403, 405, 413, 415, 429)
 _PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><title>cdir</title>{}</html>'
@@ -64,6 +61,17 @@ def require(scope: Scope) -> Callable[[Request], Awaitable[Principal]]:
         return found
 
     return principal
+
+
+def write_as(request: Request, tell: Callable[[], tuple[str, str]], *, content: bool = False) -> None:
+    """Have the audit log tell of a request in its route's own words.
+
+    Args:
+        request: that is answered.
+        tell: returns the command, and what it was about; called where the request is written down.
+        content: the answer holds the content of files, so that it is written down although nothing changes.
+    """
+    request.scope["state"]["written_as"] = tell, content
 
 
 class Guard:
@@ -187,15 +195,15 @@ class Guard:
         """
         method = scope["method"]
         is_file = scope["path"].startswith(f"{self._settings.files}/")
+        tell, is_content = scope["state"].get("written_as", (None, is_file))
         if not who and status == 429:
             return  # a flood from nowhere does not fill the disk
-        if method in _SAFE and status < 400 and not is_file and path != sessions.ROUTE:
+        if method in _SAFE and status < 400 and not is_content and path != sessions.ROUTE:
             return
         if method in _SAFE and status >= 400 and status not in _REFUSED:
             return
         is_good = status < 400 and (is_whole or method not in _SAFE)
         outcome: Outcome = "done" if is_good else "refused" if status in _REFUSED else "failed"
-        tell = scope["state"].get(TOLD)
         what, concerned = tell() if tell is not None else (method, scope["path"])
         who, number = who or _address(scope), scope["state"]["request_id"]
         self._recorder.add(Entry(time.time_ns(), who, what, redacted(concerned), outcome, status, number))

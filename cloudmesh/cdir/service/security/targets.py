@@ -8,6 +8,9 @@ from urllib.parse import unquote_to_bytes
 from cloudmesh.cdir.service.security.asgi import Application, Denied, Receive, Scope, Send, values
 
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?\Z", re.ASCII)
+MAX_HEAD_BYTES = 64 << 10
+"""What all headers of a request may have."""
+
 _LONGEST = 8192
 _ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -35,6 +38,8 @@ class Targets:
             return
         if scope["type"] == "http":
             try:
+                if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEAD_BYTES:
+                    raise Denied(431, f"the headers of a request have at most {MAX_HEAD_BYTES} bytes")
                 self._check_host(scope)
                 _check_path(scope)
             except Denied as denied:

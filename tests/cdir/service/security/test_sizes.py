@@ -55,6 +55,11 @@ def test_a_smuggled_request_is_refused(service: Running, token: str) -> None:
     assert service.raw(f"{head}{both}{smuggled}".encode()).count(b"HTTP/1.1 200") <= 1
 
 
+def test_a_head_that_is_too_large_is_refused(service: Running, token: str) -> None:
+    for size, status in ((60_000, 200), (70_000, 431)):
+        assert service.ask("GET", "/read", token, {"X-Filler": "x" * size}).status == status
+
+
 def test_a_head_without_end_is_refused(start: Callable[..., Running]) -> None:
     service = start(head_s=60)
     began = time.monotonic()

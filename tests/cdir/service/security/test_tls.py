@@ -125,4 +125,4 @@ def test_behind_a_proxy_that_speaks_tls_browsers_are_told_the_same(start: Callab
     assert service.ask("POST", "/write", headers=headers | {"Origin": "https://nas.example.org"}).status == 200
     assert service.ask("POST", "/write", headers=headers | {"Origin": "http://nas.example.org"}).status == 403
     assert service.ask("GET", "/healthz", headers={"Host": "other.example.org"}).status == 421
-    assert service.ask("GET", "/healthz").status == 200, "this computer asks past the proxy"
+    assert service.ask("GET", "/healthz").status == 200, "the proxy itself may ask by the name of this computer"
