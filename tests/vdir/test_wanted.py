@@ -110,6 +110,14 @@ def test_what_is_settled_violates_nothing_that_can_be_mended(
 
 
 @given(RULES, SOME, OFFERS)
+def test_what_sync_lacks_is_told(rules: Rules, holders: list[str], offers: dict[str, Offer]) -> None:
+    """Also where a replica is good, but on a service that is not configured any more."""
+    node = Node(7, "d/f", False, size=1, rules=rules)
+    have = [Replica(one, "d/f", "available") for one in holders]
+    assert not missing_services(node, have, offers) or list(unmet(node, have, offers))
+
+
+@given(RULES, SOME, OFFERS)
 def test_a_replica_is_surplus_only_while_enough_good_ones_are_elsewhere(
     rules: Rules, holders: list[str], offers: dict[str, Offer]
 ) -> None:
