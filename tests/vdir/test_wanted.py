@@ -109,12 +109,11 @@ def test_what_is_settled_violates_nothing_that_can_be_mended(
         )
 
 
-@given(RULES, SOME, OFFERS)
-def test_what_sync_lacks_is_told(rules: Rules, holders: list[str], offers: dict[str, Offer]) -> None:
-    """Also where a replica is good, but on a service that is not configured any more."""
-    node = Node(7, "d/f", False, size=1, rules=rules)
-    have = [Replica(one, "d/f", "available") for one in holders]
-    assert not missing_services(node, have, offers) or list(unmet(node, have, offers))
+def test_a_replica_on_a_service_that_is_not_configured_any_more_is_none() -> None:
+    node = Node(7, "d/f", False, size=1, rules=Rules(copies=1))
+    offers = {"lab": Offer("lab", "here", Price(), Speed(0, 1))}
+    assert missing_services(node, [Replica("old", "d/f")], offers) == ["lab"]
+    assert [rule for _, rule, _ in unmet(node, [Replica("old", "d/f")], offers)] == ["copies"]
 
 
 @given(RULES, SOME, OFFERS)
