@@ -129,8 +129,10 @@ def _checked(one: _Drop, work: Work) -> _Drop:
             raise _last(one)
         return replace(one, replica=replace(one.replica, state="missing"))
     service = work.open(one.replica.service)
+    # a removal that died halfway has left the row as it was, but for its state
+    known = replace(one.replica, state="available") if one.replica.state == "deleting" else one.replica
     try:
-        now = judged(service, one.node, one.replica, service.stat(one.replica.path))
+        now = judged(service, one.node, known, service.stat(known.path))
     except NotFound:
         return replace(one, replica=replace(one.replica, state="missing"))
     if now.state == "stale" and now.version == 0:

@@ -46,7 +46,7 @@ _OPEN = "(doubtful OR EXISTS (SELECT 1 FROM seen WHERE seen.id = file.id AND NOT
 _SUSPECTS = """
 SELECT e.service, e.path, e.entry FROM extra AS e WHERE (e.service, e.path) > (?, ?) AND e.size > 0 AND EXISTS (
     SELECT 1 FROM lost AS l WHERE l.service = e.service AND l.size = e.size
-    AND (e.mtime_ns IS NULL OR l.mtime_ns IS NULL OR abs(e.mtime_ns - l.mtime_ns) < max(l.precision_ns, 1))
+    AND (e.mtime_ns IS NULL OR l.mtime_ns IS NULL OR e.mtime_ns > l.mtime_ns - max(l.precision_ns, 1))
 ) ORDER BY e.service, e.path LIMIT ?
 """
 _LOST = """
@@ -166,8 +166,8 @@ class Spool:
     def suspects(self, size: int) -> Iterator[list[tuple[str, Entry]]]:
         """Yield the files that no name has and that may be lost replicas, with their service, ``size`` at a time.
 
-        They are of the same size as one, and of the same time where that is told. An empty file is none: it is made
-        faster than found.
+        They are of the same size as one, and not older than it was where times are told: who copies a file and removes
+        the first leaves a newer one. An empty file is none: it is made faster than found.
         """
         after = ("", "")
         while rows := list(self._rows(_SUSPECTS, *after, size)):

@@ -74,9 +74,12 @@ def _holders(replicas: Collection[Replica]) -> list[str]:
 
 
 def unmet(node: Node, replicas: Collection[Replica], offers: Offers) -> Iterator[tuple[str, str, str]]:
-    """Yield what a file violates of its rules: the service concerned (or none), the rule's name, and how."""
+    """Yield what a file violates of its rules: the service concerned (or none), the rule's name, and how.
+
+    A replica on a service that is not configured counts no more than it does for `targets`.
+    """
     rules = node.rules
-    good = [one.service for one in replicas if is_good(node, one)]
+    good = [one.service for one in replicas if is_good(node, one) and one.service in offers]
     for service in rules.on:
         if service not in good:
             yield service, "on", "it has no good replica there"
@@ -86,6 +89,6 @@ def unmet(node: Node, replicas: Collection[Replica], offers: Offers) -> Iterator
     counted = [one for one in good if one not in rules.not_on]
     if len(counted) < rules.copies:
         yield "", "copies", f"good replicas: {len(counted)}, needed: {rules.copies}"
-    seen = {offers[one].place if one in offers else one for one in counted}
+    seen = {offers[one].place for one in counted}
     if rules.locations > 1 and len(seen) < rules.locations:
         yield "", "locations", f"places with good replicas: {len(seen)}, needed: {rules.locations}"

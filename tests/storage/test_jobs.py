@@ -413,6 +413,15 @@ def test_tables_of_jobs_are_for_people(storage: Storage, places: Path) -> None:
     assert "far" in cdir("clean", "--dryrun")[1]
 
 
+def test_a_job_that_is_paused_and_then_cancelled_while_it_stops_is_cancelled(storage: Storage) -> None:
+    lease = storage.jobs.begin("sync", "far", {})
+    storage.jobs.pause("far")
+    assert lease.renew({}, []) == "pause"
+    storage.jobs.cancel("far")
+    assert lease.end("paused", {}, []) == "cancelled"
+    assert storage.jobs.show("far").state == "cancelled"
+
+
 def test_what_comes_of_pausing_and_cancelling_is_said(storage: Storage, places: Path) -> None:
     storage.jobs.begin("sync", "far", {}, detached=True)
     _, told, _ = cdir("jobs", "pause", "far")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from cloudmesh.storage.config_api import ConfigApi
 from cloudmesh.storage.errors import Refused
+from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir
 from deploy.servers import Wsgidav
 from tests.faults import FaultProxy
@@ -194,3 +196,33 @@ def test_a_service_that_is_gone_for_good(home: Path, tmp_path: Path) -> None:
         vdir.delete("/data/only")
         assert not vdir.sync("/").failed
         assert not vdir.status("/", check=True).problems
+
+
+@pytest.mark.parametrize("again", ["drop", "sync"])
+def test_a_drop_of_an_older_content_that_died_halfway_is_finished(
+    disks: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str
+) -> None:
+    def die(service: LocalStorage, path: str) -> None:
+        raise KeyboardInterrupt
+
+    put(tmp_path, "one", "two", "three")
+    (disks["one"] / "data/d0/f0").write_bytes(b"edited")
+    (disks["two"] / "data/d0/f0").write_bytes(b"edited")
+    disks["three"].rename(tmp_path / "away")
+    with Vdir() as vdir:
+        assert vdir.sync("/").failed
+        shutil.rmtree(disks["three"], ignore_errors=True)
+        (tmp_path / "away").rename(disks["three"])
+        with monkeypatch.context() as patched:
+            patched.setattr(LocalStorage, "remove", die)
+            with pytest.raises(KeyboardInterrupt):
+                vdir.drop("/data/d0/f0", from_=["three"])
+    with Vdir() as vdir:
+        if again == "drop":
+            assert not vdir.drop("/data/d0/f0", from_=["three"]).failed
+        else:
+            assert not vdir.sync("/").failed
+        assert {one.service for one in vdir.status("/data/d0/f0").replicas} == {"one", "two"}
+        assert not (disks["three"] / "data/d0/f0").exists()
+        assert not vdir.restore("/data/d0/f0", 1).failed
+        assert b"".join(vdir.cat("/data/d0/f0")) == b"0"

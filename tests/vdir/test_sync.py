@@ -289,6 +289,17 @@ def test_a_rename_on_a_service_is_recognised(vdir: Vdir, disks: dict[str, Path],
     converged(vdir)
 
 
+def test_a_rename_by_copying_is_recognised_too(vdir: Vdir, disks: dict[str, Path]) -> None:
+    """Not all clients can rename, or keep times when they copy; it is no deletion."""
+    vdir.rules.set("/data", deletes="propagate")
+    (disks["two"] / "data/z.txt").write_bytes((disks["two"] / "data/a.txt").read_bytes())
+    (disks["two"] / "data/a.txt").unlink()
+    report = vdir.sync("/data")
+    assert (report.renamed, report.removed, report.errors) == (1, 0, 0)
+    assert {one.service: one.path for one in vdir.status("/data/a.txt").replicas}["two"] == "data/z.txt"
+    converged(vdir)
+
+
 def test_a_listing_that_is_older_than_a_replica_tells_of_no_rename(
     vdir: Vdir, disks: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,6 +109,13 @@ def test_what_is_settled_violates_nothing_that_can_be_mended(
         )
 
 
+def test_a_replica_on_a_service_that_is_not_configured_any_more_is_none() -> None:
+    node = Node(7, "d/f", False, size=1, rules=Rules(copies=1))
+    offers = {"lab": Offer("lab", "here", Price(), Speed(0, 1))}
+    assert missing_services(node, [Replica("old", "d/f")], offers) == ["lab"]
+    assert [rule for _, rule, _ in unmet(node, [Replica("old", "d/f")], offers)] == ["copies"]
+
+
 @given(RULES, SOME, OFFERS)
 def test_a_replica_is_surplus_only_while_enough_good_ones_are_elsewhere(
     rules: Rules, holders: list[str], offers: dict[str, Offer]

@@ -88,11 +88,11 @@ class Lease:
 
     def end(
         self, state: JobState, counts: dict[str, Any], failures: list[tuple[int, Failure]], result: Any = None
-    ) -> None:
-        """Give it back, and write how the job ended.
+    ) -> JobState:
+        """Give it back, and write how the job ended; return the state in which it is now.
 
         Args:
-            state: in which the job is now.
+            state: in which the process leaves it; one that was to be paused may have been cancelled meanwhile.
             counts: as of `renew`.
             failures: likewise.
             result: what the work returned, as JSON can hold it.
@@ -102,10 +102,14 @@ class Lease:
         """
         with self._lock, self._database.write() as connection:
             now_ns = clock_ns(connection)
+            row = rows.find(connection, self.job.name)
+            if state == "paused" and row.requested == "cancel":
+                state = "cancelled"
             values = {"state": state, "finished_ns": now_ns, "requested": "", "holder": None, "expires_ns": None}
-            arguments = json.loads(rows.find(connection, self.job.name).arguments) | {"result": result}
+            arguments = json.loads(row.arguments) | {"result": result}
             self._update(connection, **values, **counts, arguments=json.dumps(arguments))
             self._add(connection, failures)
+        return state
 
     def _update(self, connection: Connection, **values: Any) -> None:
         mine = (table.c.id == self._id) & (table.c.holder == self._holder) & (table.c.fence == self._fence)

@@ -156,7 +156,7 @@ class Running:
                 counts["errors"] = max(counts["errors"], self.report.errors)
                 if self.report.failures and not self._message:
                     self._message = counts["message"] = self.report.failures[-1].error
-            self.lease.end(state, counts, self._new_failures(), self.result)
+            state = self.lease.end(state, counts, self._new_failures(), self.result)
             self._log.write(f"{state}: {self._so_far()}{f'; {self._message}' if self._message else ''}")
         except StorageError as error:
             self._log.write(f"ended: {error}")
