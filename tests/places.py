@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,15 @@ import yaml
 from cloudmesh.storage.abc import ServiceSettings
 
 _WRITTEN_NS = 1_700_000_000_123_456_789
+_CLOCK_OF_DISKS = 5
+"""Linux's CLOCK_REALTIME_COARSE, which goes in ticks of some milliseconds."""
+
+
+def wait_for_tick() -> None:
+    """Wait until the time of the last change of what is written on a disk tells that it was after this call."""
+    began_ns = time.time_ns()
+    while time.clock_gettime_ns(_CLOCK_OF_DISKS) <= began_ns:
+        time.sleep(0.001)
 
 
 def configure(home: Path, services: Iterable[ServiceSettings]) -> None:

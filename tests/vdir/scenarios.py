@@ -19,7 +19,7 @@ from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.paths import TEMPORARY_PREFIX, VERSIONS
 from cloudmesh.vdir import Vdir
 from cloudmesh.vdir.catalogue import Catalogue
-from tests.places import write_tree
+from tests.places import wait_for_tick, write_tree
 
 OLD = {"a": b"alpha", "d/b": b"beta", "d/big": b"0" * (SMALL + 1)}
 NEW = {"a": b"a newer one", "d/b": b"beta", "d/big": b"1" * (SMALL + 1)}
@@ -81,6 +81,7 @@ def damaged(one: Path, two: Path) -> None:
     """Other bytes than were written, under the same time: as a disk does it."""
     place = two / "t/a"
     before = place.stat()
+    wait_for_tick()
     place.write_bytes(b"?" * before.st_size)
     os.utime(place, ns=(before.st_atime_ns, before.st_mtime_ns))
 

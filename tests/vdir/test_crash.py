@@ -20,7 +20,7 @@ from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.services import Services
 from cloudmesh.vdir import Vdir
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
-from tests.places import configure, local, read_tree
+from tests.places import configure, local, read_tree, wait_for_tick
 from tests.vdir.crash_table import Row, check
 from tests.vdir.scenarios import (
     BOTH,
@@ -44,7 +44,7 @@ from tests.vdir.steps import done_in_a_process
 
 
 class Saved:
-    """A state of folders that can be had again: the same files, so that they count as never touched.
+    """A state of folders that can be had again: the same files, but for the time of their last change.
 
     Args:
         folders: what is saved.
@@ -53,6 +53,7 @@ class Saved:
 
     def __init__(self, folders: Sequence[Path], place: Path) -> None:
         self._folders = {folder: place / str(number) for number, folder in enumerate(folders)}
+        wait_for_tick()
         for folder, copy in self._folders.items():
             if folder.exists():
                 shutil.copytree(folder, copy, copy_function=os.link)

@@ -33,7 +33,7 @@ from cloudmesh.vdir import Vdir, stalls
 from cloudmesh.vdir.records import SyncReport
 from deploy.servers import OpenSsh, SeaweedFS, Server, StorageServer, Wsgidav
 from tests.faults import FaultProxy, HttpFaults
-from tests.places import configure, local, write_tree
+from tests.places import configure, local, wait_for_tick, write_tree
 from tests.small_disk import own_mounts
 
 MIB = 1024 * 1024
@@ -490,6 +490,7 @@ def test_damage_that_leaves_the_time(place: Place, service: str, damage: str, lo
     age(place, "large")
     file = place.behind(service, "large")
     before = file.stat()
+    wait_for_tick()
     if damage == "truncated":
         file.write_bytes(LARGE[:1000])
     else:
@@ -510,6 +511,7 @@ def test_flipped_bits_on_a_disk_are_seen_by_every_look(place: Place) -> None:
     place.put("dav")
     file = place.behind("one", "large")
     before = file.stat()
+    wait_for_tick()
     file.write_bytes(bytes([LARGE[0] ^ 1]) + LARGE[1:])
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     with place.vdir() as vdir:
@@ -523,6 +525,7 @@ def test_flipped_bits_on_a_disk_are_seen_by_every_look(place: Place) -> None:
 
 def test_a_file_whose_attributes_were_set_is_read_once_and_is_no_change(place: Place) -> None:
     place.put("dav")
+    wait_for_tick()
     place.behind("one", "large").chmod(0o600)
 
     def checked_ns() -> int:

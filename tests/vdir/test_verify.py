@@ -23,7 +23,7 @@ from cloudmesh.vdir.options import Sample
 from cloudmesh.vdir.records import ServiceVerified, Verified
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
 from tests.faults import HttpFaults
-from tests.places import configure, local, write_tree
+from tests.places import configure, local, wait_for_tick, write_tree
 
 LARGE = bytes(range(256)) * (SMALL // 256 + 40)
 FILES = {"a": b"alpha", "d/b": b"beta", "d/empty": b"", "large": LARGE}
@@ -47,6 +47,7 @@ def vdir(disks: dict[str, Path], tmp_path: Path) -> Iterator[Vdir]:
 def rot(path: Path) -> None:
     """Flip a bit in the middle of a file; nothing tells it but the time of the last change, which a disk keeps."""
     before = path.stat()
+    wait_for_tick()
     with path.open("r+b") as file:
         file.seek(before.st_size // 2)
         byte = file.read(1)[0]
