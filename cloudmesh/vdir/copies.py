@@ -131,7 +131,7 @@ def make(copy: Copy, work: Work, shared: Collection[Location] = ()) -> Replica:
     made = use_first(copy.node, copy.sources, write)
     if made is not None:
         return available(copy, service, made)
-    return _adopted(copy, service, "a file that is not ours is in the way", "--force replaces it")
+    return _adopted(copy, service, "a file that is not ours is in the way", "put and copy replace it with --force")
 
 
 def under_names(names: Sequence[str], observer: Observer) -> Observer:
