@@ -220,7 +220,7 @@ def settles(look: Callable[[], T], expected: T) -> None:
     end = time.monotonic() + 10
     while (seen := look()) != expected and time.monotonic() < end:
         time.sleep(0.05)
-    assert seen == expected
+    assert seen == expected, seen
 
 
 def child(directory: str, *names: str) -> str:
