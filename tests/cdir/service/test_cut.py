@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import http.client
 import os
 from collections.abc import Callable
 from contextlib import closing
@@ -54,6 +55,19 @@ def test_a_truncated_replica(home: Path, tmp_path: Path) -> None:
     with closing(Database()) as database:
         told = {(one.what, one.path, one.outcome, one.status) for one in audit.entries(database) if one.status}
     assert told == expected
+
+
+def test_who_has_all_of_a_file_and_goes_at_once_has_read_it(home: Path, tmp_path: Path) -> None:
+    configure(home, [local("one", tmp_path / "one")])
+    with running() as client:
+        client.put("/files/one/f", content=DATA)
+        for wanted in [*[len(DATA)] * 12, MIB]:
+            with closing(http.client.HTTPConnection(client.base_url.host, client.base_url.port)) as connection:
+                connection.request("GET", "/files/f", headers=dict(client.headers))
+                assert len(connection.getresponse().read(wanted)) == wanted
+    with closing(Database()) as database:
+        told = [one.outcome for one in audit.entries(database) if one.what == "GET"]
+    assert told == [*["done"] * 12, "failed"]
 
 
 def test_a_service_that_gives_nothing(

@@ -95,14 +95,17 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, self._ending(receive), send)
             return
-        path, status, who, is_whole = scope["path"], 500, "", False
+        path, status, who, is_whole, left = scope["path"], 500, "", False, -1
 
         async def noticed(message: Message) -> None:
-            nonlocal status, is_whole
+            nonlocal status, is_whole, left
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, left = message["status"], _length(message)
             await send(message)
-            is_whole = message["type"] == "http.response.body" and not message.get("more_body")
+            if message["type"] == "http.response.body":
+                left -= len(message.get("body", b""))
+                # who has all that was announced may go before the server has said that this is all
+                is_whole = left == 0 or not message.get("more_body")
 
         try:
             principal = await self._admit(scope, path)
@@ -216,6 +219,11 @@ class Guard:
             return message
 
         return ending
+
+
+def _length(start: Message) -> int:
+    """Return the bytes that the beginning of an answer announces; -1 where it does not."""
+    return next((int(value) for name, value in start["headers"] if name.lower() == b"content-length"), -1)
 
 
 def _address(scope: Asked) -> str:
