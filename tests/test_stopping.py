@@ -47,7 +47,7 @@ VERBS: dict[str, Callable[[Vdir], Any]] = {
     "deep": lambda vdir: vdir.verify("/data", deep=True),
     "sync": lambda vdir: vdir.sync("/data"),
     "drop": lambda vdir: vdir.drop("/data", from_=["two"], recursive=True),
-    "purge": lambda vdir: vdir.delete("/data", recursive=True, purge=True),
+    "purge": lambda vdir: vdir.delete("/data", recursive=True, purge=True, accept_loss=True),
 }
 
 

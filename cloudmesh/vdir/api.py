@@ -226,6 +226,7 @@ class Vdir:
         *,
         recursive: bool = False,
         purge: bool = False,
+        accept_loss: bool = False,
         dryrun: bool = False,
         check: Callable[[NameInfo], None] | None = None,
     ) -> Report:
@@ -234,17 +235,19 @@ class Vdir:
         Args:
             dir_or_name: what to remove; the current directory where empty.
             recursive: a directory with something in it may be removed.
-            purge: remove the real files too, all replicas, those first; what cannot be removed keeps its name.
+            purge: remove the real files too, all replicas, those first; what cannot be removed keeps its name. So does
+                a name of whose content no good copy would be left under any other name.
+            accept_loss: with ``purge``: the last copy of a content may go.
             dryrun: only count.
             check: is told what is there while nobody else works on it; what it raises leaves all as it was.
 
         Raises:
             NotFound: nothing is there.
             IsADirectory: it is a directory with something in it and ``recursive`` is not given.
-            Refused: it is the root.
+            Refused: it is the root, or the one file that it is cannot go.
             Unavailable: with ``check``: others work on it, for longer than we wait.
         """
-        from cloudmesh.vdir.removal import purge as purge_files
+        from cloudmesh.vdir.purging import Purge
         from cloudmesh.vdir.tombstones import settle
 
         path = self._path(dir_or_name)
@@ -260,7 +263,7 @@ class Vdir:
             self._catalogue.check_removal(path)
             report = Report("purge" if purge else "delete", dryrun=dryrun)
             if purge:
-                purge_files(self._files(node), work, report, dryrun=dryrun)
+                Purge(path, work, report, accept_loss=accept_loss).run(self._files(node), dryrun=dryrun)
                 if not dryrun and not report.stopped:
                     settle(path, work, report, ())
             else:

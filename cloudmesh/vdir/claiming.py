@@ -96,6 +96,11 @@ def working_on_it(path: str, holder: str) -> Refused:
     return Refused(f"/{path}", f"is being worked on by {holder}", "run the same command again")
 
 
+def left_out(node: Node, why: str) -> PreconditionFailed:
+    """Return the error about a name of which the catalogue takes nothing from this process any more."""
+    return PreconditionFailed(f"/{node.path}", why, "run the same command again")
+
+
 def _read_again(nodes: Sequence[Node], refused: dict[int, StorageError], work: Work) -> Claimed:
     there = work.catalogue.lookup_many(node.path for node in nodes)
     now = [there[node.path] for node in nodes if node.path in there and there[node.path].id == node.id]

@@ -16,17 +16,15 @@ from cloudmesh.storage.errors import AlreadyExists, ChecksumMismatch, NotFound, 
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.claiming import Claimed, claimed
+from cloudmesh.vdir.claiming import Claimed, claimed, left_out
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.kept import keep, outdated
 from cloudmesh.vdir.making import make_many
 from cloudmesh.vdir.nodes import Replica
 from cloudmesh.vdir.records import is_good
-from cloudmesh.vdir.work import Allowance, Work, is_over
-
-BATCH = 500
-"""Files whose intents are written in one transaction, at most."""
+from cloudmesh.vdir.unseen import keep_unseen
+from cloudmesh.vdir.work import BATCH, Allowance, Work, is_over
 
 _BATCH_BYTES = 4 << 30
 _WRITE_S = 2.0
@@ -101,8 +99,16 @@ def _still_wanted(copies: Sequence[Copy], now: Claimed, work: Work, report: Repo
 
 
 def overwrite(copies: Sequence[Copy], work: Work, report: Report) -> None:
-    """Make copies as `bring` does, where older contents of the names may be in the way: each is kept first."""
-    bring(keep_outdated(copies, work, report), work, report)
+    """Make copies as `bring` does, where older contents of the names may be in the way, or with ``force`` those that
+    others wrote: each is kept first."""
+    unkept = keep_unseen([copy for copy in copies if copy.force], work)
+    able: list[Copy] = []
+    for copy in copies:
+        if (error := unkept.get((copy.node.id, copy.service))) is None:
+            able.append(copy)
+        else:
+            _fail(copy, error, work, report)
+    bring(keep_outdated(able, work, report), work, report)
 
 
 def keep_outdated(copies: Sequence[Copy], work: Work, report: Report) -> list[Copy]:
@@ -138,7 +144,7 @@ def bring(copies: Sequence[Copy], work: Work, report: Report) -> None:
         out = work.catalogue.update_replicas(replica for _, replica in made)
         for copy, _ in made:
             if copy.node.id in out:
-                failed.append((copy, _left_out(copy, out[copy.node.id])))
+                failed.append((copy, left_out(copy.node, out[copy.node.id])))
             else:
                 report.done(copy.node.size)
                 work.observer(Event("done", copy.name, copy.node.size or 0))
@@ -170,11 +176,7 @@ def begin(copies: Sequence[Copy], work: Work) -> tuple[Collection[Location], dic
     left |= work.catalogue.add_intents([copy.intent for copy in copies if copy.replaces])
     used = work.catalogue.find_by_location(copy.location for copy in copies)
     shared = {copy.location for copy in copies if set(used.get(copy.location, ())) - {copy.node.path}}
-    return shared, {copy.node.id: _left_out(copy, left[copy.node.id]) for copy in copies if copy.node.id in left}
-
-
-def _left_out(copy: Copy, why: str) -> StorageError:
-    return PreconditionFailed(f"/{copy.node.path}", why, "run the same command again")
+    return shared, {copy.node.id: left_out(copy.node, left[copy.node.id]) for copy in copies if copy.node.id in left}
 
 
 def _fail(copy: Copy, error: StorageError, work: Work, report: Report) -> None:

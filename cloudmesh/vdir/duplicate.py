@@ -9,14 +9,14 @@ from cloudmesh.storage.errors import Refused
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.copies import Copy
-from cloudmesh.vdir.distribute import BATCH, distribute
+from cloudmesh.vdir.distribute import distribute
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.placing import Placing
 from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.sources import unreadable
-from cloudmesh.vdir.work import Allowance, Work, counting_unusable, refuse, skip
+from cloudmesh.vdir.work import BATCH, Allowance, Work, counting_unusable, refuse, skip
 
 
 def duplicate(files: Files, to: Sequence[str], work: Work, report: Report, *, force: bool, dryrun: bool) -> None:

@@ -10,7 +10,7 @@ from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir import versions
 from cloudmesh.vdir.claiming import claiming, working_on_it
-from cloudmesh.vdir.distribute import overwrite
+from cloudmesh.vdir.distribute import bring
 from cloudmesh.vdir.kept import fetched
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import NameVersion, is_good
@@ -88,4 +88,4 @@ def restore(path: str, version: int, work: Work, report: Report) -> None:
             renewal = Renewal(node, replicas, source, kept.sha256 or sha256_of(source), services)
             for one in services:
                 work.observer(Event("planned", f"{name} on {one}", kept.size or 0))
-            overwrite(renew([renewal], work, report), work, report)
+            bring(renew([renewal], work, report), work, report)

@@ -10,12 +10,11 @@ from cloudmesh.storage.health import Health
 from cloudmesh.storage.services import Services
 from cloudmesh.storage.transfer.events import nobody
 from cloudmesh.vdir.catalogue import Catalogue
-from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.records import is_good
 from cloudmesh.vdir.scrub import Inspector
-from cloudmesh.vdir.work import Work
+from cloudmesh.vdir.work import BATCH, Work
 
 _NAMED = 5
 """Names that a refusal tells of."""

@@ -20,7 +20,7 @@ VDIR = Command(
     vdir [--parallel=N] copy DIR_OR_NAME --to=SERVICES [--recursive] [--force] [--dryrun] [options]
     vdir [--parallel=N] drop DIR_OR_NAME --from=SERVICES [--recursive] [--dryrun] [--yes]
     vdir move SOURCE DESTINATION
-    vdir [--parallel=N] delete [DIR_OR_NAME] [--recursive] [--purge] [--dryrun] [--yes]
+    vdir [--parallel=N] delete [DIR_OR_NAME] [--recursive] [--purge] [--accept-loss] [--dryrun] [--yes]
     vdir [--parallel=N] status [DIR_OR_NAME] [--check]
     vdir [--parallel=N] sync [DIR_OR_NAME] [--conflict=CONFLICT] [--accept-loss] [--max-loss=SHARE] [--dryrun]
     vdir history NAME
@@ -46,7 +46,7 @@ VDIR = Command(
     get     downloads; where a replica fails, get and cat go on with the next one, also in the middle of a file
     add     registers files that lie on a service already, where they are: one, a list, a pattern, a tree
     copy    duplicates onto further services; drop takes a replica away, never the last good one
-    delete  removes names; with --purge the files on the services too
+    delete  removes names; with --purge the files on the services too, where another name still has their content
     status  tells how replicas stand; with --check it asks the services first
     sync    compares all replicas with what was last seen; a changed one becomes the new version everywhere, one that is
             missing or wrong is made good again; it succeeds only where every replica is good in the end
@@ -70,14 +70,16 @@ VDIR = Command(
     --from=SERVICES      where from, such as aws,lab-nas
     --recursive          a directory with all that is in it
     --parents            make missing parents; an existing directory is fine
-    --force              replace files that are in the way, and names that have other content
+    --force              replace files that are in the way, and names that have other content; what others wrote to a
+                         replica is kept as a version
     --links=LINKS        symbolic links of this computer: inside (those that stay in the tree), follow or skip
     --rank=RANKERS       what decides from where to read, such as cost,speed; else set,speed,location,cost
-    --purge              remove the real files too
+    --purge              remove the real files too; not the last good copy of a content
     --check              ask the services
     --conflict=CONFLICT  who wins where others changed several replicas differently: newest (the default; the others are
                          kept as versions), keep-both (the others become names of their own), ask, or a service
-    --accept-loss        believe a service that is suddenly empty, or has lost more than --max-loss of its files
+    --accept-loss        of sync: believe a service that is suddenly empty, or has lost more than --max-loss of its files;
+                         of delete --purge: remove the last copies too
     --max-loss=SHARE     how much a service may have lost: a share (25% is the default) or a number, from 10 files on
     --deep               read all bytes and compare their SHA-256
     --repair             write bad, missing and old replicas anew, from good ones

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.copies import Copy
-from cloudmesh.vdir.distribute import BATCH, distribute
+from cloudmesh.vdir.distribute import distribute
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.records import SyncReport
 from cloudmesh.vdir.removal import drop
 from cloudmesh.vdir.wanted import missing_services, surplus_services
-from cloudmesh.vdir.work import Work, counting_unusable, is_over
+from cloudmesh.vdir.work import BATCH, Work, counting_unusable, is_over
 
 
 def mend(files: Callable[[], Files], work: Work, report: SyncReport, bill: Bill, *, dryrun: bool) -> None:

@@ -1,4 +1,4 @@
-"""Taking replicas away: `drop` while another good one is left, and `delete --purge` with the name."""
+"""Taking replicas away while another good one is left."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from cloudmesh.storage.errors import NotFound, Refused, StorageError
 from cloudmesh.storage.paths import Location
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.report import Report
-from cloudmesh.vdir.claiming import Claimed, claimed, claiming
-from cloudmesh.vdir.distribute import BATCH
+from cloudmesh.vdir.claiming import claimed, claiming, left_out
 from cloudmesh.vdir.kept import keep, outdated
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import is_good
-from cloudmesh.vdir.scrub import Found, Inspector, judged
-from cloudmesh.vdir.work import Work, is_over
+from cloudmesh.vdir.scrub import judged
+from cloudmesh.vdir.work import BATCH, Work, is_over
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,8 @@ def drop(files: Files, services: Collection[str], work: Work, report: Report, *,
                 drop_claimed(batch, services, work, report, dryrun=True)
                 continue
             with claimed([node for node, _ in batch], claims, work) as now:
-                _tell_refused(now, report)
+                for error in now.refused.values():
+                    report.fail(error.subject, error)
                 directories |= drop_claimed(list(now.files.values()), services, work, report, dryrun=False)
     remove_empty(directories, work)
 
@@ -104,11 +104,6 @@ def _outdated_kept(drops: Sequence[_Drop], work: Work, report: Report) -> list[_
         else:
             able.append(one)
     return able
-
-
-def _tell_refused(now: Claimed, report: Report) -> None:
-    for error in now.refused.values():
-        report.fail(error.subject, error)
 
 
 def _threads(drops: Sequence[_Drop], work: Work) -> int:
@@ -156,7 +151,8 @@ def _is_there(node: Node, keeper: Replica, place: str, work: Work) -> bool:
 
 
 def _last(one: _Drop) -> Refused:
-    return Refused(one.name, "it is the last good replica", "cms vdir copy makes another, cms vdir delete removes all")
+    hint = "cms vdir copy makes another, cms vdir delete --purge removes a name with all of its files"
+    return Refused(one.name, "it is the last good replica", hint)
 
 
 def _drop(drops: Sequence[_Drop], work: Work, report: Report) -> set[Location]:
@@ -165,8 +161,11 @@ def _drop(drops: Sequence[_Drop], work: Work, report: Report) -> set[Location]:
     The intents are written first, and only then are the keepers looked at once more: of two processes that drop each
     other's keeper at least one sees that, and lets it be.
     """
-    present = [one for one in drops if one.replica.state != "missing"]
-    work.catalogue.update_replicas(one.intent for one in present)
+    left = work.catalogue.update_replicas(one.intent for one in drops if one.replica.state != "missing")
+    for one in drops:
+        if one.node.id in left:
+            report.fail(one.name, left_out(one.node, left[one.node.id]))
+    present = [one for one in drops if one.replica.state != "missing" and one.node.id not in left]
     now = work.catalogue.replicas_of([one.node for one in present])
     users = work.catalogue.find_by_location(one.location for one in present)
     gone = [one for one in drops if one.replica.state == "missing"]
@@ -200,100 +199,6 @@ def _drop(drops: Sequence[_Drop], work: Work, report: Report) -> set[Location]:
 def _remove(one: _Drop, work: Work) -> None:
     with suppress(NotFound):
         work.open(one.replica.service).remove(one.replica.path)
-
-
-def purge(files: Files, work: Work, report: Report, *, dryrun: bool) -> None:
-    """Remove the real files of names, all replicas of each, and then the names.
-
-    Nothing of a file is removed while one of its services cannot be asked, or where others changed one of its replicas.
-    A file that another name uses too is left alone.
-    """
-    inspector = Inspector(work, believe=True)
-    directories: set[Location] = set()
-    with claiming(work, "vdir delete --purge") as claims:
-        for batch in chunks(((node, replicas) for node, replicas in files if not node.is_directory), BATCH):
-            if is_over(work, report):
-                break
-            if dryrun:
-                for node, _ in _allowed(batch, inspector, report):
-                    report.done(node.size)
-                continue
-            with claimed([node for node, _ in batch], claims, work) as now:
-                _tell_refused(now, report)
-                allowed = _allowed(list(now.files.values()), inspector, report)
-                directories |= _purge(allowed, work, report)
-    remove_empty(directories, work)
-
-
-def _allowed(
-    files: Sequence[tuple[Node, tuple[Replica, ...]]], inspector: Inspector, report: Report
-) -> list[tuple[Node, list[Found]]]:
-    """Return the files of which everything may be removed, with their replicas as they are."""
-    looked = inspector.inspect([(node, tuple(_unfinished(one) for one in replicas)) for node, replicas in files])
-    known = {node.id: replicas for node, replicas in files}
-    return [(node, found) for node, found in looked if _may_go(node, known[node.id], found, report)]
-
-
-def _unfinished(replica: Replica) -> Replica:
-    """Return a replica whose removal died halfway as one of which nothing is known, so that it is looked at."""
-    return replace(replica, state="copying") if replica.state == "deleting" else replica
-
-
-def _may_go(node: Node, known: Sequence[Replica], found: Sequence[Found], report: Report) -> bool:
-    states = {one.service: one.state for one in known}
-    for one in found:
-        name = f"/{node.path} on {one.now.service}"
-        if one.error:
-            report.fail(name, StorageError(name, one.error))
-            return False
-        if _is_foreign(one) and states[one.now.service] not in ("copying", "missing"):
-            error = Refused(name, "it was changed on the service since we last saw it", "without --purge files stay")
-            report.fail(name, error)
-            return False
-    return True
-
-
-def _is_foreign(one: Found) -> bool:
-    return one.now.state == "stale" and one.now.version == 0
-
-
-def _purge(files: Sequence[tuple[Node, list[Found]]], work: Work, report: Report) -> set[Location]:
-    """Remove files, then their rows, then the names of which nothing is left; return the directories."""
-    ours = [one for _, found in files for one in found if one.now.state != "missing" and not _is_foreign(one)]
-    users = work.catalogue.find_by_location(_location(one) for one in ours)
-    names = {node.path for node, _ in files}
-    doomed = [one for one in ours if not set(users.get(_location(one), ())) - names]
-    work.catalogue.update_replicas(
-        replace(one.now, state="deleting", checked_ns=time.time_ns(), entry_id=one.node.id) for one in doomed
-    )
-    failed = _remove_files({_location(one) for one in doomed}, work, report)
-    done = [(node, found) for node, found in files if not any(_location(one) in failed for one in found)]
-    work.catalogue.remove_replicas(
-        replace(one.now, entry_id=node.id) for node, found in files for one in found if _location(one) not in failed
-    )
-    work.catalogue.remove_lost(node.id for node, _ in done)
-    for node, _ in done:
-        report.done(node.size)
-    return {Location(one.now.service, paths.parent(one.now.path)) for one in doomed}
-
-
-def _location(one: Found) -> Location:
-    return Location(one.now.service, one.now.path)
-
-
-def _remove_files(files: Collection[Location], work: Work, report: Report) -> set[Location]:
-    """Remove files, one batch a service; return those that could not be removed."""
-    failed: set[Location] = set()
-    for service in sorted({one.service for one in files}):
-        mine = sorted(one.path for one in files if one.service == service)
-        try:
-            for path, error in work.open(service).remove_many(mine):
-                report.fail(f"{service}:{path}", error)
-                failed.add(Location(service, path))
-        except StorageError as error:
-            report.fail(service, error)
-            failed.update(Location(service, path) for path in mine)
-    return failed
 
 
 def remove_empty(directories: set[Location], work: Work) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cloudmesh.storage.errors import NotFound, PreconditionFailed, StorageError
@@ -15,6 +15,7 @@ from cloudmesh.vdir.distribute import begin, give_up, keep_outdated
 from cloudmesh.vdir.kept import keep_one_of, superseded
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.sources import Source
+from cloudmesh.vdir.unseen import keep_unseen
 from cloudmesh.vdir.work import Work
 
 
@@ -48,20 +49,20 @@ class Renewal:
         return [Copy(node, service, [self.source], known.get(service), self.force) for service in self.services]
 
 
-def next_versions(nodes: Collection[Node], work: Work) -> Mapping[int, int]:
-    """Return the number of the next version of each name, by entry id."""
-    kept = versions.of(work.catalogue.database, [node.id for node in nodes])
-    return {node.id: 1 + max([node.version, *(one.version for one in kept.get(node.id, ()))]) for node in nodes}
-
-
 def renew(renewals: Sequence[Renewal], work: Work, report: Report) -> list[Copy]:
     """Keep the present contents, bring the new ones to one service each, which makes them so, and return the copies to
     the other services. What fails is counted."""
-    numbers = next_versions([one.node for one in renewals], work)
+    unseen = keep_unseen([copy for one in renewals if one.force for copy in one.copies(one.node.version)], work)
+    numbers = versions.following(work.catalogue.database, [one.node for one in renewals])
     unkept = keep_one_of([superseded(one.node, one.replicas) for one in renewals], work)
     plans: list[list[Copy]] = []
     for one in renewals:
         copies = one.copies(numbers[one.node.id])
+        for copy in [copy for copy in copies if (one.node.id, copy.service) in unseen]:
+            _fail([copy], unseen[one.node.id, copy.service], work, report)
+            copies.remove(copy)
+        if not copies:
+            continue
         error = unkept.get((one.node.id, one.node.version))
         if error is not None and not (error.retryable or isinstance(error, (NotFound, PreconditionFailed))):
             _fail(copies, error, work, report)

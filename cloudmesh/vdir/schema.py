@@ -164,6 +164,9 @@ verification = Table(
 """
 
 
+_hashed = entry.c.sha256.is_not(None)
+Index("ix_entry_sha256", entry.c.sha256, sqlite_where=_hashed, postgresql_where=_hashed)
+
 _ruled = entry.c.rules.is_not(None)
 Index("ix_entry_ruled", entry.c.id, sqlite_where=_ruled, postgresql_where=_ruled)
 

@@ -24,11 +24,10 @@ from cloudmesh.vdir.claiming import claimed, claiming
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.clocks import Clocks, was_touched
 from cloudmesh.vdir.copies import is_as_seen
-from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica, State
 from cloudmesh.vdir.sources import Source, sha256_of
-from cloudmesh.vdir.work import Work
+from cloudmesh.vdir.work import BATCH, Work
 
 _LIST_FROM = 4
 """From so many files in one directory on, listing it is cheaper than asking for each."""

@@ -14,14 +14,13 @@ from cloudmesh.vdir import kept, tombstones
 from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.clocks import Clocks
 from cloudmesh.vdir.detect import Detection, ServiceCount, detect
-from cloudmesh.vdir.distribute import BATCH
 from cloudmesh.vdir.nodes import Node
 from cloudmesh.vdir.pricing import Bill
 from cloudmesh.vdir.propagate import Propagation
 from cloudmesh.vdir.records import SyncReport
 from cloudmesh.vdir.renames import recognise
 from cloudmesh.vdir.spool import Spool
-from cloudmesh.vdir.work import Work, is_over
+from cloudmesh.vdir.work import BATCH, Work, is_over
 
 _FEW = 10
 """Fewer lost replicas than this are never too many, unless the service is empty."""

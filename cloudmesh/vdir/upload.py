@@ -25,7 +25,7 @@ from cloudmesh.storage.transfer.report import Report
 from cloudmesh.vdir.claiming import Claimed, claimed, claiming
 from cloudmesh.vdir.claims import Claims
 from cloudmesh.vdir.copies import Copy
-from cloudmesh.vdir.distribute import batches, one_ahead, overwrite
+from cloudmesh.vdir.distribute import batches, bring, one_ahead, overwrite
 from cloudmesh.vdir.lookup import check_path
 from cloudmesh.vdir.names import refuse_service_name
 from cloudmesh.vdir.nodes import NewFile, Node, Replica
@@ -274,7 +274,8 @@ class Batch:
                 for file in self._lacking
                 for service in self._services_lacking(file)
             ]
-            overwrite([*copies, *self._renew(self._other)], self._work, self._report)
+            overwrite(copies, self._work, self._report)
+            bring(self._renew(self._other), self._work, self._report)
             # of a new name that has no replica nothing was acknowledged
             fresh = (self._nodes.get(file.path) for file in self._fresh)
             self._work.catalogue.remove_lost(node.id for node in fresh if node is not None and node.id in now.files)

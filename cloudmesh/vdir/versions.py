@@ -11,6 +11,7 @@ from sqlalchemy.sql.expression import text
 from cloudmesh.storage.database import Database, clock_ns
 from cloudmesh.vdir import bulk, schema
 from cloudmesh.vdir.lookup import paths_of
+from cloudmesh.vdir.nodes import Node
 
 _PAGE = 1000
 
@@ -60,6 +61,12 @@ def of(database: Database, entries: Collection[int]) -> dict[int, list[Kept]]:
             digest = None if sha256 is None else sha256.hex()
             found.setdefault(entry_id, []).append(Kept(entry_id, version, size, mtime_ns, digest, *rest))
     return found
+
+
+def following(database: Database, nodes: Collection[Node]) -> dict[int, int]:
+    """Return the number of the next version of each name, by id."""
+    kept = of(database, [node.id for node in nodes])
+    return {node.id: 1 + max([node.version, *(one.version for one in kept.get(node.id, ()))]) for node in nodes}
 
 
 def add(connection: Connection, kept: Sequence[Kept]) -> None:

@@ -36,6 +36,9 @@ from cloudmesh.vdir.offers import Offer, offers_of
 from cloudmesh.vdir.placement import Knowledge, usable
 from cloudmesh.vdir.sources import Source, source_of
 
+BATCH = 500
+"""Files that are claimed together, and whose intents are written in one transaction, at most."""
+
 
 class Stoppable(Protocol):
     """A report that can tell that the work was ended before its time."""

@@ -184,7 +184,7 @@ WORK = [
     "vdir get /data here --recursive",
     "vdir verify /data --deep",
     "vdir drop /data --recursive --from=one --yes",
-    "vdir delete /data --recursive --purge --yes",
+    "vdir delete /data --recursive --purge --accept-loss --yes",
 ]
 
 

@@ -126,11 +126,12 @@ AWAY = in_turn(put(OLD, "one", "two", "three"), rule(deletes="propagate"), delet
 SCENARIOS: dict[str, tuple[Act, Edit, Act]] = {
     "put": (lambda vdir: None, nothing, BOTH),
     "put --force": (BOTH, nothing, put(NEW, "one", "two", force=True)),
+    "put --force over edits": (BOTH, edited_differently, put(NEW, "one", "two", force=True)),
     "copy": (put(OLD, "one"), nothing, lambda vdir: vdir.copy("/t", to=["two"], recursive=True)),
     "drop": (BOTH, nothing, lambda vdir: vdir.drop("/t", from_=["two"], recursive=True)),
     "move": (BOTH, nothing, lambda vdir: vdir.move("/t/a", "/t/d/moved")),
     "delete": (BOTH, nothing, lambda vdir: vdir.delete("/t", recursive=True)),
-    "delete --purge": (BOTH, nothing, lambda vdir: vdir.delete("/t", recursive=True, purge=True)),
+    "delete --purge": (BOTH, nothing, lambda vdir: vdir.delete("/t", recursive=True, purge=True, accept_loss=True)),
     "sync: heal": (BOTH, lost, sync),
     "sync: newest wins": (BOTH, edited, sync),
     "sync: conflict": (BOTH, edited_differently, sync),

@@ -29,7 +29,7 @@ ACTS: dict[str, Callable[[Vdir, Path], Any]] = {
     "put": lambda vdir, source: vdir.put(str(source / "new"), "/t", to=["one"], recursive=True, force=True),
     "copy": lambda vdir, source: vdir.copy("/t", to=["three"], recursive=True),
     "drop": lambda vdir, source: vdir.drop("/t", from_=["two"], recursive=True),
-    "delete": lambda vdir, source: vdir.delete("/t", recursive=True, purge=True),
+    "delete": lambda vdir, source: vdir.delete("/t", recursive=True, purge=True, accept_loss=True),
     "sync": lambda vdir, source: vdir.sync("/t"),
 }
 
@@ -183,6 +183,44 @@ def test_a_process_that_slept_too_long_writes_nothing(
         assert history[0] in [(one.version, one.size) for one in vdir.history("/t/a")]
         assert not vdir.status("/", check=True).problems
     assert rows("claim") == rows("lease") == rows("intent") == []
+
+
+@pytest.mark.parametrize("act", ["drop", "delete"])
+def test_a_process_that_slept_too_long_removes_nothing(
+    act: str, roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Callable[..., Other]
+) -> None:
+    monkeypatch.setattr(claims.Claims.__init__, "__defaults__", (0.5,))
+    process = other(lambda vdir: ACTS[act](vdir, tmp_path), Catalogue, "update_replicas")
+    with Vdir() as vdir:
+        deadline = time.monotonic() + 20
+        while vdir.put(str(tmp_path / "source/new"), "/t", to=["one"], recursive=True, force=True).errors:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    before = {name: read_tree(root) for name, root in roots.items()}
+    assert process.wake() > 0, "it says that its names were taken over"
+    assert {name: read_tree(root) for name, root in roots.items()} == before
+    with Vdir() as vdir:
+        assert not vdir.sync("/t").errors
+        assert not vdir.status("/", check=True).problems
+    assert rows("claim") == rows("lease") == rows("intent") == []
+
+
+@pytest.mark.parametrize("act", ["delete", "put"])
+def test_nobody_takes_away_the_copy_that_a_purge_relies_on(
+    act: str, roots: dict[str, Path], tmp_path: Path, other: Callable[..., Other]
+) -> None:
+    acts: dict[str, Callable[[Vdir], Any]] = {
+        "delete": lambda vdir: vdir.delete("/t/a", purge=True),
+        "put": lambda vdir: vdir.put(str(tmp_path / "source/new/a"), "/t/a", to=["one"], force=True),
+    }
+    with Vdir() as vdir:
+        vdir.put(str(roots["one"] / "t/a"), "/same", to=["three"])
+    process = other(lambda vdir: vdir.delete("/same", purge=True), LocalStorage, "remove_many")
+    with Vdir() as vdir, pytest.raises(Refused, match="is being worked on by vdir delete --purge"):
+        acts[act](vdir)
+    assert process.wake() == 0
+    assert contents(roots) == {"one": FILES["a"], "two": FILES["a"], "three": None}
+    assert "same" not in read_tree(roots["three"])
 
 
 @pytest.fixture

@@ -103,6 +103,119 @@ def test_two_services_that_are_one_place_are_one_copy(home: Path, tmp_path: Path
         assert b"".join(vdir.cat("/f")) == b"0"
 
 
+def test_a_purge_leaves_the_last_copy(disks: dict[str, Path], tmp_path: Path) -> None:
+    put(tmp_path, "one", "two")
+    with Vdir() as vdir:
+        for dryrun in (True, False):
+            with pytest.raises(Refused, match=r"/data/d0/f0: what is on one, two is nowhere else.*--accept-loss"):
+                vdir.delete("/data/d0/f0", purge=True, dryrun=dryrun)
+            report = vdir.delete("/data", recursive=True, purge=True, dryrun=dryrun)
+            assert (report.files, report.errors) == (0, len(FILES))
+        assert read_tree(disks["one"] / "data") == read_tree(disks["two"] / "data") == FILES
+        assert not vdir.status("/data", check=True).problems
+        assert vdir.delete("/data", recursive=True, purge=True, accept_loss=True).files == len(FILES)
+    assert read_tree(disks["one"]) == read_tree(disks["two"]) == {}
+
+
+def test_a_purge_removes_what_another_name_has_a_good_copy_of(disks: dict[str, Path], tmp_path: Path) -> None:
+    put(tmp_path, "one", "two")
+    write_tree(tmp_path / "elsewhere", {"f0": b"0", "f2": b"2", "f4": b"4", "f6": b"6"})
+    with Vdir() as vdir:
+        vdir.put(str(tmp_path / "elsewhere"), "/other", to=["one", "three"], recursive=True)
+        for name in ("f2", "f4"):
+            (disks["three"] / "other" / name).unlink()
+        (disks["one"] / "other/f2").unlink()
+        (disks["one"] / "other/f4").write_bytes(b"!")
+        (disks["one"] / "other/f6").unlink()
+        report = vdir.delete("/data/d0", recursive=True, purge=True)
+        assert (report.files, report.errors) == (2, 2)
+        assert {one.name for one in report.failures} == {"/data/d0/f2", "/data/d0/f4"}
+        assert read_tree(disks["two"] / "data/d0") == {"f2": b"2", "f4": b"4"}
+        assert b"".join(vdir.cat("/other/f6")) == b"6"
+
+
+def test_a_copy_that_goes_as_well_is_none(disks: dict[str, Path], tmp_path: Path) -> None:
+    write_tree(tmp_path / "source", {"a": b"same", "b/c": b"same"})
+    with Vdir() as vdir:
+        vdir.put(str(tmp_path / "source"), "/data", to=["one"], recursive=True)
+        assert vdir.delete("/data", recursive=True, purge=True).errors == 2
+        assert vdir.delete("/data/b", recursive=True, purge=True).files == 1
+        with pytest.raises(Refused, match="nowhere else"):
+            vdir.delete("/data/a", purge=True)
+    assert read_tree(disks["one"]) == {"data/a": b"same"}
+
+
+def test_a_copy_at_the_same_place_is_none_and_a_file_that_another_name_uses_stays(home: Path, tmp_path: Path) -> None:
+    root = write_tree(tmp_path / "one", {"d/f": b"f"})
+    configure(home, [local("one", root), local("below", root / "d")])
+    with Vdir() as vdir:
+        vdir.add("one:d/f", "/f")
+        with pytest.raises(Refused, match="nowhere else"):  # what it holds nobody has ever read
+            vdir.delete("/f", purge=True)
+        vdir.add("one:d/f", "/again")
+        assert vdir.delete("/again", purge=True).files == 1
+        for name in ("/f", "/other"):
+            vdir.delete("/f")
+            vdir.put(str(root / "d/f"), name, to=["one"])
+        vdir.add("below:f", "/aliased")
+        vdir.verify("/", deep=True)
+        vdir.delete("/other", purge=True, accept_loss=True)
+        vdir.add("one:d/f", "/f")
+        vdir.verify("/", deep=True)
+        with pytest.raises(Refused, match="nowhere else"):
+            vdir.delete("/f", purge=True)
+    assert read_tree(root)["d/f"] == b"f"
+
+
+def test_a_file_that_another_name_is_to_overwrite_is_no_copy(disks: dict[str, Path], tmp_path: Path) -> None:
+    write_tree(tmp_path / "source", {"old": b"first", "new": b"second"})
+    with Vdir() as vdir:
+        vdir.put(str(tmp_path / "source/old"), "/f", to=["one"])
+        vdir.add("one:f", "/other")
+        vdir.put(str(tmp_path / "source/new"), "/other", to=["two"], force=True)
+        with pytest.raises(Refused, match="nowhere else"):
+            vdir.delete("/f", purge=True)
+        assert b"".join(vdir.cat("/f")) == b"first"
+
+
+def test_a_purge_asks_for_older_contents_too(home: Path, tmp_path: Path, wsgidav: Wsgidav) -> None:
+    dav = wsgidav.settings("dav", root=tmp_path.name)
+    configure(home, [local("one", tmp_path / "one"), dav])
+    write_tree(tmp_path / "source", {"old": b"first", "new": b"second"})
+    with Vdir() as vdir:
+        vdir.put(str(tmp_path / "source/old"), "/f", to=["one", "dav"])
+        assert not vdir.status("/f", check=True).problems
+    configure(home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root=tmp_path.name, password="wrong")])
+    with Vdir() as vdir:
+        vdir.rules.set("/", versions=0)
+        vdir.put(str(tmp_path / "source/new"), "/f", to=["one"], force=True)
+        vdir.put(str(tmp_path / "source/new"), "/copy", to=["one"])
+    configure(home, [local("one", tmp_path / "one"), dav])
+    with Vdir() as vdir:
+        with pytest.raises(Refused, match="what is on dav is nowhere else"):
+            vdir.delete("/f", purge=True)
+        vdir.put(str(tmp_path / "source/old"), "/old", to=["one"])
+        assert vdir.delete("/f", purge=True).files == 1
+        assert read_tree(tmp_path / "one") == {"copy": b"second", "old": b"first"}
+
+
+def test_where_the_only_other_copy_cannot_be_asked_nothing_is_purged(
+    home: Path, tmp_path: Path, wsgidav: Wsgidav
+) -> None:
+    configure(home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root=tmp_path.name)])
+    (tmp_path / "f").write_bytes(b"f")
+    with Vdir() as vdir:
+        vdir.put(str(tmp_path / "f"), "/f", to=["one"])
+        vdir.put(str(tmp_path / "f"), "/g", to=["dav"])
+    configure(home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root=tmp_path.name, password="wrong")])
+    with Vdir() as vdir, pytest.raises(Refused, match="nowhere else"):
+        vdir.delete("/f", purge=True)
+    configure(home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root=tmp_path.name)])
+    with Vdir() as vdir:
+        assert vdir.delete("/f", purge=True).files == 1
+        assert b"".join(vdir.cat("/g")) == b"f"
+
+
 @pytest.mark.parametrize("rotten", ["one", "dav"])
 @pytest.mark.parametrize("by", ["restore", "put", "sync"])
 def test_what_is_kept_is_not_taken_from_a_rotten_replica(

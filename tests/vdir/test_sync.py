@@ -19,7 +19,7 @@ from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import Entry, ServiceSettings
 from cloudmesh.storage.clock import Offset, known_offsets, remember_offsets
 from cloudmesh.storage.database import Database
-from cloudmesh.storage.errors import Refused, UsageError
+from cloudmesh.storage.errors import AlreadyExists, Refused, UsageError
 from cloudmesh.storage.prompt import TerminalPrompt
 from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir, intents
@@ -449,13 +449,61 @@ def test_old_contents_are_kept_by_rule(vdir: Vdir, disks: dict[str, Path], tmp_p
     converged(vdir)
 
 
+@pytest.mark.parametrize("looked", [False, True])
+def test_an_edit_that_no_sync_has_seen_is_kept_when_it_is_overwritten(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path, looked: bool
+) -> None:
+    edit(disks["two"], "a.txt", b"theirs", age_s=50)
+    edit(disks["three"], "a.txt", b"theirs, newer")
+    mine = write_tree(tmp_path / "mine", {"a.txt": b"mine"}) / "a.txt"
+    if looked:
+        vdir.status("/data", check=True)
+    vdir.put(str(mine), "/data/a.txt", to=["one"], force=True)
+    assert [(root / "data/a.txt").read_bytes() for root in disks.values()] == [b"mine"] * 3
+    history = vdir.history("/data/a.txt")
+    assert [(one.version, one.size, one.origin) for one in history[1:]] == [(3, 13, "three"), (2, 6, "two"), (1, 5, "")]
+    converged(vdir)
+    assert not vdir.restore("/data/a.txt", 2).errors
+    all_hold(disks, FILES | {"a.txt": b"theirs"})
+    converged(vdir)
+
+
+def test_an_edit_is_kept_before_a_copy_overwrites_it(vdir: Vdir, disks: dict[str, Path]) -> None:
+    edit(disks["two"], "a.txt", b"theirs")
+    edit(disks["three"], "a.txt", b"theirs")
+    vdir.status("/data", check=True)
+    with pytest.raises(AlreadyExists, match="--force"):
+        vdir.copy("/data/a.txt", to=["two"])
+    assert vdir.copy("/data/a.txt", to=["two"], force=True).files == 1
+    assert (disks["two"] / "data/a.txt").read_bytes() == FILES["a.txt"]
+    assert [(one.version, one.size) for one in vdir.history("/data/a.txt")] == [(1, 5), (2, 6)]
+    assert vdir.copy("/data/a.txt", to=["three"], force=True).files == 1
+    assert len(vdir.history("/data/a.txt")) == 2, "it is kept already"
+    converged(vdir)
+    assert not vdir.restore("/data/a.txt", 2).errors
+    all_hold(disks, FILES | {"a.txt": b"theirs"})
+
+
+def test_an_edit_that_cannot_be_kept_is_not_overwritten(vdir: Vdir, disks: dict[str, Path], tmp_path: Path) -> None:
+    edit(disks["two"], "a.txt", b"theirs")
+    (disks["two"] / ".cdir-versions").write_bytes(b"in the way")
+    mine = write_tree(tmp_path / "mine", {"a.txt": b"mine"}) / "a.txt"
+    report = vdir.put(str(mine), "/data/a.txt", to=["one"], force=True)
+    assert (report.files, report.errors) == (2, 1)
+    assert (disks["two"] / "data/a.txt").read_bytes() == b"theirs"
+    (disks["two"] / ".cdir-versions").unlink()
+    assert not vdir.sync("/data").errors
+    assert {one.size for one in vdir.history("/data/a.txt")} == {4, 5, 6}
+    converged(vdir)
+
+
 def test_what_was_kept_goes_with_its_name(vdir: Vdir, disks: dict[str, Path]) -> None:
     for name in ("a.txt", "b/c.bin", "empty"):
         edit(disks["one"], name, b"changed")
     assert not vdir.sync("/data").errors
     kept = [path for root in disks.values() for path in read_tree(root) if ".cdir-versions" in path]
     assert len(kept) == 3
-    vdir.delete("/data/a.txt", purge=True)
+    vdir.delete("/data/a.txt", purge=True, accept_loss=True)
     vdir.delete("/data/b", recursive=True)
     vdir.delete("/data/empty")
     assert not vdir.sync("/").errors
@@ -612,7 +660,7 @@ def test_sync_with_the_catalogue_in_postgresql(
         vdir.sync("/data")
         assert [one.version for one in vdir.history("/data/a.txt")] == [4, 3, 2]
         converged(vdir)
-        vdir.delete("/data", recursive=True, purge=True)
+        vdir.delete("/data", recursive=True, purge=True, accept_loss=True)
         assert [name for root in disks.values() for name in read_tree(root)] == []
 
 

@@ -183,9 +183,10 @@ class Machine(RuleBasedStateMachine):
             for path, content in read_tree(self.folder / service).items()
         }
 
-    def held(self, path: str) -> set[bytes]:
-        """Return the contents of a name that lie in files of ours."""
-        replicas = {self.there(one.service, one.path) for one in self.replicas(path)}
+    def held(self, path: str, *, unfinished: bool = True) -> set[bytes]:
+        """Return the contents of a name that lie in files of ours; also where such a file was never finished."""
+        found = [one for one in self.replicas(path) if unfinished or one.state != "copying"]
+        replicas = {self.there(one.service, one.path) for one in found}
         name = path.rpartition("/")[2]
         (key,) = self.query(f"SELECT id FROM entry WHERE name = '{name}' AND NOT is_directory")
         kept = {  # by what files are called: a killed command may have kept it, and not written that down
@@ -194,6 +195,10 @@ class Machine(RuleBasedStateMachine):
             if file.startswith(VERSIONS) and file.endswith(f"-{key[0]}")
         }
         return {one for one in replicas | kept if one is not None}
+
+    def in_replicas(self) -> set[bytes | None]:
+        """Return the contents of all files that names have."""
+        return {self.there(*place) for place in self.registered()}
 
     def query(self, statement: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(self.home / "vdir.db")) as connection:
@@ -214,14 +219,14 @@ class Machine(RuleBasedStateMachine):
         Args:
             verb: what to do.
             step: when it is killed.
-            concerns: the name that it may delete, or whose unknown contents it may overwrite.
-            force: others' files may be overwritten.
+            concerns: the name that it may delete.
+            force: others' files may be overwritten, and what was never finished; not what others made of a replica.
         """
         before = self.everything()
         ours = self.registered()
         doomed = {*self.query("SELECT service, path FROM tombstone")}
         self.refusal = None
-        unseen = {path: self.held(path) for path in self.names}
+        unseen = {path: self.held(path, unfinished=not force) for path in self.names}
         report: T | None = None
         if step is None:
             try:
@@ -241,7 +246,7 @@ class Machine(RuleBasedStateMachine):
             if path in known:
                 held = self.held(path)
                 assert name.safe <= held, f"/{path} has lost {name.safe - held}"
-                if not (force and path == concerns):
+                if path != concerns:
                     assert unseen[path] <= held, f"/{path} has lost {unseen[path] - held}, which others wrote"
             else:
                 assert path == concerns or path.startswith("gone/"), f"/{path} is deleted"
@@ -284,7 +289,8 @@ class Machine(RuleBasedStateMachine):
                 good = [one for one in status.replicas if one.state == "available" and one.version == status.version]
                 if any(self.there(one.service, one.path) == name.current for one in good):
                     name.safe.add(name.current)
-            name.safe |= {held[one.sha256] for one in self.vdir.history(f"/{path}") if one.sha256 in held}
+            kept = {one.sha256 for one in self.vdir.history(f"/{path}") if one.state == "kept"}
+            name.safe |= {held[one] for one in kept if one in held}
 
     def stamp(self, service: str, path: str, when: When, before_ns: int | None) -> None:
         """Give a file a modification time."""
@@ -315,17 +321,15 @@ class Machine(RuleBasedStateMachine):
         source.write_bytes(content)
         self.clock_ns += _TICK
         os.utime(source, ns=(self.clock_ns, self.clock_ns))
-        report = self.attempt(
-            lambda vdir: vdir.put(str(source), f"/{path}", to=to, force=force), step, concerns=path, force=force
-        )
+        report = self.attempt(lambda vdir: vdir.put(str(source), f"/{path}", to=to, force=force), step, force=force)
         self.settle()
         if report is not None and (report.files or report.skipped):
             assert self.names[path].current == content
             assert content in self.names[path].safe
 
-    @rule(path=NAME, to=SOME_SERVICES, step=STEP)
-    def copy(self, path: str, to: list[str], step: int | None) -> None:
-        self.attempt(lambda vdir: vdir.copy(f"/{path}", to=to), step)
+    @rule(path=NAME, to=SOME_SERVICES, force=st.booleans(), step=STEP)
+    def copy(self, path: str, to: list[str], force: bool, step: int | None) -> None:
+        self.attempt(lambda vdir: vdir.copy(f"/{path}", to=to, force=force), step, force=force)
         self.settle()
 
     @rule(path=NAME, service=SERVICE, step=STEP)
@@ -343,11 +347,20 @@ class Machine(RuleBasedStateMachine):
             return
         self.names[new] = self.names.pop(path)
 
-    @rule(path=NAME, purge=st.booleans(), step=STEP)
-    def delete(self, path: str, purge: bool, step: int | None) -> None:
-        if path in self.names:
-            self.attempt(lambda vdir: vdir.delete(f"/{path}", purge=purge), step, concerns=path, force=purge)
-            self.settle()
+    @rule(path=NAME, purge=st.booleans(), accept_loss=st.booleans(), step=STEP)
+    def delete(self, path: str, purge: bool, accept_loss: bool, step: int | None) -> None:
+        if path not in self.names:
+            return
+        before = self.in_replicas()
+        self.attempt(
+            lambda vdir: vdir.delete(f"/{path}", purge=purge, accept_loss=accept_loss),
+            step,
+            concerns=path,
+            force=purge,
+        )
+        if purge and not accept_loss:
+            assert self.names[path].current not in before or self.names[path].current in self.in_replicas()
+        self.settle()
 
     @rule(path=NAME, pick=PICK, step=STEP)
     def restore(self, path: str, pick: int, step: int | None) -> None:

@@ -544,9 +544,9 @@ def test_purge_removes_the_files_too_but_not_those_that_another_name_uses(
 ) -> None:
     vdir.put(str(source), "/data", to=["one", "two"], recursive=True)
     vdir.add("one:data/a.txt", "/other name")
-    assert vdir.delete("/data", recursive=True, purge=True, dryrun=True).files == 4
+    assert vdir.delete("/data", recursive=True, purge=True, accept_loss=True, dryrun=True).files == 4
     assert read_tree(disks["two"] / "data") == FILES
-    vdir.delete("/data", recursive=True, purge=True)
+    vdir.delete("/data", recursive=True, purge=True, accept_loss=True)
     assert names(vdir) == ["other name"]
     assert read_tree(disks["one"]) == {"data/a.txt": b"alpha"}
     assert read_tree(disks["two"]) == {}
@@ -558,7 +558,7 @@ def test_purge_leaves_a_file_that_somebody_changed_and_all_of_its_replicas(
 ) -> None:
     vdir.put(str(source), "/data", to=["one", "two"], recursive=True)
     (disks["two"] / "data/a.txt").write_bytes(b"their work")
-    report = vdir.delete("/data", recursive=True, purge=True)
+    report = vdir.delete("/data", recursive=True, purge=True, accept_loss=True)
     assert (report.files, [one.name for one in report.failures]) == (3, ["/data/a.txt on two"])
     assert names(vdir) == ["data/a.txt"]
     assert b"".join(vdir.cat("/data/a.txt")) == b"alpha"
@@ -570,14 +570,14 @@ def test_a_purge_of_the_root_is_refused_before_anything_is_removed(
 ) -> None:
     vdir.put(str(source), "/", to=["one"], recursive=True)
     with pytest.raises(Refused, match="root"):
-        vdir.delete("/", recursive=True, purge=True)
+        vdir.delete("/", recursive=True, purge=True, accept_loss=True)
     assert read_tree(disks["one"]) == FILES
 
 
 def test_purge_of_two_names_of_one_file_removes_it(vdir: Vdir, source: Path, disks: dict[str, Path]) -> None:
     vdir.put(str(source / "a.txt"), "/data/a.txt", to=["one"])
     vdir.add("one:data/a.txt", "/data/again.txt")
-    vdir.delete("/data", recursive=True, purge=True)
+    vdir.delete("/data", recursive=True, purge=True, accept_loss=True)
     assert read_tree(disks["one"]) == {}
 
 
@@ -750,7 +750,7 @@ def test_the_catalogue_may_be_in_postgresql(
     with Vdir() as vdir:
         assert vdir.get("/moved", str(tmp_path / "back"), recursive=True).files == 4
         assert vdir.why("/moved/a.txt")[0].service == "two"
-        assert vdir.delete("/moved", recursive=True, purge=True).files == 4
+        assert vdir.delete("/moved", recursive=True, purge=True, accept_loss=True).files == 4
     assert read_tree(tmp_path / "back") == FILES
     assert read_tree(disks["one"]) == {}
     assert not (home / "vdir.db").exists()

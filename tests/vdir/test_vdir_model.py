@@ -95,6 +95,12 @@ class Machine(RuleBasedStateMachine):
         for place in name.safe.items():
             self.foreign.pop(place, None)
 
+    def overwritten(self, places: set[tuple[str, str]]) -> None:
+        """Forget what others wrote there, where that is gone: a replica that is known as good is not looked at."""
+        for place in places & self.foreign.keys():
+            if self.there(*place) != self.foreign[place]:
+                del self.foreign[place]
+
     def disturbed(self, service: str, path: str) -> None:
         """Others have touched a file: whoever had a replica there does not rely on it any more."""
         for name in self.names.values():
@@ -131,15 +137,13 @@ class Machine(RuleBasedStateMachine):
         self.dry(lambda: self.vdir.put(str(source / "file"), f"/{path}", to=to, force=force, dryrun=True))
         report = self.attempt(lambda: self.vdir.put(str(source / "file"), f"/{path}", to=to, force=force))
         if force:
-            for service in to:
-                self.foreign.pop((service, path), None)
+            self.overwritten({(service, path) for service in to})
         if report is not None and (report.files or report.skipped):
             known = self.names.get(path)
             if known is None or known.content != content:
                 self.names[path] = Name(content)
                 if known is not None and force:  # forced onto all services that held the old content
-                    for one in self.vdir.status(f"/{path}").replicas:
-                        self.foreign.pop((one.service, one.path), None)
+                    self.overwritten({(one.service, one.path) for one in self.vdir.status(f"/{path}").replicas})
             self.settle(path)
             if not report.errors and report.files:
                 assert self.names[path].safe
@@ -165,8 +169,7 @@ class Machine(RuleBasedStateMachine):
         self.dry(lambda: self.vdir.copy(f"/{path}", to=to, force=force, dryrun=True))
         report = self.attempt(lambda: self.vdir.copy(f"/{path}", to=to, force=force))
         if force:
-            for service in to:
-                self.foreign.pop((service, places.get(service, path)), None)
+            self.overwritten({(service, places.get(service, path)) for service in to})
         if report is not None:
             self.settle(path)
 
@@ -188,15 +191,18 @@ class Machine(RuleBasedStateMachine):
             return
         self.names[new] = self.names.pop(path)
 
-    @rule(pick=PICK, purge=YES_OR_NO)
-    def delete(self, pick: int, purge: bool) -> None:
+    @rule(pick=PICK, purge=YES_OR_NO, accept_loss=YES_OR_NO)
+    def delete(self, pick: int, purge: bool, accept_loss: bool) -> None:
         path = chosen(sorted(self.names), pick)
-        self.dry(lambda: self.vdir.delete(f"/{path}", purge=purge, dryrun=True))
+        self.dry(lambda: self.vdir.delete(f"/{path}", purge=purge, accept_loss=accept_loss, dryrun=True))
         places = [(one.service, one.path) for one in self.replicas(path)]
-        report = self.attempt(lambda: self.vdir.delete(f"/{path}", purge=purge))
+        report = self.attempt(lambda: self.vdir.delete(f"/{path}", purge=purge, accept_loss=accept_loss))
         if report is None or report.errors:
             return
-        del self.names[path]
+        gone = self.names.pop(path)
+        if purge and not accept_loss and gone.safe:
+            left = {self.there(*place) for name in self.names for place in self.names[name].safe.items()}
+            assert gone.content in left, "the last copy is gone"
         used = {place for name in self.names for place in ((one.service, one.path) for one in self.replicas(name))}
         for place in places:
             if not purge and place not in used and (content := self.there(*place)) is not None:
@@ -206,7 +212,8 @@ class Machine(RuleBasedStateMachine):
     def prefer(self, path: str, services: list[str]) -> None:
         if path in self.names:
             self.vdir.prefer(f"/{path}", services)
-            choice = [one for one in self.vdir.why(f"/{path}") if one.rank is not None]
+            usable = [one for one in self.vdir.why(f"/{path}") if one.rank is not None]
+            choice = [one for one in usable if "when it was last read" not in one.reason]
             ranked = [one.service for one in choice if one.service in services]
             assert ranked == [one for one in services if one in ranked]
 
@@ -245,8 +252,8 @@ class Machine(RuleBasedStateMachine):
     def somebody_writes(self, service: str, path: str, content: bytes) -> None:
         write_tree(self.folder / service, {path: content})
         os.utime(self.folder / service / path, ns=(0, 1_600_000_000_000_000_000 + next(self.runs)))
-        for name in self.names.values():
-            if name.safe.get(service) == path and name.content != content:
+        for key, name in self.names.items():
+            if name.safe.get(service) == path and (name.content != content or self.is_unhashed(key)):
                 del name.safe[service]
         self.foreign[service, path] = content
         place = Place(service, path)
@@ -265,8 +272,8 @@ class Machine(RuleBasedStateMachine):
         if file.is_file():
             os.utime(file, ns=(0, 1_650_000_000_000_000_000 + next(self.runs)))
             for name in self.names:
-                if self.names[name].safe.get(service) == path and self.vdir.status(f"/{name}").sha256 is None:
-                    del self.names[name].safe[service]  # it was added and never hashed: nobody can tell any more
+                if self.names[name].safe.get(service) == path and self.is_unhashed(name):
+                    del self.names[name].safe[service]
 
     # ---- what must always hold -----------------------------------------------------------------------------------
 
@@ -274,6 +281,10 @@ class Machine(RuleBasedStateMachine):
         if path not in self.names:
             return []
         return [Place(one.service, one.path) for one in self.vdir.status(f"/{path}").replicas]
+
+    def is_unhashed(self, path: str) -> bool:
+        """Whether it was added and never read: what it was nobody can tell any more after others touched it."""
+        return self.vdir.status(f"/{path}").sha256 is None
 
     def shared(self) -> bool:
         places = [place for path in self.names for place in self.replicas(path)]

@@ -156,7 +156,7 @@ def test_what_is_removed_under_a_condition_nobody_writes_meanwhile(roots: dict[s
         if verb == "drop":
             vdir.drop("/x", from_=["two"], check=check)
         else:
-            vdir.delete("/x", purge=verb == "purge", check=check)
+            vdir.delete("/x", purge=verb == "purge", accept_loss=True, check=check)
         writer.join()
         assert [one and one.services for one in seen] == [["one", "two"], ["one"] if verb == "drop" else None]
         assert vdir.info("/x").version == (2 if verb == "drop" else 1)
@@ -173,7 +173,7 @@ def test_what_a_condition_refuses_stays_as_it_was(vdir: Vdir, roots: dict[str, P
         lambda: vdir.write("/d/x", [b"second"], check=refuse),
         lambda: vdir.write("/new/y", [b"second"], to=["one"], check=refuse),
         lambda: vdir.delete("/d/x", check=refuse),
-        lambda: vdir.delete("/d/x", purge=True, check=refuse),
+        lambda: vdir.delete("/d/x", purge=True, accept_loss=True, check=refuse),
         lambda: vdir.drop("/d/x", from_=["two"], check=refuse),
     ):
         with pytest.raises(PreconditionFailed):

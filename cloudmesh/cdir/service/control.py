@@ -163,7 +163,8 @@ class ServiceApi:
         """
         told: int | None = None
         deadline = time.monotonic() + _READY_S
-        while (now := state.current()).state != "stopped" and told in (None, now.pid):
+        # without a process it is still ending, or another one has begun that is not known yet
+        while (now := state.current()).state != "stopped" and (told is None or now.pid in (told, None)):
             if told is None and now.pid is not None:
                 told = now.pid
                 deadline += now.patience

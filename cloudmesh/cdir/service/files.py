@@ -119,6 +119,7 @@ def install(app: FastAPI) -> None:
         principal: Annotated[Principal, Depends(require("delete"))],
         recursive: Annotated[bool, Query(description="a directory with all that is in it")] = False,
         purge: Annotated[bool, Query(description="remove the files on the services, too")] = False,
+        accept_loss: Annotated[bool, Query(description="with purge: the last copy of a content, too")] = False,
     ) -> Response:
         """Remove a name; with a service's name before it, the replica there, never the last good one.
 
@@ -133,7 +134,7 @@ def install(app: FastAPI) -> None:
         if url.service is not None:
             vdir.drop(url.path, from_=[url.service], recursive=recursive, check=holds)
         else:
-            vdir.delete(url.path, recursive=recursive, purge=purge, check=holds)
+            vdir.delete(url.path, recursive=recursive, purge=purge, accept_loss=accept_loss, check=holds)
         return Response(status_code=204)
 
 

@@ -237,7 +237,10 @@ def test_a_file_is_made_replaced_and_removed(client: httpx.Client, disks: dict[s
     again = client.put("/files/new/a.bin", content=b"second")
     assert (again.status_code, again.json()["version"], again.json()["size"]) == (200, 2, 6)
     assert client.get("/files/new/a.bin").content == b"second"
-    assert client.delete("/files/new/a.bin?purge=true").status_code == 204
+    refused = client.delete("/files/new/a.bin?purge=true")
+    assert (refused.status_code, "nowhere else" in refused.json()["detail"]) == (409, True)
+    assert client.get("/files/new/a.bin").content == b"second"
+    assert client.delete("/files/new/a.bin?purge=true&accept_loss=true").status_code == 204
     assert client.get("/files/new/a.bin").status_code == 404
     assert read_tree(disks["one"]) == {}
 
@@ -307,7 +310,9 @@ def test_of_all_who_change_a_file_at_several_processes_one_wins(
         headers = condition | {"Authorization": client.headers["Authorization"]}
         url = f"{client.base_url}{url}"
         if data is None:
-            return httpx.delete(url, params={"purge": purge}, headers=headers, timeout=60).status_code
+            return httpx.delete(
+                url, params={"purge": purge, "accept_loss": True}, headers=headers, timeout=60
+            ).status_code
         return httpx.put(url, content=data, headers=headers, timeout=60).status_code
 
     def changes(url: str, datas: list[bytes | None], condition: dict[str, str], purge: bool = False) -> bytes | None:
