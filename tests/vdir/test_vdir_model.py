@@ -51,10 +51,12 @@ class Name:
     Attributes:
         content: what was acknowledged last.
         safe: the services on which a replica was made or found, and not touched by others since: service to path.
+        touched: others touched it before anybody read it, so that nobody can tell any more what it was.
     """
 
     content: bytes
     safe: dict[str, str] = field(default_factory=dict)
+    touched: bool = False
 
 
 class Machine(RuleBasedStateMachine):
@@ -84,13 +86,22 @@ class Machine(RuleBasedStateMachine):
         file = self.folder / service / path
         return file.read_bytes() if file.is_file() else None
 
+    def touch(self, service: str, path: str) -> None:
+        """Others have written a file, whatever is in it."""
+        for key, name in self.names.items():
+            if name.safe.get(service) == path and self.vdir.status(f"/{key}").sha256 is None:
+                del name.safe[service]
+                name.touched = True
+
     def settle(self, path: str) -> None:
         """Learn on which services the name's content is now, as the catalogue says."""
         name = self.names[path]
+        status = self.vdir.status(f"/{path}")
+        name.touched = name.touched and status.sha256 is None
         name.safe = {
             one.service: one.path
-            for one in self.vdir.status(f"/{path}").replicas
-            if one.state == "available" and self.there(one.service, one.path) == name.content
+            for one in status.replicas
+            if one.state == "available" and self.there(one.service, one.path) == name.content and not name.touched
         }
         for place in name.safe.items():
             self.foreign.pop(place, None)
@@ -201,7 +212,7 @@ class Machine(RuleBasedStateMachine):
             return
         gone = self.names.pop(path)
         if purge and not accept_loss and gone.safe:
-            left = {self.there(*place) for name in self.names for place in self.names[name].safe.items()}
+            left = {self.there(one.service, one.path) for name in self.names for one in self.replicas(name)}
             assert gone.content in left, "the last copy is gone"
         used = {place for name in self.names for place in ((one.service, one.path) for one in self.replicas(name))}
         for place in places:
@@ -252,8 +263,9 @@ class Machine(RuleBasedStateMachine):
     def somebody_writes(self, service: str, path: str, content: bytes) -> None:
         write_tree(self.folder / service, {path: content})
         os.utime(self.folder / service / path, ns=(0, 1_600_000_000_000_000_000 + next(self.runs)))
-        for key, name in self.names.items():
-            if name.safe.get(service) == path and (name.content != content or self.is_unhashed(key)):
+        self.touch(service, path)
+        for name in self.names.values():
+            if name.safe.get(service) == path and name.content != content:
                 del name.safe[service]
         self.foreign[service, path] = content
         place = Place(service, path)
@@ -271,9 +283,7 @@ class Machine(RuleBasedStateMachine):
         file = self.folder / service / path
         if file.is_file():
             os.utime(file, ns=(0, 1_650_000_000_000_000_000 + next(self.runs)))
-            for name in self.names:
-                if self.names[name].safe.get(service) == path and self.is_unhashed(name):
-                    del self.names[name].safe[service]
+            self.touch(service, path)
 
     # ---- what must always hold -----------------------------------------------------------------------------------
 
@@ -281,10 +291,6 @@ class Machine(RuleBasedStateMachine):
         if path not in self.names:
             return []
         return [Place(one.service, one.path) for one in self.vdir.status(f"/{path}").replicas]
-
-    def is_unhashed(self, path: str) -> bool:
-        """Whether it was added and never read: what it was nobody can tell any more after others touched it."""
-        return self.vdir.status(f"/{path}").sha256 is None
 
     def shared(self) -> bool:
         places = [place for path in self.names for place in self.replicas(path)]
