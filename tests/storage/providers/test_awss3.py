@@ -448,10 +448,11 @@ def test_role_that_ends_while_many_files_move_is_renewed(
     sts.lifetime = timedelta(minutes=1)  # below the time at which botocore renews
     proxy = http_faults(rclone_s3.port)
     storage = role_storage(rclone_s3, sts, sts.grants["role"], proxy.port)
+    storage.write("first", Content.of_bytes(b"1"))  # rclone fails with 500 where two requests make a directory at once
     files = dict(storage.write_many(WriteRequest(str(number), b"1") for number in range(20)))
     assert [entry for entry in files.values() if not isinstance(entry, Entry)] == []
     tokens = {request.headers.get("x-amz-security-token") for request in proxy.requests}
-    assert len(tokens) == len(sts.asked) - 1 > 1  # the first was to find out whether the role may be assumed
+    assert len(tokens) == len(sts.asked) - 1 > 2  # the first was to find out whether the role may be assumed
 
 
 def test_role_that_may_not_be_assumed(rclone_s3: RcloneS3, sts: type[_Sts]) -> None:
