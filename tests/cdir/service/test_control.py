@@ -95,6 +95,34 @@ def test_a_service_that_is_ended_has_not_failed(home: Path, dead_port: int, work
     assert not (home / "service.json").exists()
 
 
+SLOW_TO_END = """
+import fcntl, json, os, signal, sys, time
+lock = open(sys.argv[1] + "/service.lock", "ab")
+fcntl.flock(lock, fcntl.LOCK_EX)
+file = sys.argv[1] + "/service.json"
+told = {"url": "http://x", "pid": os.getpid(), "started_ns": 1, "fingerprint": "", "listens": "x", "patience": 5}
+
+def end(*_):
+    os.unlink(file)  # it is a service no longer, and still has the lock
+    time.sleep(0.5)
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+with open(file, "w") as out:
+    json.dump(told, out)
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+def test_a_stop_waits_to_the_end(home: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", SLOW_TO_END, str(home)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        cdir("service", "stop", code=0)
+        assert state.current().state == "stopped"
+
+
 def test_of_several_that_are_started_at_once_one_runs_and_the_others_say_so(home: Path) -> None:
     command = [sys.executable, "-m", "cloudmesh.cdir.main", "service", "start", "--port=0"]
     started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
