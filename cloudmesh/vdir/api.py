@@ -335,7 +335,8 @@ class Vdir:
         Args:
             source: a path on this computer.
             dir_or_name: as DIR_AND_NAME of `add`.
-            to: services; where None those that the rules want (`rules`), else the default service.
+            to: services; where None those that the rules want (`rules`), else those that have the name already, else
+                the default service.
             recursive: SOURCE is a directory; what is in it goes into DIR_OR_NAME.
             force: replace foreign files that are in the way on a service, and give names that have other content this
                 one as their new version.
@@ -414,7 +415,7 @@ class Vdir:
             content: the bytes, read once.
             size: of them, where that is known; others are then refused.
             modified_ns: their modification time, ns since the epoch; now where None.
-            to: services; the rules or the default service decide where None. All that have the name get it, too.
+            to: services; as of `put` where None. All that have the name get it, too.
             force: as of `put`: without it neither other content of the name nor a foreign file is replaced.
             report: counts the copies, and those that failed beside others that did not.
             sha256: that the bytes must have, lower-case hex.

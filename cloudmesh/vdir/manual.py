@@ -66,7 +66,8 @@ VDIR = Command(
   an hour: it is not written to, and read only where nothing else is left, until it works or storage measure tried it.
 
   Options:
-    --to=SERVICES        where to, such as aws,lab-nas; put without it goes where the rules want, or to the default service
+    --to=SERVICES        where to, such as aws,lab-nas; put without it goes where the rules want, else a name that is there
+                         to where it is, and a new one to the default service
     --from=SERVICES      where from, such as aws,lab-nas
     --recursive          a directory with all that is in it
     --parents            make missing parents; an existing directory is fine

@@ -1,4 +1,5 @@
-"""Where `put` and `copy` bring files: to the services that the user names, or else to those that the rules want.
+"""Where `put` and `copy` bring files: to the services that the user names, else to those that the rules want, else to
+those that have the name already, and a new name to the default service.
 
 What a rule forbids is refused, with the rule's name and the directory where it was set.
 """
@@ -36,7 +37,7 @@ class Placing:
 
     Args:
         work: the catalogue and the services.
-        to: services that the user names; None where the rules, or else the default service, decide.
+        to: services that the user names; None for the others.
         dryrun: open no service.
     """
 
@@ -79,7 +80,7 @@ class Placing:
                 if service in rules.not_on:
                     raise self._refusal(path, node, "not_on", f"no replica may be on {service}")
         elif (rules.on, rules.copies, rules.locations) == (DEFAULT.on, DEFAULT.copies, DEFAULT.locations):
-            chosen = [self._work.services.default()]
+            chosen = [one for one in holders if one not in rules.not_on] or [self._work.services.default()]
             if chosen[0] in rules.not_on:
                 raise self._refusal(path, node, "not_on", f"no replica may be on {chosen[0]}, the default service")
         else:

@@ -22,6 +22,7 @@ from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica
+from cloudmesh.vdir.removal import remove_empty
 from cloudmesh.vdir.sources import Source, sha256_of
 from cloudmesh.vdir.work import Work
 
@@ -95,6 +96,8 @@ def settle(directory: str, work: Work, report: Report, away: Iterable[str]) -> N
                 report.fail(f"{stone.service}:{stone.path}", result)
             else:
                 done.append((stone.service, stone.path))
+        kept = {Location(service, paths.parent(path)) for service, path in done if paths.is_below(path, paths.VERSIONS)}
+        remove_empty(kept, work)
         if done:
             with work.catalogue.database.write() as connection:
                 bulk.execute(connection, _FORGET, ("service", "path"), done)

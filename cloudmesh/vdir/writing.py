@@ -56,7 +56,7 @@ def write(
 
     Args:
         arrival: name and bytes.
-        services: where to; the rules or the default service decide where None.
+        services: where to; None as of `Vdir.put`.
         work: the catalogue and the services.
         check: is asked before the bytes come, and again when they are there and nobody else works on the name; None
             where that does not matter, and then nobody waits for others. A name that has no replica is not there yet:

@@ -530,6 +530,15 @@ def test_drop_leaves_a_file_that_somebody_changed(vdir: Vdir, source: Path, disk
     assert (disks["one"] / "a.txt").read_bytes() == b"their work"
 
 
+def test_a_name_that_is_there_is_put_where_it_is(vdir: Vdir, source: Path, disks: dict[str, Path]) -> None:
+    vdir.put(str(source / "a.txt"), "/a.txt", to=["two", "three"])
+    assert vdir.put(str(source / "a.txt"), "/a.txt").skipped == 1
+    vdir.put(str(source / "b/c.bin"), "/a.txt", force=True)
+    assert next(vdir.ls("/a.txt")).services == ["three", "two"]
+    vdir.put(str(source / "a.txt"), "/new.txt")
+    assert next(vdir.ls("/new.txt")).services == ["local"]
+
+
 def test_copy_leaves_a_foreign_file_alone(vdir: Vdir, source: Path, disks: dict[str, Path]) -> None:
     vdir.put(str(source / "a.txt"), "/a.txt", to=["one"])
     write_tree(disks["two"], {"a.txt": b"theirs"})
