@@ -63,6 +63,7 @@ class FrontDoor:
     def run(self, argv: Sequence[str], program: str = "cdir") -> int:
         """Do what the arguments say and return the exit code; raises nothing."""
         given, argv = _url(argv)
+        argv = _options_behind(argv)
         url = given if given is not None else os.environ.get(URL_VARIABLE) or None
         if argv and argv[0] in COMMANDS:
             return _at(url, COMMANDS[argv[0]]).run(argv[1:], program)
@@ -101,6 +102,13 @@ class FrontDoor:
             close = get_close_matches(word, known, n=1)
             raise UsageError(f"cdir help {word}", "unknown command", f"did you mean {close[0]!r}?" if close else "")
         return show(VDIR.help(argv[1:]))
+
+
+def _options_behind(argv: Sequence[str]) -> Sequence[str]:
+    """Return the arguments with those options behind the command's name that were typed before it."""
+    first = next((place for place, word in enumerate(argv) if not word.startswith("-")), 0)
+    is_command = first and "--" not in argv[:first] and argv[first] in {*COMMANDS, *OWN_WORDS}
+    return [argv[first], *argv[:first], *argv[first + 1 :]] if is_command else argv
 
 
 def _url(argv: Sequence[str]) -> tuple[str | None, list[str]]:
