@@ -239,12 +239,13 @@ class Machine(RuleBasedStateMachine):
             path: {place: self.foreign.get((place.service, place.path)) for place in self.replicas(path)}
             for path in self.names
         }
+        before = {path: {self.there(place.service, place.path) for place in found[path]} - {None} for path in found}
         report = self.attempt(lambda: self.vdir.sync("/", accept_loss=accept_loss))
         for path, places in found.items():
             status = self.vdir.status(f"/{path}")
             if status.sha256 not in (None, sha256(self.names[path].content)):
-                won = {content for content in places.values() if content is not None}
-                self.names[path].content = next(one for one in won if sha256(one) == status.sha256)
+                (won,) = (one for one in before[path] if one is not None and sha256(one) == status.sha256)
+                self.names[path].content = won
             kept = {one.sha256 for one in self.vdir.history(f"/{path}")}
             for place, content in places.items():
                 if content is not None and self.there(place.service, place.path) != content:
