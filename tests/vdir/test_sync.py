@@ -395,6 +395,18 @@ def test_a_conflict_may_be_settled_in_other_ways(vdir: Vdir, disks: dict[str, Pa
     quarrel(1)
     assert vdir.sync("/data", conflict="one").conflicts == 1
     all_hold(disks, FILES | {"a.txt": b"of one, 1"})
+    quarrel(7)
+    assert vdir.sync("/data", conflict="three").conflicts == 1, "what it has had nobody changed"
+    all_hold(disks, FILES | {"a.txt": b"of one, 1"})
+    assert {one.origin for one in vdir.history("/data/a.txt")[1:3]} == {"one", "two"}
+    vdir.drop("/data/a.txt", from_=["three"])
+    quarrel(7)
+    for dryrun in (True, False):
+        report = vdir.sync("/data", conflict="three", dryrun=dryrun)
+        assert "three has none of the contents" in report.failures[0].error, report
+    assert (disks["one"] / "data/a.txt").read_bytes() == b"of one, 7"
+    assert not vdir.sync("/data", conflict="one").errors
+    vdir.copy("/data/a.txt", to=["three"])
     quarrel(2)
     report = vdir.sync("/data", conflict="ask")
     assert "--conflict" in report.failures[0].error, "nobody is there to ask"
@@ -465,6 +477,39 @@ def test_an_edit_that_no_sync_has_seen_is_kept_when_it_is_overwritten(
     converged(vdir)
     assert not vdir.restore("/data/a.txt", 2).errors
     all_hold(disks, FILES | {"a.txt": b"theirs"})
+    converged(vdir)
+
+
+def test_an_edit_that_left_its_time_behind_is_kept_when_it_is_overwritten(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    file = disks["two"] / "data/a.txt"
+    before = file.stat()
+    file.write_bytes(b"ALPHA")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    mine = write_tree(tmp_path / "mine", {"a.txt": b"mine"}) / "a.txt"
+    assert not vdir.put(str(mine), "/data/a.txt", to=["one"], force=True).errors
+    kept = [(one.version, one.origin) for one in vdir.history("/data/a.txt") if one.state == "kept"]
+    assert kept == [(2, "two"), (1, "")], "as a sync would have kept it"
+    assert not vdir.restore("/data/a.txt", 2).errors
+    all_hold(disks, FILES | {"a.txt": b"ALPHA"})
+
+
+def test_an_old_content_that_was_touched_and_looked_at_is_kept_when_it_is_overwritten(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    vdir.drop("/data/a.txt", from_=["two", "three"])
+    away = disks["one"].rename(tmp_path / "away")
+    disks["one"].write_bytes(b"no directory")
+    mine = write_tree(tmp_path / "mine", {"a.txt": b"mine"}) / "a.txt"
+    vdir.put(str(mine), "/data/a.txt", to=["two"], force=True)
+    disks["one"].unlink()
+    away.rename(disks["one"])
+    os.utime(disks["one"] / "data/a.txt")
+    vdir.status("/data", check=True)
+    mine.write_bytes(b"mine again")
+    assert not vdir.put(str(mine), "/data/a.txt", to=["two"], force=True).errors
+    assert {one.size for one in vdir.history("/data/a.txt")} == {10, 4, 5}, "nothing else had it"
     converged(vdir)
 
 
