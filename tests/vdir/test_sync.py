@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import Entry, ServiceSettings
 from cloudmesh.storage.clock import Offset, known_offsets, remember_offsets
 from cloudmesh.storage.database import Database
-from cloudmesh.storage.errors import AlreadyExists, Refused, UsageError
+from cloudmesh.storage.errors import AlreadyExists, PermissionDenied, Refused, UsageError
 from cloudmesh.storage.prompt import TerminalPrompt
 from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir, intents
@@ -27,6 +27,7 @@ from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.intents import Intent
 from cloudmesh.vdir.rules import Deletes
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
+from tests.faults import HttpFaults
 from tests.places import configure, local, read_tree, write_tree
 
 FILES = {"a.txt": b"alpha", "b/c.bin": bytes(range(256)) * 40, "b/d e/ü #%?.txt": b"names", "empty": b""}
@@ -540,6 +541,33 @@ def test_an_edit_that_cannot_be_kept_is_not_overwritten(vdir: Vdir, disks: dict[
     assert not vdir.sync("/data").errors
     assert {one.size for one in vdir.history("/data/a.txt")} == {4, 5, 6}
     converged(vdir)
+
+
+@pytest.mark.parametrize("act", ["put", "copy"])
+def test_what_cannot_be_looked_at_is_not_overwritten(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, http_faults: Callable[[int], HttpFaults], act: str
+) -> None:
+    front = http_faults(seaweedfs.port)
+    bucket = seaweedfs.make_bucket()
+    configure(home, [local("one", tmp_path / "one"), seaweedfs.settings("aws", port=front.port, bucket=bucket)])
+    source = write_tree(tmp_path / "source", {"a.txt": b"alpha"}) / "a.txt"
+    with Vdir() as vdir:
+        vdir.put(str(source), "/a.txt", to=["one", "aws"])
+        seaweedfs.client().put_object(Bucket=bucket, Key="a.txt", Body=b"theirs")
+        if act == "copy":
+            vdir.status("/", check=True)
+        for method in ("GET", "HEAD"):
+            front.answer(403, times=None, method=method)
+        source.write_bytes(b"mine")
+        if act == "put":
+            report = vdir.put(str(source), "/a.txt", to=["one"], force=True)
+            assert (report.files, report.errors) == (1, 1)
+        else:
+            with pytest.raises(PermissionDenied):
+                vdir.copy("/a.txt", to=["aws"], force=True)
+        front.heal()
+        assert seaweedfs.client().get_object(Bucket=bucket, Key="a.txt")["Body"].read() == b"theirs"
+        assert not vdir.sync().errors
 
 
 def test_what_was_kept_goes_with_its_name(vdir: Vdir, disks: dict[str, Path]) -> None:
