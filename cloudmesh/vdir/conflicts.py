@@ -25,12 +25,16 @@ from cloudmesh.vdir.sources import source_of
 from cloudmesh.vdir.work import Work
 
 
-def choose(node: Node, contenders: Sequence[Contender], prompt: Prompt) -> str | StorageError:
-    """Ask whose content a name shall have; return a service that has it, or why nobody chose."""
+def choose(node: Node, contenders: Sequence[Contender], conflict: str, prompt: Prompt) -> str | StorageError:
+    """Ask whose content a name shall have; return a service that has it, or why nobody chose.
+
+    Nobody is asked where ``conflict`` is a service: one that has none of the contents.
+    """
     choices = [one.services[0] for one in contenders if one.services]
     names = ", ".join(choices)
-    refused = Refused(f"/{node.path}", f"contents differ on {names}", "--conflict=SERVICE or --conflict=newest decides")
-    if not prompt.can_ask():
+    why = f"contents differ on {names}" + ("" if conflict == "ask" else f", and {conflict} has none of the contents")
+    refused = Refused(f"/{node.path}", why, "--conflict=SERVICE or --conflict=newest decides")
+    if conflict != "ask" or not prompt.can_ask():
         return refused
     told = "; ".join(f"{', '.join(one.services)} of {iso(one.time_ns)}" for one in contenders if one.services)
     answer = prompt.ask(f"/{node.path}: {told}; which one", instead="--conflict=SERVICE", default=choices[0])

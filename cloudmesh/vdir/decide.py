@@ -106,7 +106,7 @@ def decide(
         sights: one for each registered replica.
         deletes: what a replica that others removed means.
         conflict: who wins where contents differ: ``newest`` or ``keep-both`` the newest, ``ask`` leaves it open, any
-            other value is a service, whose content wins where it has one.
+            other value is a service, whose content wins; where it has none, that is left open, too.
     """
     seen = sorted(sights, key=lambda one: one.service)
     changed = [one for one in seen if one.kind == "changed"]
@@ -114,7 +114,8 @@ def decide(
     if not changed:
         return _unchanged(seen, good, deletes)
     contenders = _contents(changed)
-    if any(0 < one.base < present.version for one in changed) or (good and all(one.silent for one in contenders)):
+    stands = any(0 < one.base < present.version for one in changed) or (len(contenders) > 1 and conflict in good)
+    if stands or (good and all(one.silent for one in contenders)):
         contenders.append(Contender(present.sha256, good, present.time_ns, present=True))
     if len(contenders) == 1 and not contenders[0].silent:
         return Decision("renew", contenders[0])
@@ -124,6 +125,8 @@ def decide(
     winner = next((one for one in ranked if conflict in one.services), None)
     if winner is None and ranked[0].silent:
         return Decision("doubt", contenders=tuple(ranked))
+    if winner is None and conflict not in ("newest", "keep-both"):
+        return Decision("ask", contenders=tuple(ranked))
     winner = winner or ranked[0]
     losers = tuple(one for one in reversed(ranked) if one is not winner and not one.present)
     return Decision("renew", winner, losers)

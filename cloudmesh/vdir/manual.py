@@ -78,7 +78,8 @@ VDIR = Command(
     --purge              remove the real files too; not the last good copy of a content
     --check              ask the services
     --conflict=CONFLICT  who wins where others changed several replicas differently: newest (the default; the others are
-                         kept as versions), keep-both (the others become names of their own), ask, or a service
+                         kept as versions), keep-both (the others become names of their own), ask, or a service; where
+                         that has no replica with one of the contents, nothing is done
     --accept-loss        of sync: believe a service that is suddenly empty, or has lost more than --max-loss of its files;
                          of delete --purge: remove the last copies too
     --max-loss=SHARE     how much a service may have lost: a share (25% is the default) or a number, from 10 files on

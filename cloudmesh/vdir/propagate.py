@@ -139,7 +139,7 @@ class Propagation:
             decision = self._choice(node, sights)
         file = Decided(node, observed, decision, {one.service: one.now for one in observed if one.kind != "changed"})
         if decision.what == "ask":
-            chosen = choose(node, decision.contenders, self.prompt)
+            chosen = choose(node, decision.contenders, self.conflict, self.prompt)
             if isinstance(chosen, StorageError):
                 self._give_up(file, chosen)
             else:

@@ -66,11 +66,17 @@ class Purge:
         remove_empty(directories, self._work)
 
     def _others(self, batch: Sequence[_Known]) -> list[Node]:
-        """Return names that stay and have the same contents."""
+        """Return names that stay and have the same contents, or use the same files."""
         if self._accept_loss:
             return []
+        catalogue = self._work.catalogue
+        users = catalogue.find_by_location(
+            Location(one.service, one.path) for _, replicas in batch for one in replicas
+        ).values()
+        names = {name for each in users for name in each if not self._goes(name)}
         hashes = {one for node, replicas in batch for one in (node.sha256, *(copy.sha256 for copy in replicas)) if one}
-        return names_elsewhere(self._work.catalogue, hashes, self._directory)
+        found = [*catalogue.lookup_many(names).values(), *names_elsewhere(catalogue, hashes, self._directory)]
+        return list({node.id: node for node in found}.values())
 
     # ---- what may go ---------------------------------------------------------------------------------------------
 
@@ -97,7 +103,9 @@ class Purge:
     def _without_last_copies(self, files: Sequence[_Seen], others: Sequence[_Known]) -> list[_Seen]:
         """Return those of the files whose contents are somewhere else too; the others are counted as refused."""
         good = [one for _, found in files for one in found if _is_good_copy(one)]
-        staying = self._staying(good)
+        staying = {
+            Location(one.service, one.path) for node, replicas in others for one in replicas if is_good(node, one)
+        }
         lost = {_content(one) for one in good} - {_content(one) for one in good if _location(one) in staying}
         going: dict[str, set[str]] = {}
         for one in good:
@@ -117,18 +125,6 @@ class Purge:
             hint = "without --purge files stay, with --accept-loss also the last copy goes"
             self._report.fail(f"/{node.path}", Refused(f"/{node.path}", why, hint))
         return able
-
-    def _staying(self, found: Sequence[Found]) -> set[Location]:
-        """Return the files that stay as good replicas of other names."""
-        catalogue = self._work.catalogue
-        users = catalogue.find_by_location(map(_location, found))
-        nodes = catalogue.lookup_many({name for names in users.values() for name in names if not self._goes(name)})
-        return {
-            Location(one.service, one.path)
-            for node, replicas in catalogue.with_replicas(nodes.values())
-            for one in replicas
-            if is_good(node, one)
-        }
 
     def _goes(self, name: str) -> bool:
         return name == self._directory or paths.is_below(name, self._directory)

@@ -38,8 +38,8 @@ def keep_unseen(copies: Sequence[Copy], work: Work) -> dict[tuple[int, str], Sto
     ways: dict[tuple[int, str], list[Keeping]] = {}
     for one, there, sha256 in found:
         key = one.node.id, sha256
-        if sha256 == one.known.sha256 or key in known:
-            continue
+        if key in known or (one.known.version and sha256 == one.known.sha256):
+            continue  # kept, or one of ours that was touched
         if key in ways:
             number = ways[key][0].node.version
         else:
@@ -70,7 +70,7 @@ def _of_others(
     failed: dict[tuple[int, str], StorageError] = {}
     unread: list[Unread[Found]] = []
     looked = Inspector(work, believe=True).inspect(files)
-    changed = [one for _, found in looked for one in found if (one.now.state, one.now.version) == ("stale", 0)]
+    changed = [one for _, found in looked for one in found if _may_be_theirs(one)]
     threads = work.threads({one.known.service for one in changed})
     for one, there in run_parallel(lambda one: work.open(one.known.service).stat(one.known.path), changed, threads):
         if isinstance(there, (NotFound, NotADirectory)):
@@ -87,6 +87,13 @@ def _of_others(
         else:
             read.append((one, file.entry, sha256))
     return sorted(read, key=lambda each: (each[1].mtime_ns or each[1].changed_ns or 0, each[2])), failed
+
+
+def _may_be_theirs(one: Found) -> bool:
+    """Whether others wrote it, or may have: that its size and time are as they were is a guess at damage, no proof, and
+    that it could not be looked at says nothing."""
+    newly_bad = one.now.state == "bad" and one.known.state != "bad"
+    return bool(one.error) or newly_bad or (one.now.state, one.now.version) == ("stale", 0)
 
 
 def _keeping(one: Found, there: Entry, sha256: str, number: int) -> Keeping:

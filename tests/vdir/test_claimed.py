@@ -223,6 +223,19 @@ def test_nobody_takes_away_the_copy_that_a_purge_relies_on(
     assert "same" not in read_tree(roots["three"])
 
 
+def test_of_two_purges_of_one_file_one_is_refused(roots: dict[str, Path], other: Callable[..., Other]) -> None:
+    write_tree(roots["three"], {"shared": b"nobody has read it"})
+    with Vdir() as vdir:
+        vdir.add("three:shared", "/a")
+        vdir.add("three:shared", "/b")
+    process = other(lambda vdir: vdir.delete("/a", purge=True), Catalogue, "update_replicas")
+    with Vdir() as vdir:
+        with pytest.raises(Refused, match="is being worked on by vdir delete --purge"):
+            vdir.delete("/b", purge=True)
+        assert process.wake() == 0
+        assert b"".join(vdir.cat("/b")) == b"nobody has read it"
+
+
 @pytest.fixture
 def late(catalogue: Catalogue) -> Iterator[tuple[Catalogue, int]]:
     """A catalogue of a process whose claim on a name, of that id, another process has now."""

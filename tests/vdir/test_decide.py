@@ -56,7 +56,10 @@ def test_who_wins() -> None:
     assert winner(decide(PRESENT, [old, close])) == "bb", "2 ns apart, each right within 1: the greater hash"
     assert winner(decide(PRESENT, [old, changed("two", "aa", None)])) == "bb", "a time that nobody knows is no time"
     assert winner(decide(PRESENT, [old, new], conflict="one")) == "bb"
-    assert winner(decide(PRESENT, [old, new], conflict="three")) == "aa", "who has nothing to say does not decide"
+    assert decide(PRESENT, [old, new], conflict="three").what == "ask", "who has no content does not decide"
+    present = decide(PRESENT, [old, new, replace(GOOD, service="three")], conflict="three").winner
+    assert present is not None
+    assert present.present
     asked = decide(PRESENT, [old, new], conflict="ask")
     assert (asked.what, [one.services for one in asked.contenders]) == ("ask", [("two",), ("one",)])
     assert decide(PRESENT, [old, GOOD], conflict="ask").what == "renew", "one change is no conflict"

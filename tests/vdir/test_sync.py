@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from cloudmesh.storage import Storage
 from cloudmesh.storage.abc import Entry, ServiceSettings
 from cloudmesh.storage.clock import Offset, known_offsets, remember_offsets
 from cloudmesh.storage.database import Database
-from cloudmesh.storage.errors import AlreadyExists, Refused, UsageError
+from cloudmesh.storage.errors import AlreadyExists, PermissionDenied, Refused, UsageError
 from cloudmesh.storage.prompt import TerminalPrompt
 from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir, intents
@@ -27,6 +27,7 @@ from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.intents import Intent
 from cloudmesh.vdir.rules import Deletes
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
+from tests.faults import HttpFaults
 from tests.places import configure, local, read_tree, write_tree
 
 FILES = {"a.txt": b"alpha", "b/c.bin": bytes(range(256)) * 40, "b/d e/ü #%?.txt": b"names", "empty": b""}
@@ -395,6 +396,18 @@ def test_a_conflict_may_be_settled_in_other_ways(vdir: Vdir, disks: dict[str, Pa
     quarrel(1)
     assert vdir.sync("/data", conflict="one").conflicts == 1
     all_hold(disks, FILES | {"a.txt": b"of one, 1"})
+    quarrel(7)
+    assert vdir.sync("/data", conflict="three").conflicts == 1, "what it has had nobody changed"
+    all_hold(disks, FILES | {"a.txt": b"of one, 1"})
+    assert {one.origin for one in vdir.history("/data/a.txt")[1:3]} == {"one", "two"}
+    vdir.drop("/data/a.txt", from_=["three"])
+    quarrel(7)
+    for dryrun in (True, False):
+        report = vdir.sync("/data", conflict="three", dryrun=dryrun)
+        assert "three has none of the contents" in report.failures[0].error, report
+    assert (disks["one"] / "data/a.txt").read_bytes() == b"of one, 7"
+    assert not vdir.sync("/data", conflict="one").errors
+    vdir.copy("/data/a.txt", to=["three"])
     quarrel(2)
     report = vdir.sync("/data", conflict="ask")
     assert "--conflict" in report.failures[0].error, "nobody is there to ask"
@@ -468,6 +481,39 @@ def test_an_edit_that_no_sync_has_seen_is_kept_when_it_is_overwritten(
     converged(vdir)
 
 
+def test_an_edit_that_left_its_time_behind_is_kept_when_it_is_overwritten(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    file = disks["two"] / "data/a.txt"
+    before = file.stat()
+    file.write_bytes(b"ALPHA")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    mine = write_tree(tmp_path / "mine", {"a.txt": b"mine"}) / "a.txt"
+    assert not vdir.put(str(mine), "/data/a.txt", to=["one"], force=True).errors
+    kept = [(one.version, one.origin) for one in vdir.history("/data/a.txt") if one.state == "kept"]
+    assert kept == [(2, "two"), (1, "")], "as a sync would have kept it"
+    assert not vdir.restore("/data/a.txt", 2).errors
+    all_hold(disks, FILES | {"a.txt": b"ALPHA"})
+
+
+def test_an_old_content_that_was_touched_and_looked_at_is_kept_when_it_is_overwritten(
+    vdir: Vdir, disks: dict[str, Path], tmp_path: Path
+) -> None:
+    vdir.drop("/data/a.txt", from_=["two", "three"])
+    away = disks["one"].rename(tmp_path / "away")
+    disks["one"].write_bytes(b"no directory")
+    mine = write_tree(tmp_path / "mine", {"a.txt": b"mine"}) / "a.txt"
+    vdir.put(str(mine), "/data/a.txt", to=["two"], force=True)
+    disks["one"].unlink()
+    away.rename(disks["one"])
+    os.utime(disks["one"] / "data/a.txt")
+    vdir.status("/data", check=True)
+    mine.write_bytes(b"mine again")
+    assert not vdir.put(str(mine), "/data/a.txt", to=["two"], force=True).errors
+    assert {one.size for one in vdir.history("/data/a.txt")} == {10, 4, 5}, "nothing else had it"
+    converged(vdir)
+
+
 def test_an_edit_is_kept_before_a_copy_overwrites_it(vdir: Vdir, disks: dict[str, Path]) -> None:
     edit(disks["two"], "a.txt", b"theirs")
     edit(disks["three"], "a.txt", b"theirs")
@@ -495,6 +541,33 @@ def test_an_edit_that_cannot_be_kept_is_not_overwritten(vdir: Vdir, disks: dict[
     assert not vdir.sync("/data").errors
     assert {one.size for one in vdir.history("/data/a.txt")} == {4, 5, 6}
     converged(vdir)
+
+
+@pytest.mark.parametrize("act", ["put", "copy"])
+def test_what_cannot_be_looked_at_is_not_overwritten(
+    home: Path, tmp_path: Path, seaweedfs: SeaweedFS, http_faults: Callable[[int], HttpFaults], act: str
+) -> None:
+    front = http_faults(seaweedfs.port)
+    bucket = seaweedfs.make_bucket()
+    configure(home, [local("one", tmp_path / "one"), seaweedfs.settings("aws", port=front.port, bucket=bucket)])
+    source = write_tree(tmp_path / "source", {"a.txt": b"alpha"}) / "a.txt"
+    with Vdir() as vdir:
+        vdir.put(str(source), "/a.txt", to=["one", "aws"])
+        seaweedfs.client().put_object(Bucket=bucket, Key="a.txt", Body=b"theirs")
+        if act == "copy":
+            vdir.status("/", check=True)
+        for method in ("GET", "HEAD"):
+            front.answer(403, times=None, method=method)
+        source.write_bytes(b"mine")
+        if act == "put":
+            report = vdir.put(str(source), "/a.txt", to=["one"], force=True)
+            assert (report.files, report.errors) == (1, 1)
+        else:
+            with pytest.raises(PermissionDenied):
+                vdir.copy("/a.txt", to=["aws"], force=True)
+        front.heal()
+        assert seaweedfs.client().get_object(Bucket=bucket, Key="a.txt")["Body"].read() == b"theirs"
+        assert not vdir.sync().errors
 
 
 def test_what_was_kept_goes_with_its_name(vdir: Vdir, disks: dict[str, Path]) -> None:
