@@ -49,6 +49,11 @@ def is_good(node: Node, replica: Replica) -> bool:
     return replica.state == "available" and replica.version == node.version
 
 
+def is_trusted(node: Node, replica: Replica) -> bool:
+    """Tell whether a good replica may be relied on when others go: its last reading was not wrong, nor did it fail."""
+    return is_good(node, replica) and not replica.failures
+
+
 def name_info(node: Node, replicas: Sequence[Replica], below: str = "") -> NameInfo:
     """Return the record of a name as seen from the directory ``below``."""
     good = [replica.service for replica in replicas if is_good(node, replica)]
