@@ -108,7 +108,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A replica that is not as it should be."""
+    """A replica, or the file in which an old content was kept, that is not as it should be."""
 
     name: str
     service: str
@@ -192,8 +192,9 @@ class Verified:
         name: whole virtual path of what was verified.
         deep: whether the bytes of all replicas were read.
         files: looked at.
+        versions: old contents that are kept and were looked at.
         bytes: read.
-        earlier: replicas that a verification which was ended before its time had found good already.
+        earlier: replicas and old contents that a verification which was ended before its time had found good already.
         seconds: wall time.
         services: counts by service.
         problems: what is not good, after all repairs.
@@ -203,6 +204,7 @@ class Verified:
     name: str
     deep: bool
     files: int = 0
+    versions: int = 0
     bytes: int = 0
     earlier: int = 0
     seconds: float = 0.0
@@ -213,7 +215,7 @@ class Verified:
     @property
     def columns(self) -> tuple[str, ...]:
         """What a table shows."""
-        telling = [name for name in ("bytes", "earlier") if getattr(self, name)]
+        telling = [name for name in ("versions", "bytes", "earlier") if getattr(self, name)]
         last = [name for name in ("stopped", "problems") if getattr(self, name)]
         return ("name", "deep", "files", *telling, "seconds", "services", *last)
 
