@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import ClassVar, Literal
 
 from cloudmesh.storage.records import Cm, iso
@@ -313,12 +314,17 @@ class Choice:
         return figure("cost", self.dollars)
 
 
+def dollars(value: float | Decimal) -> str:
+    """Return an amount for a person; one request, or a small file for a month, costs far less than a cent."""
+    return "$" + f"{value:.9f}".rstrip("0").rstrip(".")
+
+
 def figure(ranker: str, value: float | None) -> str:
     """Return a ranker's figure for a person, with its unit; a dash where it is unknown."""
     if value is None:
         return "-"
-    if ranker == "cost":  # one request costs far less than a cent
-        return "$" + f"{value:.9f}".rstrip("0").rstrip(".")
+    if ranker == "cost":
+        return dollars(value)
     return {"set": f"{value:.0f}", "speed": f"{value:.3g} s", "location": f"{value:.0f} km"}[ranker]
 
 
