@@ -39,7 +39,7 @@ from cloudmesh.storage.errors import (
 )
 from cloudmesh.storage.local_files import translated as translated_os_errors
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
 """All revisions in ``migrations/versions``, oldest first, known here so that Alembic need not be asked."""
 
 WAIT_S = 60

@@ -17,7 +17,7 @@ from cloudmesh.storage.paths import MEASURING
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.presence import temporary_name
 from cloudmesh.storage.records import Measured
-from cloudmesh.storage.speed import Direction, Sample, learn
+from cloudmesh.storage.speed import TELLING_BYTES, Direction, Sample, learn
 
 if TYPE_CHECKING:
     from cloudmesh.storage.database import Database
@@ -57,8 +57,8 @@ def measure(names: Sequence[str], services: Services, database: Database, size: 
             name,
             kinds[name],
             read.latency_s,
-            int(read.bytes_per_s or 0),
-            int(write.bytes_per_s or 0),
+            _whole(read.bytes_per_s),
+            _whole(write.bytes_per_s),
             None if offset is None else offset.offset_ns / 1e9,
             None if offset is None else offset.error_ns / 1e9,
         )
@@ -97,4 +97,8 @@ def _seconds(call: Callable[[], object]) -> float:
 
 def _sample(latency: float, seconds: float, size: int) -> Sample:
     """Return the speed that fits: a file takes the time of a request, and then that of its bytes."""
-    return Sample(latency, size / max(seconds - latency, seconds / 10))
+    return Sample(latency, None if size < TELLING_BYTES else size / max(seconds - latency, seconds / 10))
+
+
+def _whole(speed: float | None) -> int | None:
+    return None if speed is None else int(speed)

@@ -24,7 +24,7 @@ _BATCHES: dict[Direction, str] = {"read": "read_many", "write": "write_many"}
 
 _MEASURED = text("SELECT service, latency_s, bytes_per_s FROM speed WHERE direction = :direction")
 
-_TELLING_BYTES = 64 * 1024
+TELLING_BYTES = 64 * 1024
 """Files of fewer bytes, on average, tell how long a request takes, but not how fast bytes move."""
 
 
@@ -135,7 +135,7 @@ def seen(counts: Snapshot, parallel: int) -> Iterator[tuple[Direction, Sample]]:
         speeds = [
             _moved(one, direction) / one.seconds
             for one in (streams, batches)
-            if one.seconds > 0 and _moved(one, direction) >= _TELLING_BYTES * one.requests > 0
+            if one.seconds > 0 and _moved(one, direction) >= TELLING_BYTES * one.requests > 0
         ]
         if _moved(streams + batches, direction):
             yield direction, Sample(latency, max(speeds, default=None))

@@ -226,8 +226,8 @@ class _Listings:
         closer look (`is_same`) may say yes.
         """
         key = node.sort_key
-        for _, service, path, state, size, mtime_ns, _, etag, _, _, version, checked_ns, _, _ in rows:
-            if state != "available" or version != node.version or path != node.path:
+        for _, service, path, state, size, mtime_ns, _, etag, _, _, version, checked_ns, failures, _ in rows:
+            if state != "available" or failures or version != node.version or path != node.path:
                 return False
             entry = self.find(service, path, key)
             if not isinstance(entry, Entry) or entry.size != size:
@@ -272,7 +272,8 @@ class _Listings:
 
 
 def _is_same(replica: Replica, entry: Entry, service: StorageABC, clocks: Clocks) -> bool:
-    return is_as_seen(replica, entry) and clocks.vouches(replica.checked_ns, entry, service)
+    # one whose last reading failed, or gave wrong bytes, is read, whatever its size and time are
+    return not replica.failures and is_as_seen(replica, entry) and clocks.vouches(replica.checked_ns, entry, service)
 
 
 def _noting(spool: Spool, service: str) -> Callable[[Entry], None]:

@@ -60,13 +60,14 @@ class Judge:
 
     Args:
         work: opens the services.
+        inspector: asks them.
         deep: read all of their bytes; else only of those under suspicion, which nothing else can clear.
     """
 
-    def __init__(self, work: Work, *, deep: bool) -> None:
+    def __init__(self, work: Work, inspector: Inspector, *, deep: bool) -> None:
         self._work = work
         self._deep = deep
-        self._inspector = Inspector(work)
+        self._inspector = inspector
         self._clocks = Clocks(work, exact=False)
         self._given_up: set[str] = set()
 

@@ -12,7 +12,7 @@ from cloudmesh.storage.transfer.events import nobody
 from cloudmesh.vdir.catalogue import Catalogue
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Node, Replica
-from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.records import is_trusted
 from cloudmesh.vdir.scrub import Inspector
 from cloudmesh.vdir.work import BATCH, Work
 
@@ -55,12 +55,12 @@ def _only_on(service: str, work: Work) -> Iterator[Node]:
     inspector = Inspector(work)
     for batch in chunks(_held(service, work.catalogue), BATCH):
         found = inspector.inspect([(node, others) for node, others in batch if others])
-        safe = {node.id for node, each in found if any(is_good(node, one.now) and not one.error for one in each)}
+        safe = {node.id for node, each in found if any(is_trusted(node, one.now) and not one.error for one in each)}
         yield from (node for node, _ in batch if node.id not in safe)
 
 
 def _held(service: str, catalogue: Catalogue) -> Iterator[tuple[Node, tuple[Replica, ...]]]:
-    """Yield the files that a service may hold, each with the good replicas that it has elsewhere."""
+    """Yield the files that a service may hold, each with the trusted replicas that it has elsewhere."""
     for node, replicas in catalogue.with_replicas(catalogue.walk("")):
         if any(one.service == service and one.state != "missing" for one in replicas):
-            yield node, tuple(one for one in replicas if one.service != service and is_good(node, one))
+            yield node, tuple(one for one in replicas if one.service != service and is_trusted(node, one))

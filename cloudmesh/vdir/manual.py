@@ -51,8 +51,8 @@ VDIR = Command(
     sync    compares all replicas with what was last seen; a changed one becomes the new version everywhere, one that is
             missing or wrong is made good again; it succeeds only where every replica is good in the end
     history tells which contents a name had and which were kept; restore makes one of them the newest version
-    verify  looks at every replica, with --deep at all of its bytes; --repair makes those that are wrong good again;
-            what was ended before its time goes on when it is asked for again
+    verify  looks at every replica and every old content that is kept, with --deep at all of its bytes; --repair makes
+            replicas that are wrong good again; what was ended before its time goes on when it is asked for again
     why     tells which replica is read, and what decides
     prefer  sets what decides, for a name or all below a directory; without SERVICES and --rank it takes both back
     rules   say where replicas have to be, for a directory and all below it: put without --to follows them, put and copy

@@ -112,7 +112,7 @@ def observe(
             if present is not None and one.node.sha256 is None:
                 one.node = replace(one.node, sha256=present)
             if one.kind is None:
-                _by_content(one, work)
+                _by_content(one, work, clocks)
     _tell_times([one for one in unknown if one.kind == "changed"], work)
     return found
 
@@ -188,7 +188,7 @@ def _judge(one: Observed, entry: Entry | None, work: Work, clocks: Clocks, *, re
         _learn(one, known.version, work)
     elif _was_whole(known) and known.version > 0 and is_as_seen(known, entry):
         is_known = (known.sha256 or node.sha256) is not None  # else reading it would tell nothing
-        if is_known and known.state != "bad" and not clocks.vouches(known.checked_ns, entry, work.open(one.service)):
+        if is_known and known.state != "bad" and (known.failures or not _is_vouched(one, entry, work, clocks)):
             return
         one.kind = "damaged" if known.state == "bad" else "good" if known.version == node.version else "old"
         state: State = "bad" if one.kind == "damaged" else "available" if one.kind == "good" else "stale"
@@ -198,8 +198,12 @@ def _judge(one: Observed, entry: Entry | None, work: Work, clocks: Clocks, *, re
         _learn(one, known.version, work)
 
 
-def _by_content(one: Observed, work: Work) -> None:
-    known, node = one.known, one.node
+def _is_vouched(one: Observed, entry: Entry, work: Work, clocks: Clocks) -> bool:
+    return clocks.vouches(one.known.checked_ns, entry, work.open(one.service))
+
+
+def _by_content(one: Observed, work: Work, clocks: Clocks) -> None:
+    known, node, entry = one.known, one.node, one.entry
     if node.sha256 is not None and one.sha256 == node.sha256:
         _learn(one, node.version, work)
     elif _was_whole(known) and known.version > 0 and known.sha256 is not None and one.sha256 == known.sha256:
@@ -207,6 +211,9 @@ def _by_content(one: Observed, work: Work) -> None:
     elif known.state == "copying" or (known.state == "missing" and not _was_whole(known)):
         why, hint = "a file that is not ours is in the way", "move it away, then run the same command again"
         one.kind, one.error = "obstacle", PreconditionFailed(one.name, why, hint)
+    elif known.failures and entry is not None and is_as_seen(known, entry) and _is_vouched(one, entry, work, clocks):
+        one.kind = "damaged"  # nobody has written it since it was right
+        one.now = replace(known, state="bad", checked_ns=time.time_ns())
     else:
         one.kind = "changed"
         one.now = seen_now(one, work, "stale", 0)

@@ -14,6 +14,7 @@ from cloudmesh.storage import paths
 from cloudmesh.storage.errors import Refused
 from cloudmesh.storage.transfer.prices import monthly
 from cloudmesh.vdir.nodes import Node
+from cloudmesh.vdir.records import dollars
 from cloudmesh.vdir.rules import DEFAULT, NAMES
 from cloudmesh.vdir.wanted import targets
 from cloudmesh.vdir.work import Work
@@ -124,7 +125,7 @@ class Placing:
                 raise self._refusal(path, node, "max_monthly_cost", why)
         spent = budget.spent + sum((one or Decimal(0) for one in costs.values()), Decimal(0))
         if spent > budget.limit:
-            why = f"keeping it would raise the cost to {spent:.2f} US$ a month, more than {budget.limit}"
+            why = f"keeping it would raise the cost to {dollars(spent)} a month, more than {dollars(budget.limit)}"
             raise self._refusal(path, node, "max_monthly_cost", why)
         budget.spent = spent
 

@@ -14,7 +14,7 @@ from cloudmesh.vdir.claiming import claimed, claiming, left_out
 from cloudmesh.vdir.elsewhere import names_elsewhere
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
-from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.records import is_good, is_trusted
 from cloudmesh.vdir.removal import remove_empty
 from cloudmesh.vdir.scrub import Found, Inspector
 from cloudmesh.vdir.work import BATCH, Work, is_over
@@ -112,7 +112,7 @@ class Purge:
             going.setdefault(_content(one), set()).add(self._place(one))
         there: dict[str, set[str]] = {}
         for one in (one for _, found in self._inspector.inspect(others) for one in found):
-            if is_good(one.node, one.now) and not one.error:
+            if is_trusted(one.node, one.now) and not one.error:
                 there.setdefault(_content(one), set()).add(self._place(one))
         lost = {content for content in lost if not there.get(content, set()) - going[content]}
         able: list[_Seen] = []

@@ -27,10 +27,11 @@ from cloudmesh.storage.errors import (
     Unavailable,
     Unsupported,
 )
+from cloudmesh.vdir import stalls
 from cloudmesh.vdir.copies import is_as_seen
 from cloudmesh.vdir.nodes import Node, Replica
 from cloudmesh.vdir.sources import Source, recognised, unreadable
-from cloudmesh.vdir.stalls import STALL_S, open_watched
+from cloudmesh.vdir.stalls import open_watched
 
 HELD = 8 * 1024 * 1024
 """A file of at most so many bytes is read and compared with its hash before the first of them is given."""
@@ -135,7 +136,7 @@ class Stream:
         while left:
             source = left.pop(0)
             try:
-                for piece in self._from(source, position, STALL_S if left else self.patience):
+                for piece in self._from(source, position, stalls.STALL_S if left else self.patience):
                     if source not in self.used:
                         self.used.append(source)
                         proof = self._proof

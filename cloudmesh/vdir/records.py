@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import ClassVar, Literal
 
 from cloudmesh.storage.records import Cm, iso
@@ -47,6 +48,11 @@ class NameInfo:
 def is_good(node: Node, replica: Replica) -> bool:
     """Tell whether the replica holds the name's present content, as far as the catalogue knows."""
     return replica.state == "available" and replica.version == node.version
+
+
+def is_trusted(node: Node, replica: Replica) -> bool:
+    """Tell whether a good replica may be relied on when others go: its last reading was not wrong, nor did it fail."""
+    return is_good(node, replica) and not replica.failures
 
 
 def name_info(node: Node, replicas: Sequence[Replica], below: str = "") -> NameInfo:
@@ -103,7 +109,7 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A replica that is not as it should be."""
+    """A replica, or the file in which an old content was kept, that is not as it should be."""
 
     name: str
     service: str
@@ -187,8 +193,9 @@ class Verified:
         name: whole virtual path of what was verified.
         deep: whether the bytes of all replicas were read.
         files: looked at.
+        versions: old contents that are kept and were looked at.
         bytes: read.
-        earlier: replicas that a verification which was ended before its time had found good already.
+        earlier: replicas and old contents that a verification which was ended before its time had found good already.
         seconds: wall time.
         services: counts by service.
         problems: what is not good, after all repairs.
@@ -198,6 +205,7 @@ class Verified:
     name: str
     deep: bool
     files: int = 0
+    versions: int = 0
     bytes: int = 0
     earlier: int = 0
     seconds: float = 0.0
@@ -208,7 +216,7 @@ class Verified:
     @property
     def columns(self) -> tuple[str, ...]:
         """What a table shows."""
-        telling = [name for name in ("bytes", "earlier") if getattr(self, name)]
+        telling = [name for name in ("versions", "bytes", "earlier") if getattr(self, name)]
         last = [name for name in ("stopped", "problems") if getattr(self, name)]
         return ("name", "deep", "files", *telling, "seconds", "services", *last)
 
@@ -306,12 +314,17 @@ class Choice:
         return figure("cost", self.dollars)
 
 
+def dollars(value: float | Decimal) -> str:
+    """Return an amount for a person; one request, or a small file for a month, costs far less than a cent."""
+    return "$" + f"{value:.9f}".rstrip("0").rstrip(".")
+
+
 def figure(ranker: str, value: float | None) -> str:
     """Return a ranker's figure for a person, with its unit; a dash where it is unknown."""
     if value is None:
         return "-"
-    if ranker == "cost":  # one request costs far less than a cent
-        return "$" + f"{value:.9f}".rstrip("0").rstrip(".")
+    if ranker == "cost":
+        return dollars(value)
     return {"set": f"{value:.0f}", "speed": f"{value:.3g} s", "location": f"{value:.0f} km"}[ranker]
 
 

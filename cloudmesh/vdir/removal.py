@@ -16,7 +16,7 @@ from cloudmesh.vdir.claiming import claimed, claiming, left_out
 from cloudmesh.vdir.kept import keep, outdated
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
-from cloudmesh.vdir.records import is_good
+from cloudmesh.vdir.records import is_trusted
 from cloudmesh.vdir.scrub import judged
 from cloudmesh.vdir.work import BATCH, Work, is_over
 
@@ -77,7 +77,7 @@ def drop_claimed(
 ) -> set[Location]:
     """Remove replicas as `drop` does, of files that this process has claimed; return the directories they were in."""
     drops = [
-        _Drop(node, replica, [one for one in replicas if one.service not in services and is_good(node, one)])
+        _Drop(node, replica, [one for one in replicas if one.service not in services and is_trusted(node, one)])
         for node, replicas in files
         for replica in replicas
         if replica.service in services
@@ -172,7 +172,7 @@ def _drop(drops: Sequence[_Drop], work: Work, report: Report) -> set[Location]:
     kept: list[_Drop] = []
     doomed: list[_Drop] = []
     for one in present:
-        good = {replica.service for replica in now[one.node.id] if is_good(one.node, replica)}
+        good = {replica.service for replica in now[one.node.id] if is_trusted(one.node, replica)}
         if good.isdisjoint(keeper.service for keeper in one.keepers):
             kept.append(one)
             report.fail(one.name, _last(one))

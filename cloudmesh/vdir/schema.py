@@ -91,11 +91,13 @@ version = Table(
     Column("service", Text, nullable=False),
     Column("path", Text, nullable=False),
     Column("service_version", Text),
+    Column("verified_ns", Count),
 )
 """Contents that a name has no longer, and the one file that was kept of each.
 
 ``origin`` is the service on which the content appeared, empty where it came through us. ``service_version`` is the
 service's own id of the version, where it keeps versions by itself and ``path`` is the name's own file.
+``verified_ns`` is when the file's bytes were last read and right.
 """
 
 lease = Table(

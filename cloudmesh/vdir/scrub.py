@@ -38,7 +38,7 @@ _OPEN_LISTINGS = 8
 _AT_ONCE = 8
 """Services that are listed at the same time."""
 
-_GONE = "nothing at all is there any more: is it the right place, and mounted?"
+GONE = "nothing at all is there any more: is it the right place, and mounted?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +78,16 @@ class Inspector:
     Args:
         work: opens the services.
         believe: a service on which nothing at all is left has lost its files; else it is taken for one that is away.
+
+    Attributes:
+        failed: services that cannot be asked, with why; they are not asked again.
     """
 
     def __init__(self, work: Work, *, believe: bool = False) -> None:
         self._work = work
         self._believe = believe
         self._listings: dict[str, dict[str, _Listing]] = {}
-        self._failed: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
         self._clocks = Clocks(work, exact=False)
 
     def inspect(self, files: Sequence[tuple[Node, tuple[Replica, ...]]]) -> list[tuple[Node, list[Found]]]:
@@ -93,7 +96,9 @@ class Inspector:
         A service that cannot be asked is not asked again, and none of its replicas is declared bad. That a file is not
         there is believed only where the listing and the question for this one file say so.
         """
-        listed = self._list([one for _, replicas in files for one in replicas])
+        listed = self.listed(
+            [Location(one.service, one.path) for _, each in files for one in each if one.state != "deleting"]
+        )
         questions = [
             _Question(place, node, replica, listed.get(Location(replica.service, replica.path)))
             for place, (node, replicas) in enumerate(files)
@@ -113,23 +118,27 @@ class Inspector:
                 found[question.place].append(Found(node, replica, result))
                 continue
             found[question.place].append(Found(node, replica, replica, str(result)))
-            self._remember(replica.service, result)
+            self.remember(replica.service, result)
         self._doubt(found)
         for each in found:
             each.sort(key=lambda one: one.known.service)
         return [(node, each) for (node, _), each in zip(files, found, strict=True)]
 
-    def _list(self, replicas: Sequence[Replica]) -> dict[Location, Entry]:
-        """Return what listings say of replicas, several services at once, where making them pays."""
-        sizes = Counter((one.service, paths.parent(one.path)) for one in replicas)
-        worth: dict[str, list[Replica]] = {}
-        for one in replicas:
-            if sizes[one.service, paths.parent(one.path)] >= _LIST_FROM and one.state != "deleting":
+    def listed(self, files: Sequence[Location]) -> dict[Location, Entry]:
+        """Return what listings say of files, several services at once, where making them pays.
+
+        Args:
+            files: those of a service in about the order of listings, over all calls.
+        """
+        sizes = Counter((one.service, paths.parent(one.path)) for one in files)
+        worth: dict[str, list[Location]] = {}
+        for one in files:
+            if sizes[one.service, paths.parent(one.path)] >= _LIST_FROM:
                 worth.setdefault(one.service, []).append(one)
         remote = sum(self._work.knowledge.kinds.get(one) != "local" for one in worth)
         found: dict[Location, Entry] = {}
         for _, entries in run_parallel(
-            lambda name: {Location(name, one.path): self._listed(one) for one in worth[name]},
+            lambda name: {one: self._listed(one) for one in worth[name]},
             worth,
             max(1, min(remote, _AT_ONCE)),
         ):
@@ -137,23 +146,23 @@ class Inspector:
                 found |= {place: entry for place, entry in entries.items() if entry is not None}
         return found
 
-    def _listed(self, replica: Replica) -> Entry | None:
+    def _listed(self, file: Location) -> Entry | None:
         """Return what a listing of the file's directory says, where it has the file; one thread a service."""
-        if replica.service in self._failed:
+        if file.service in self.failed:
             return None
-        directory = paths.parent(replica.path)
-        listings = self._listings.setdefault(replica.service, {})
+        directory = paths.parent(file.path)
+        listings = self._listings.setdefault(file.service, {})
         try:
             if directory not in listings:
                 while len(listings) >= _OPEN_LISTINGS:
                     del listings[next(iter(listings))]
-                listings[directory] = _Listing(self._work.open(replica.service).scan(directory))
-            return listings[directory].find(replica.path)
+                listings[directory] = _Listing(self._work.open(file.service).scan(directory))
+            return listings[directory].find(file.path)
         except (NotFound, NotADirectory):
             return None
         except StorageError as error:
             listings.pop(directory, None)
-            self._remember(replica.service, error)
+            self.remember(file.service, error)
             return None
 
     def _unchanged(self, question: _Question) -> Replica | None:
@@ -170,8 +179,8 @@ class Inspector:
         replica = question.replica
         if replica.state == "deleting":  # a removal that died halfway: whether the file is there changes nothing
             return replica
-        if replica.service in self._failed:
-            raise StorageError("", self._failed[replica.service])
+        if replica.service in self.failed:
+            raise StorageError("", self.failed[replica.service])
         service = self._work.open(replica.service)
         try:
             entry = question.listed or service.stat(replica.path)
@@ -184,9 +193,10 @@ class Inspector:
         is_sure = self._clocks.has_settled(known.checked_ns, entry, service)
         return now if is_sure else replace(now, checked_ns=known.checked_ns)
 
-    def _remember(self, service: str, error: StorageError) -> None:
+    def remember(self, service: str, error: StorageError) -> None:
+        """Note that a service cannot be asked, if that is what an error means."""
         if isinstance(error, (Unavailable, RateLimited, AuthenticationFailed, ConfigError)):
-            self._failed.setdefault(service, str(error))
+            self.failed.setdefault(service, str(error))
 
     def _doubt(self, found: list[list[Found]]) -> None:
         """Take back that files are missing, where all of them are and the service is empty."""
@@ -198,10 +208,10 @@ class Inspector:
         for name in missing:
             if name in there or not self._work.is_empty(name):
                 continue
-            self._failed[name] = f"{name}: {_GONE}"
+            self.failed[name] = f"{name}: {GONE}"
             for each in found:
                 each[:] = [
-                    Found(one.node, one.known, one.known, self._failed[name]) if one.known.service == name else one
+                    Found(one.node, one.known, one.known, self.failed[name]) if one.known.service == name else one
                     for one in each
                 ]
 

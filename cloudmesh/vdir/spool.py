@@ -126,9 +126,8 @@ class Spool:
     def add_elsewhere(self, node: Node, replica: Replica, known: bool) -> None:
         """Note a replica that does not lie at its name's path, so that it is looked for; ``known`` to be there."""
         size, times = replica.size, (replica.mtime_ns, replica.mtime_precision_ns)
-        facts = json.dumps(
-            [known, size, *times, replica.etag, dict(replica.hashes), replica.sha256 or node.sha256, replica.checked_ns]
-        )
+        content = (replica.etag, dict(replica.hashes), replica.sha256 or node.sha256)
+        facts = json.dumps([known, size, *times, *content, replica.checked_ns, replica.failures])
         key = paths.sort_key(replica.path, False)
         directory = paths.parent(replica.path)
         row = (replica.service, directory, key, node.id, replica.path, mark(replica), facts)
@@ -158,9 +157,9 @@ class Spool:
         """Yield what is to be looked for in a directory, in the order of listings."""
         statement = "SELECT id, path, mark, replica FROM elsewhere WHERE service = ? AND directory = ? ORDER BY key, id"
         for entry_id, path, marked, facts in self._rows(statement, service, directory):
-            known, size, mtime_ns, precision, etag, hashes, sha256, checked_ns = json.loads(facts)
+            known, size, mtime_ns, precision, etag, hashes, sha256, checked_ns, failures = json.loads(facts)
             told = (size, mtime_ns, precision, etag, hashes, sha256)
-            replica = Replica(service, path, "available", *told, checked_ns=checked_ns)
+            replica = Replica(service, path, "available", *told, checked_ns=checked_ns, failures=failures)
             yield Wanted(entry_id, known, marked, replica)
 
     def suspects(self, size: int) -> Iterator[list[tuple[str, Entry]]]:

@@ -35,7 +35,7 @@ def can_stall(service: StorageABC) -> bool:
 
 
 def unless_it_stalls(
-    items: Generator[T, None, None], service: StorageABC, subject: str, patience: float = STALL_S
+    items: Generator[T, None, None], service: StorageABC, subject: str, patience: float | None = None
 ) -> Generator[T, None, None]:
     """Yield what reading a service gives, run in a thread, as long as it does not keep us waiting.
 
@@ -43,10 +43,11 @@ def unless_it_stalls(
     none of the items until then: all were taken.
 
     Raises:
-        Unavailable: nothing came for ``patience`` seconds, or for the service's own read timeout where that is shorter.
+        Unavailable: nothing came for ``patience`` seconds (`STALL_S` where None), or for the service's own read timeout
+            where that is shorter.
     """
     handover: Handover[T] = Handover(_WAITING)
-    patience = min(patience, service.settings.timeouts.read)
+    patience = min(STALL_S if patience is None else patience, service.settings.timeouts.read)
 
     def run() -> None:
         failure: BaseException | None = None

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.transfer.events import Event
 from cloudmesh.storage.transfer.report import Report
+from cloudmesh.vdir import versions
 from cloudmesh.vdir.claiming import claiming
 from cloudmesh.vdir.copies import Copy
 from cloudmesh.vdir.distribute import batches, bring_claimed, one_ahead
 from cloudmesh.vdir.judging import Judge, Verdict
+from cloudmesh.vdir.kept_judging import KeptJudge, KeptVerdict, OldContent
 from cloudmesh.vdir.nodes import Files, Node, Replica
 from cloudmesh.vdir.records import Problem, ServiceVerified, Verified, is_good
+from cloudmesh.vdir.scrub import Inspector
 from cloudmesh.vdir.sources import unreadable
 from cloudmesh.vdir.verification import Run, learn, record
 from cloudmesh.vdir.work import Work, is_over, skip
@@ -22,7 +25,7 @@ _Planned = list[tuple[Node, tuple[Replica, ...]]]
 
 
 def verify(files: Files, work: Work, run: Run, name: str, *, deep: bool, repair: bool) -> Verified:
-    """Look at all replicas of files, and return what was found.
+    """Look at all replicas of files, and at the old contents that are kept of them, and return what was found.
 
     What is seen is written down batch by batch: after an interruption the same verification goes on.
 
@@ -37,10 +40,11 @@ def verify(files: Files, work: Work, run: Run, name: str, *, deep: bool, repair:
     started = time.monotonic()
     verification = _Verification(work, run.started_ns, Verified(name, deep), repair=repair)
     report = verification.report
-    for batch in one_ahead(verification.planned(files)):
+    for batch, old in one_ahead(verification.planned(files)):
         if is_over(work, report):
             break
         verification.do(batch)
+        verification.do_old(old)
     verification.planned_all()
     if not report.stopped:  # else the next one goes on
         run.ended()
@@ -58,11 +62,13 @@ class _Verification:
         self._work = work
         self._started_ns = started_ns
         self._repair = repair
-        self._judge = Judge(work, deep=report.deep)
+        inspector = Inspector(work)
+        self._judge = Judge(work, inspector, deep=report.deep)
+        self._kept_judge = KeptJudge(work, inspector, deep=report.deep)
         self._services: dict[str, ServiceVerified] = {}
 
-    def planned(self, files: Files) -> Iterator[_Planned]:
-        """Yield files in batches, and tell of each replica."""
+    def planned(self, files: Files) -> Iterator[tuple[_Planned, list[OldContent]]]:
+        """Yield files in batches, with their old contents, and tell of each replica and content."""
         for batch in batches(((node, replicas) for node, replicas in files if not node.is_directory), _weight):
             for node, replicas in batch:
                 for one in replicas:
@@ -70,7 +76,13 @@ class _Verification:
                         skip(_name(node, one), 0, self._work)
                     else:
                         self._work.observer(Event("planned", _name(node, one), self._size(node, one)))
-            yield batch
+            old = _old_contents([node for node, _ in batch], self._work)
+            for content in old:
+                if self._was_right(content):
+                    skip(content.name, 0, self._work)
+                else:
+                    self._work.observer(Event("planned", content.name, self._size_read(content)))
+            yield batch, old
         if not self._repair:
             self.planned_all()
 
@@ -99,6 +111,34 @@ class _Verification:
         for one in verdicts:
             self._tell(one, in_mending=(one.found.node.id, one.found.known.service) in mended)
             self._count(one)
+
+    def do_old(self, contents: Sequence[OldContent]) -> None:
+        """Look at old contents. Nothing else has what is lost of them, so it is only told."""
+        verdicts = self._kept_judge.look([one for one in contents if not self._was_right(one)])
+        self.report.versions += len(contents)
+        self.report.earlier += len(contents) - len(verdicts)
+        database = self._work.catalogue.database
+        versions.verified(database, [one.old.kept for one in verdicts if one.was_read and one.outcome == "good"])
+        wrong = [one for one in verdicts if one.outcome != "good"]
+        # a sync may have removed or moved one meanwhile
+        still = {
+            one.location for one in _old_contents({one.old.node.id: one.old.node for one in wrong}.values(), self._work)
+        }
+        for one in verdicts:
+            size = self._size_read(one.old)
+            self.report.bytes += (one.old.kept.size or 0) if one.was_read else 0
+            if one.outcome == "good" or one.old.location not in still:
+                self._work.observer(Event("done", one.old.name, size))
+                continue
+            self._work.observer(Event("failed", one.old.name, size, one.detail))
+            self.report.problems.append(_problem(one))
+
+    def _was_right(self, content: OldContent) -> bool:
+        """Tell whether an earlier run of this verification has read an old content, and it was right."""
+        return self.report.deep and (content.kept.verified_ns or 0) >= self._started_ns
+
+    def _size_read(self, content: OldContent) -> int:
+        return (content.kept.size or 0) if self.report.deep and content.is_readable else 0
 
     def _was_good(self, node: Node, replica: Replica) -> bool:
         """Tell whether an earlier run of this verification has found a replica good."""
@@ -166,6 +206,17 @@ class _Verification:
         self.report.bytes += one.bytes_read
         if one.outcome not in ("good", "repaired"):
             self.report.problems.append(Problem(f"/{one.found.node.path}", name, one.outcome, one.detail))
+
+
+def _old_contents(nodes: Collection[Node], work: Work) -> list[OldContent]:
+    kept = versions.of(work.catalogue.database, [node.id for node in nodes])
+    return [OldContent(node, one) for node in nodes for one in kept.get(node.id, ()) if one.version != node.version]
+
+
+def _problem(one: KeptVerdict) -> Problem:
+    kept = one.old.kept
+    detail = f"version {kept.version}, kept as {one.old.location}: {one.detail}"
+    return Problem(f"/{one.old.node.path}", kept.service, one.outcome, detail)
 
 
 def _weight(file: tuple[Node, tuple[Replica, ...]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,12 @@ _PAGE = 1000
 
 _OF = (
     "SELECT v.entry_id, v.version, v.size, v.mtime_ns, v.sha256, v.origin, v.replaced_ns, v.service, v.path,"
-    " v.service_version FROM {keys} JOIN version AS v ON v.entry_id = k.entry_id ORDER BY v.entry_id, v.version DESC"
+    " v.service_version, v.verified_ns FROM {keys} JOIN version AS v ON v.entry_id = k.entry_id"
+    " ORDER BY v.entry_id, v.version DESC"
+)
+_VERIFIED = (
+    "UPDATE version SET verified_ns = :now FROM {keys}"
+    " WHERE version.entry_id = k.entry_id AND version.version = k.version"
 )
 _REMOVE = "DELETE FROM version WHERE (entry_id, version) IN (SELECT k.entry_id, k.version FROM {keys})"
 _ENTRIES = text("SELECT DISTINCT entry_id FROM version WHERE entry_id > :after ORDER BY entry_id LIMIT :limit")
@@ -38,6 +44,7 @@ class Kept:
         service: where it is kept.
         path: of the file there.
         service_version: the service's own id of the version, where ``path`` is the name's own file.
+        verified_ns: when its bytes were last read and right.
     """
 
     entry_id: int
@@ -50,6 +57,7 @@ class Kept:
     service: str
     path: str
     service_version: str | None = None
+    verified_ns: int | None = None
 
 
 def of(database: Database, entries: Collection[int]) -> dict[int, list[Kept]]:
@@ -83,10 +91,18 @@ def add(connection: Connection, kept: Sequence[Kept]) -> None:
             one.service,
             one.path,
             one.service_version,
+            one.verified_ns,
         )
         for one in kept
     ]
     bulk.insert(connection, schema.version, rows, replace=True)
+
+
+def verified(database: Database, kept: Iterable[Kept]) -> None:
+    """Write down that the bytes of kept contents were read just now and are right."""
+    if keys := [(one.entry_id, one.version) for one in kept]:
+        with database.write() as connection:
+            bulk.execute(connection, _VERIFIED, ("entry_id", "version"), keys, now=time.time_ns())
 
 
 def remove(database: Database, kept: Iterable[Kept]) -> None:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from cloudmesh.storage.transfer.prices import monthly
 from cloudmesh.vdir.nodes import Node
-from cloudmesh.vdir.records import Violation
+from cloudmesh.vdir.records import Violation, dollars
 from cloudmesh.vdir.rules import NAMES
 from cloudmesh.vdir.wanted import unmet
 from cloudmesh.vdir.work import Work
@@ -56,4 +56,4 @@ def _cost(node: Node, work: Work) -> Iterator[Violation]:
             yield Violation(name, service, rule, "what it charges for storage is not known: set its price")
         total += cost or Decimal(0)
     if limit is not None and total > limit:
-        yield Violation(name, "", rule, f"all replicas cost {total:.2f} US$ a month, more than {limit}")
+        yield Violation(name, "", rule, f"all replicas cost {dollars(total)} a month, more than {dollars(limit)}")

@@ -15,7 +15,7 @@ from cloudmesh.storage.database import Database
 from cloudmesh.storage.layers import Count, Snapshot
 from cloudmesh.storage.paths import TEMPORARY_PREFIX
 from cloudmesh.storage.services import Services
-from cloudmesh.storage.speed import Sample, learn, measured, seen
+from cloudmesh.storage.speed import UNKNOWN, Sample, learn, measured, seen
 from deploy.servers import OpenSsh, SeaweedFS, Wsgidav
 from tests.places import configure, local
 
@@ -39,6 +39,19 @@ def four(home: Path, tmp_path: Path, seaweedfs: SeaweedFS, wsgidav: Wsgidav, ope
 def database() -> Iterator[Database]:
     with Database() as opened:
         yield opened
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_a_few_bytes_tell_no_throughput(four: list[str], database: Database, tmp_path: Path, size: int) -> None:
+    with Storage() as storage:
+        found = storage.measure("dav", size=size)
+    assert [(one.problem, one.read_per_s_bytes, one.write_per_s_bytes) for one in found] == [("", None, None)]
+    speeds = measured(database, "read"), measured(database, "write")
+    assert [one["dav"].bytes_per_s for one in speeds] == [UNKNOWN.bytes_per_s] * 2
+    (tmp_path / "f").write_bytes(b"x")
+    assert CDIR.run(["put", str(tmp_path / "f"), "/f", "--to=dav,disk"]) == 0
+    assert CDIR.run(["why", "/f"]) == 0
+    assert CDIR.run(["delete", "/f", "--purge", "--accept-loss"]) == 0
 
 
 def test_every_kind_is_measured_and_nothing_is_left_behind(four: list[str], database: Database, tmp_path: Path) -> None:

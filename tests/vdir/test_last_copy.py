@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cloudmesh.storage.config_api import ConfigApi
-from cloudmesh.storage.errors import Refused
+from cloudmesh.storage.errors import ChecksumMismatch, Refused
 from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir
 from deploy.servers import Wsgidav
@@ -339,3 +339,46 @@ def test_a_drop_of_an_older_content_that_died_halfway_is_finished(
         assert not (disks["three"] / "data/d0/f0").exists()
         assert not vdir.restore("/data/d0/f0", 1).failed
         assert b"".join(vdir.cat("/data/d0/f0")) == b"0"
+
+
+@pytest.fixture
+def rotten(home: Path, tmp_path: Path, wsgidav: Wsgidav) -> Iterator[Vdir]:
+    """``/f`` on ``dav``, where a reading has found wrong bytes, and on ``one``; ``/g`` is the same there."""
+    root = f"wrong-{tmp_path.name}"
+    configure(home, [local("one", tmp_path / "one"), wsgidav.settings("dav", root=root)])
+    file = write_tree(wsgidav.data / root, {"f": b"right"}) / "f"
+    with Vdir() as vdir:
+        vdir.add("dav:f", "/f")
+        vdir.copy("/f", to=["one"])
+        vdir.put(str(write_tree(tmp_path / "source", {"g": b"right"}) / "g"), "/g", to=["one"])
+        assert not vdir.verify(deep=True).failed
+        seen = file.stat()
+        file.write_bytes(b"wrong")
+        os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        with pytest.raises(ChecksumMismatch):
+            list(vdir.cat("dav:/f"))
+        yield vdir
+
+
+def test_a_copy_that_a_reading_has_found_wrong_is_none(rotten: Vdir) -> None:
+    with pytest.raises(Refused, match="last good replica"):
+        rotten.drop("/f", from_=["one"])
+    with pytest.raises(Refused, match="/f"):
+        ConfigApi().remove("one")
+    assert not rotten.verify("/f", repair=True).failed
+    rotten.drop("/f", from_=["one"])
+    assert b"".join(rotten.cat("/f")) == b"right"
+
+
+def test_a_purge_does_not_rely_on_a_copy_that_a_reading_has_found_wrong(rotten: Vdir, tmp_path: Path) -> None:
+    (tmp_path / "one/f").unlink()
+    with pytest.raises(Refused, match="nowhere else"):
+        rotten.delete("/g", purge=True)
+
+
+@pytest.mark.parametrize("what", ["/f", "/"])
+def test_a_sync_makes_good_what_a_reading_has_found_wrong(rotten: Vdir, what: str) -> None:
+    report = rotten.sync(what)
+    assert (report.files, report.versions, report.failures) == (1, 0, [])
+    assert b"".join(rotten.cat("dav:/f")) == b"right"
+    assert not rotten.verify("/f", deep=True).failed

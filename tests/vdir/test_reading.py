@@ -178,6 +178,20 @@ def test_many_small_files_come_from_the_next_replica_where_the_first_one_stalls(
         place.proxies[first].heal()
 
 
+@pytest.mark.parametrize("first", FIRST)
+def test_a_command_ends_although_a_service_hangs_that_it_has_given_up(place: Place, tmp_path: Path, first: str) -> None:
+    place.put(SMALL[:1000], first, "one")
+    place.proxies[first].stall(after=0, times=None)
+    program = (
+        "import sys; from cloudmesh.cdir.main import CDIR; from cloudmesh.vdir import stalls; stalls.STALL_S = 0.5;"
+        "sys.exit(CDIR.run(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", program, "get", "/f", str(tmp_path / "back")]
+    assert subprocess.run(command, timeout=30, check=False).returncode == 0
+    assert (tmp_path / "back").read_bytes() == SMALL[:1000]
+    place.proxies[first].heal()
+
+
 def test_the_user_s_own_bandwidth_limit_is_no_stall(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

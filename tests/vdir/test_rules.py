@@ -161,6 +161,7 @@ def test_the_cost_is_kept(vdir: Vdir, source: str) -> None:
     vdir.rules.set("/t", max_monthly_cost=Decimal("0.004"))
     assert found(vdir) == [("/t", "", "max-monthly-cost")]
     assert found(vdir, "/t/d") == [("/t", "", "max-monthly-cost")]
+    assert [one.detail for one in vdir.rules.check()] == ["all replicas cost $0.00500002 a month, more than $0.004"]
 
 
 def test_a_dry_run_tells_the_price(vdir: Vdir, source: str) -> None:

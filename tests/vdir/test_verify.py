@@ -118,6 +118,9 @@ def test_on_postgresql(
         rot(disks["one"] / "a")
         assert problems(vdir.verify("/t", deep=True, sample=Sample(count=9))) == [("/t/a", "one", "bad")]
         assert not vdir.verify("/t", repair=True).failed
+        vdir.put(str(write_tree(tmp_path / "source", {"a": b"newer"})), "/t", to=["two"], recursive=True, force=True)
+        report = vdir.verify("/t", deep=True)
+        assert (report.failed, report.versions) == (False, 1)
 
 
 def test_where_no_replica_is_good_nothing_is_made_of_it(vdir: Vdir, disks: dict[str, Path]) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 from queue import SimpleQueue
+from threading import Thread
 from typing import Any, Generic, TypeVar
 
 import pycurl
@@ -19,8 +20,6 @@ import pycurl
 from cloudmesh.storage.errors import StorageError
 from cloudmesh.storage.http_multi import Failure, Transfer
 from cloudmesh.storage.providers.webdav.http import Client
-
-_ASIDE = 8
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -87,7 +86,7 @@ class FlowLoop(Generic[Task, Result]):
         self._aside = 0
         self._waiting: dict[str, list[_Running[Task, Result]]] = {}
         self._came_back: SimpleQueue[tuple[str | _Running[Task, Result], Future[Any]]] = SimpleQueue()
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads: list[Thread] = []
         self._more = True
 
     def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | StorageError]]:
@@ -108,8 +107,8 @@ class FlowLoop(Generic[Task, Result]):
                         yield from self._ended()
                 yield from self._ended()
         finally:
-            if self._pool is not None:
-                self._pool.shutdown(cancel_futures=True)
+            for thread in self._threads:
+                thread.join()
 
     def _transfers(self, source: Iterator[Task | None]) -> Iterator[Transfer | None]:
         """Yield the next request of each flow; end where only the caller can let it go on, by taking results."""
@@ -175,9 +174,18 @@ class FlowLoop(Generic[Task, Result]):
             if len(waiting) > 1:
                 return
         self._aside += 1
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(_ASIDE, "webdav-aside")
-        self._pool.submit(aside.work).add_done_callback(lambda future: self._came_back.put((name, future)))
+        # a daemon: the end of the process waits for a standard executor's threads, and so for a service that hangs
+        self._threads = [thread for thread in self._threads if thread.is_alive()]
+        self._threads.append(Thread(target=self._do, args=(name, aside.work), name="webdav-aside", daemon=True))
+        self._threads[-1].start()
+
+    def _do(self, name: str | _Running[Task, Result], work: Callable[[], Any]) -> None:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(work())
+        except BaseException as error:  # goes on in the flow
+            future.set_exception(error)
+        self._came_back.put((name, future))
 
     def _take_back(self, *, wait: bool = False) -> None:
         while wait or not self._came_back.empty():
