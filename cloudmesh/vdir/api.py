@@ -237,7 +237,7 @@ class Vdir:
             recursive: a directory with something in it may be removed.
             purge: remove the real files too, all replicas, those first; what cannot be removed keeps its name. So does
                 a name of whose content no good copy would be left under any other name.
-            accept_loss: with ``purge``: the last copy of a content may go.
+            accept_loss: with ``purge``: the last copy of a content may go, and a service without any file is believed.
             dryrun: only count.
             check: is told what is there while nobody else works on it; what it raises leaves all as it was.
 

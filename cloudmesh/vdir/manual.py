@@ -81,7 +81,7 @@ VDIR = Command(
                          kept as versions), keep-both (the others become names of their own), ask, or a service; where
                          that has no replica with one of the contents, nothing is done
     --accept-loss        of sync: believe a service that is suddenly empty, or has lost more than --max-loss of its files;
-                         of delete --purge: remove the last copies too
+                         of delete --purge: that too, and remove the last copies
     --max-loss=SHARE     how much a service may have lost: a share (25% is the default) or a number, from 10 files on
     --deep               read all bytes and compare their SHA-256
     --repair             write bad, missing and old replicas anew, from good ones

@@ -33,8 +33,9 @@ class Purge:
         directory: virtual path, at and below which all names are to go.
         work: the catalogue and the services.
         report: counts what is removed, and what is not.
-        accept_loss: remove also contents of which no copy is left then. Else there has to be one under a name that is
-            not to go, and its service is asked for it right then, while nobody else works on it.
+        accept_loss: remove also contents of which no copy is left then, and believe that a service without any file has
+            lost them. Else there has to be one under a name that is not to go, and its service is asked for it right
+            then, while nobody else works on it.
     """
 
     def __init__(self, directory: str, work: Work, report: Report, *, accept_loss: bool) -> None:
@@ -42,7 +43,7 @@ class Purge:
         self._work = work
         self._report = report
         self._accept_loss = accept_loss
-        self._inspector = Inspector(work, believe=True)
+        self._inspector = Inspector(work, believe=accept_loss)
 
     def run(self, files: Files, *, dryrun: bool) -> None:
         """Remove ``files``, or only count those that would be removed."""

@@ -117,7 +117,7 @@ def _checked(one: _Drop, work: Work) -> _Drop:
     Of a service that is not configured any more only the row can be taken away, as if the file were missing.
 
     Raises:
-        Refused: it is the last good one, or was changed by others.
+        Refused: it is the last good one, or was changed by others; or nothing is on the service any more, and it was.
     """
     if one.replica.service not in work.services.names():
         if not any(_is_there(one.node, keeper, "", work) for keeper in one.keepers):
@@ -129,6 +129,10 @@ def _checked(one: _Drop, work: Work) -> _Drop:
     try:
         now = judged(service, one.node, known, service.stat(known.path))
     except NotFound:
+        kept = any(_is_there(one.node, keeper, "", work) for keeper in one.keepers)
+        if is_good(one.node, one.replica) and not kept and work.is_empty(service.name):
+            why = "it is the last good replica, and nothing at all is there any more"
+            raise Refused(one.name, why, "is it the right place, and mounted?") from None
         return replace(one, replica=replace(one.replica, state="missing"))
     if now.state == "stale" and now.version == 0:
         raise Refused(one.name, "it was changed on the service since we last saw it", "cms vdir status --check")

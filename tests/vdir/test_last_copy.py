@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cloudmesh.storage.config_api import ConfigApi
-from cloudmesh.storage.errors import ChecksumMismatch, Refused
+from cloudmesh.storage.errors import ChecksumMismatch, Refused, StorageError
 from cloudmesh.storage.providers.local import LocalStorage
 from cloudmesh.vdir import Vdir
 from deploy.servers import Wsgidav
@@ -132,6 +132,27 @@ def test_a_purge_removes_what_another_name_has_a_good_copy_of(disks: dict[str, P
         assert {one.name for one in report.failures} == {"/data/d0/f2", "/data/d0/f4"}
         assert read_tree(disks["two"] / "data/d0") == {"f2": b"2", "f4": b"4"}
         assert b"".join(vdir.cat("/other/f6")) == b"6"
+
+
+def test_a_disk_that_is_not_mounted_has_lost_nothing(disks: dict[str, Path], tmp_path: Path) -> None:
+    put(tmp_path, "two")
+    away = disks["two"].rename(tmp_path / "away")
+    disks["two"].mkdir()
+    with Vdir() as vdir:
+        for dryrun in (True, False):
+            with pytest.raises(Refused, match="mounted"):
+                vdir.drop("/data/d0/f0", from_=["two"], dryrun=dryrun)
+            with pytest.raises(StorageError, match="mounted"):
+                vdir.delete("/data/d0/f0", purge=True, dryrun=dryrun)
+            assert vdir.delete("/data", recursive=True, purge=True, dryrun=dryrun).errors == len(FILES)
+        disks["two"].rmdir()
+        away.rename(disks["two"])
+        vdir.copy("/data/d0/f2", to=["one"])
+        assert not vdir.sync("/data").errors
+        disks["two"].rename(away)
+        disks["two"].mkdir()
+        assert vdir.drop("/data/d0/f2", from_=["two"]).files == 1, "another has it"
+        assert vdir.delete("/data/d0/f0", purge=True, accept_loss=True).files == 1
 
 
 def test_a_copy_that_goes_as_well_is_none(disks: dict[str, Path], tmp_path: Path) -> None:
