@@ -16,7 +16,7 @@ from cloudmesh.vdir.claiming import claimed, claiming, left_out
 from cloudmesh.vdir.kept import keep, outdated
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
-from cloudmesh.vdir.records import is_trusted
+from cloudmesh.vdir.records import is_good, is_trusted
 from cloudmesh.vdir.scrub import judged
 from cloudmesh.vdir.work import BATCH, Work, is_over
 
