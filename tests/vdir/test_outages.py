@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from cloudmesh.storage.layers import Meter, Retry, RetryPolicy, find_layer
 from cloudmesh.storage.services import Services
 from cloudmesh.vdir import Vdir
 from deploy.servers import Wsgidav
+from tests.faults import FaultProxy
 from tests.places import configure, local, write_tree
 
 FILES = {f"f{i:02}": b"%d" % i for i in range(LIMIT + 5)}
@@ -95,6 +97,27 @@ def test_a_stopped_server_is_put_out_of_use_and_returns(
             assert vdir.why("/data/f00")[0].service == "dav"
             report = vdir.put(source, "/again", to=["dav"], recursive=True)
             assert (report.files, report.errors) == (len(FILES), 0), report.failures
+
+
+def test_a_service_that_hangs_is_waited_for_once(
+    home: Path, tmp_path: Path, wsgidav: Wsgidav, services: Services, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    proxy = fault_proxy(wsgidav.port)
+    dav = wsgidav.settings("dav", root=f"hang-{tmp_path.name}", port=proxy.port)
+    configure(home, [replace(dav, options={"read_timeout": 1}), local("one", tmp_path / "one")])
+    source = str(write_tree(tmp_path / "source", {f"f{i}": b"%d" % i for i in range(12)}))
+    with Vdir(services=services, parallel=1) as vdir:
+        vdir.put(source, "/t", to=["dav", "one"], recursive=True)
+    proxy.stall(after=0, times=None)
+    before = requests(services)
+    with Vdir(services=services, parallel=1) as vdir:
+        report = vdir.drop("/t", from_=["one"], recursive=True)
+    assert (report.files, report.errors) == (0, 12)
+    assert requests(services) - before == 1
+    proxy.heal()
+    with Vdir(services=services) as vdir:
+        assert not vdir.sync("/t").failed
+        assert not vdir.verify("/t").failed
 
 
 @pytest.mark.parametrize(
