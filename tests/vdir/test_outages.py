@@ -99,6 +99,27 @@ def test_a_stopped_server_is_put_out_of_use_and_returns(
             assert (report.files, report.errors) == (len(FILES), 0), report.failures
 
 
+def test_a_service_that_hangs_is_asked_twice_and_told_of(
+    home: Path,
+    tmp_path: Path,
+    wsgidav: Wsgidav,
+    fault_proxy: Callable[[int], FaultProxy],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    proxy = fault_proxy(wsgidav.port)
+    dav = wsgidav.settings("dav", root=f"silent-{tmp_path.name}", port=proxy.port)
+    configure(home, [replace(dav, options={"read_timeout": 1}), local("one", tmp_path / "one")])
+    source = str(write_tree(tmp_path / "source", {"f": b"f"}) / "f")
+    assert CDIR.run(["put", source, "/f", "--to=dav,one"]) == 0
+    proxy.stall(after=0, times=None)
+    taken = proxy.accepted
+    assert CDIR.run(["sync", "/f"]) == 1
+    assert proxy.accepted - taken == 2
+    assert capfd.readouterr().err.count("warning: dav: the service sent nothing for 1 s; it is asked again") == 1
+    proxy.heal()
+    assert CDIR.run(["sync", "/f"]) == 0
+
+
 def test_a_service_that_hangs_is_waited_for_once(
     home: Path, tmp_path: Path, wsgidav: Wsgidav, services: Services, fault_proxy: Callable[[int], FaultProxy]
 ) -> None:

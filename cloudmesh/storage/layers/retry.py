@@ -30,6 +30,7 @@ from cloudmesh.storage.errors import (
     PreconditionFailed,
     RateLimited,
     StorageError,
+    Unavailable,
 )
 from cloudmesh.storage.layers.base import Layer, end
 from cloudmesh.storage.pool import run_parallel
@@ -39,6 +40,8 @@ Request = TypeVar("Request", ReadRequest, WriteRequest)
 Answer = TypeVar("Answer", Loaded, Entry)
 _LOG = logging.getLogger(__name__)
 _BATCH = 1000
+_SILENCES = 2
+"""Attempts on which nothing came for a whole read timeout: one connection may be dead, two mean the service."""
 _HASHES = ("sha256", "sha1", "md5")
 
 
@@ -69,18 +72,22 @@ class _Attempts:
         self._primitive = primitive
         self.failures = 0
         self.answer_lost = False
-        self._begin = retry.clock()
+        self._silences = 0
+        self._begin = self._asked = retry.clock()
 
     def begin_anew(self) -> None:
         """Count from here: there was progress."""
-        self.failures = 0
-        self._begin = self._retry.clock()
+        self.failures = self._silences = 0
+        self._begin = self._asked = self._retry.clock()
 
     def failed(self, error: StorageError) -> None:
         """Wait before the next attempt; raise ``error`` where there is none."""
         retry, policy = self._retry, self._retry.policy
         self.failures += 1
-        if not error.retryable or self.failures >= policy.attempts:
+        if self._is_silence(error):
+            self._silences += 1
+            retry.tell(error)
+        if not error.retryable or self.failures >= policy.attempts or self._silences >= _SILENCES:
             raise error
         longest = min(policy.cap_seconds, policy.base_seconds * 2.0 ** (self.failures - 1))
         wait = max(retry.random() * longest, error.retry_after or 0.0)
@@ -91,6 +98,12 @@ class _Attempts:
         _LOG.debug("%s failed, again in %.1f s (attempt %d): %s", self._primitive, wait, self.failures + 1, error)
         if retry.sleep(wait):
             raise error
+        self._asked = retry.clock()
+
+    def _is_silence(self, error: StorageError) -> bool:
+        """Tell whether nothing came for a whole read timeout; how long a file took tells nothing, as bytes moved."""
+        waited = self._retry.clock() - self._asked >= self._retry.settings.timeouts.read
+        return waited and isinstance(error, Unavailable) and self._primitive not in ("write", "download")
 
 
 class Retry(Layer):
@@ -125,6 +138,13 @@ class Retry(Layer):
         self.sleep = sleep or threading.Event().wait
         self.clock = clock
         self.random = random
+        self._told = False
+
+    def tell(self, error: StorageError) -> None:
+        """Tell once that the service is silent, so that who waits knows for what."""
+        if not self._told:
+            self._told = True
+            _LOG.warning("%s: %s; it is asked again", self.name, error.why)
 
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
         return self._repeat(_Attempts(self, primitive), call)
