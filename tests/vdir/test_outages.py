@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from cloudmesh.storage.health import LIMIT, Health
 from cloudmesh.storage.layers import Meter, Retry, RetryPolicy, find_layer
 from cloudmesh.storage.services import Services
 from cloudmesh.vdir import Vdir
-from deploy.servers import Wsgidav
+from deploy.servers import StorageServer, Wsgidav
 from tests.faults import FaultProxy
 from tests.places import configure, local, write_tree
 
@@ -97,6 +98,28 @@ def test_a_stopped_server_is_put_out_of_use_and_returns(
             assert vdir.why("/data/f00")[0].service == "dav"
             report = vdir.put(source, "/again", to=["dav"], recursive=True)
             assert (report.files, report.errors) == (len(FILES), 0), report.failures
+
+
+@pytest.mark.parametrize("kind", ["seaweedfs", "wsgidav", "openssh"])
+def test_not_each_file_of_a_batch_waits_for_a_service_that_hangs(
+    kind: str,
+    home: Path,
+    tmp_path: Path,
+    services: Services,
+    fault_proxy: Callable[[int], FaultProxy],
+    request: pytest.FixtureRequest,
+) -> None:
+    server: StorageServer = request.getfixturevalue(kind)
+    proxy = fault_proxy(server.port)
+    far = server.settings("far", root=f"batch-{tmp_path.name}", port=proxy.port)
+    configure(home, [replace(far, options={**far.options, "read_timeout": 1, "connect_timeout": 1})])
+    source = str(write_tree(tmp_path / "source", {f"f{i}": b"%d" % i for i in range(40)}))
+    proxy.stall(after=0, times=None)
+    begin = time.monotonic()
+    with Vdir(services=services) as vdir:
+        assert vdir.put(source, "/t", to=["far"], recursive=True).errors == 40
+    assert time.monotonic() - begin < 10
+    proxy.heal()
 
 
 def test_a_service_that_hangs_is_asked_twice_and_told_of(

@@ -238,13 +238,15 @@ class Retry(Layer):
         """Yield the answers of a batch, with those that failed for a passing reason asked for again.
 
         Whenever as many have failed as are under way at once, the batch is brought to an end, so that no connection
-        waits with them, and taken up again afterwards. Also when the caller does not know the next request: it may wait
+        waits with them, and taken up again afterwards. At once where one was waited for as long as a timeout: all may
+        meet that, one after the other. Also when the caller does not know the next request: it may wait
         for the answers that are missing.
         """
         remaining = iter(requests)
         failed: list[tuple[Request, StorageError]] = []
         most = self.settings.parallel
-        exhausted = False
+        patience = min(self.settings.timeouts.connect, self.settings.timeouts.read)
+        exhausted = hangs = False
 
         def some() -> Iterator[Request | None]:
             nonlocal exhausted
@@ -252,19 +254,22 @@ class Retry(Layer):
                 if failed and request is None:
                     return
                 yield request
-                if len(failed) >= most:
+                if len(failed) >= most or hangs:
                     return
             exhausted = True
 
         while not exhausted:
             steps = call(some())
+            moved, hangs = self.clock(), False
             try:
                 for step in steps:
                     answer = step[1]
                     if isinstance(answer, StorageError) and answer.retryable:
                         failed.append((step[0], answer))
+                        hangs = hangs or self.clock() - moved >= patience
                     else:
                         yield step
+                    moved = self.clock()
             finally:
                 end(steps)
             waiting, failed[:] = list(failed), ()
