@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import TypeVar
 
 from cloudmesh.storage.abc import Content, Entry, Loaded, OnError, ReadRequest, StorageABC, WriteMode, WriteRequest
-from cloudmesh.storage.errors import StorageError
+from cloudmesh.storage.errors import StorageError, Unavailable
 from cloudmesh.storage.health import Health, Outage
 from cloudmesh.storage.layers.base import Layer, end
 from cloudmesh.storage.transfer.breaker import Breaker
@@ -20,6 +21,9 @@ Answer = TypeVar("Answer", Loaded, Entry)
 
 class Guarded(Layer):
     """A service that is asked nothing more once it has failed too often in a row: all further calls fail at once.
+
+    Once is too often where it was silent for as long as its read timeout, through all attempts: each file of a run
+    would wait as long again. How long a stream took tells nothing of that, as bytes may have moved.
 
     It stands around all other layers, so that a failure is one after all attempts. What a source does wrong while it is
     being written is not counted against the destination.
@@ -39,10 +43,11 @@ class Guarded(Layer):
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
         """Make one call, if the service still works."""
         self._check(path)
+        begun = None if primitive == "download" else time.monotonic()
         try:
             result = call()
         except StorageError as error:
-            self._failed(error)
+            self._failed(error, begun)
             raise
         self._succeeded()
         return result
@@ -54,10 +59,13 @@ class Guarded(Layer):
     def scan(self, path: str = "", *, recursive: bool = False, on_error: OnError | None = None) -> Iterator[Entry]:
         """See `StorageABC.scan`."""
         self._check(path)
+        moved = time.monotonic()
         try:
-            yield from self.inner.scan(path, recursive=recursive, on_error=on_error)
+            for entry in self.inner.scan(path, recursive=recursive, on_error=on_error):
+                yield entry
+                moved = time.monotonic()
         except StorageError as error:
-            self._failed(error)
+            self._failed(error, moved)
             raise
         self._succeeded()
 
@@ -112,13 +120,15 @@ class Guarded(Layer):
                 yield request
 
         steps = call(passed())
+        moved = time.monotonic()
         try:
             for step in steps:
                 if isinstance(step[1], StorageError):
-                    self._failed(step[1])
+                    self._failed(step[1], moved)
                 else:
                     self._succeeded()
                 yield step
+                moved = time.monotonic()
         finally:
             end(steps)
         for request in chain(refused, remaining):
@@ -129,8 +139,10 @@ class Guarded(Layer):
     def _is_given_up(self) -> bool:
         return self._outage is not None or self._breaker.tripped is not None
 
-    def _failed(self, error: StorageError) -> None:
-        self._breaker.failed(error)
+    def _failed(self, error: StorageError, begun: float | None = None) -> None:
+        """Count a failure; ``begun`` is since when nothing had come, by the monotonic clock, where that is known."""
+        silent = begun is not None and time.monotonic() - begun >= self.settings.timeouts.read
+        self._breaker.failed(error, silent=silent and isinstance(error, Unavailable))
         self._health.failed(self.name, error)
 
     def _succeeded(self) -> None:

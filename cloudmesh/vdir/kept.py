@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 
 from cloudmesh.storage import paths
 from cloudmesh.storage.abc import Entry, StorageABC
-from cloudmesh.storage.errors import ChecksumMismatch, NotADirectory, NotFound, PreconditionFailed, StorageError
+from cloudmesh.storage.errors import (
+    AlreadyExists,
+    ChecksumMismatch,
+    NotADirectory,
+    NotFound,
+    PreconditionFailed,
+    StorageError,
+)
 from cloudmesh.storage.pool import run_parallel
 from cloudmesh.storage.transfer.copying import copy_file
 from cloudmesh.storage.transfer.report import Report
@@ -30,6 +37,7 @@ from cloudmesh.vdir.versions import Kept
 from cloudmesh.vdir.work import Work
 
 _NAME_MAX = 255
+_HASH_DIGITS = 12
 _BATCH = 500
 
 
@@ -62,9 +70,11 @@ class Keeping:
 def kept_path(node: Node) -> str:
     """Return where a content of a name is kept: a name that tells what it is, and that no other content can have."""
     stem, extension = os.path.splitext(node.name)
-    ending = f"~v{node.version}-{node.id}{extension}"
+    # another catalogue may keep things there, too: with the same number for another name or content
+    mark = f"~v{node.version}-{node.id}" + (f"-{node.sha256[:_HASH_DIGITS]}" if node.sha256 else "")
+    ending = f"{mark}{extension}"
     if len(ending.encode()) > _NAME_MAX // 2:
-        ending = f"~v{node.version}-{node.id}"
+        ending = mark
     room = _NAME_MAX - len(ending.encode())
     name = stem.encode()[:room].decode("utf-8", "ignore") + ending
     return paths.join(paths.join(paths.VERSIONS, paths.parent(node.path)), name)
@@ -168,7 +178,7 @@ def fetched(kept: Kept, node: Node, work: Work) -> Kept:
     """
     if kept.service_version is None:
         return kept
-    path = kept_path(replace(node, version=kept.version))
+    path = kept_path(replace(node, version=kept.version, sha256=kept.sha256))
     facts = (kept.version, kept.size, kept.mtime_ns, kept.sha256)
     others = work.catalogue.add_intents([Intent(node.id, kept.service, "keep", path, *facts)])
     if others:
@@ -189,8 +199,7 @@ def resume(intent: Intent, work: Work) -> None:
     service = work.open(intent.service)
     whole = False
     with suppress(NotFound, NotADirectory):
-        there = service.stat(intent.path)
-        whole = there.size == intent.size and intent.sha256 in (None, sha256_of(Source(service, there)))
+        whole = _is_whole(service, intent.path, intent.size, intent.sha256)
         if not whole:
             service.remove(intent.path)
     if whole:
@@ -291,7 +300,11 @@ def _recorded(one: Keeping, work: Work) -> Kept | None:
 def _kept(one: Keeping, work: Work) -> bool:
     """Keep one content; return whether its file was moved, so that it is not there any more.
 
+    What is kept is never overwritten: this process may have slept for so long that another one works on the name now,
+    has kept the content, and put another one in its place.
+
     Raises:
+        AlreadyExists: a file with other content is where it is to be kept.
         PreconditionFailed: the file is not as it was seen.
         ChecksumMismatch: its bytes are not those of the content, although it is as it was seen.
         StorageError: as `copy_file`.
@@ -299,15 +312,32 @@ def _kept(one: Keeping, work: Work) -> bool:
     service, source = work.target(one.replica.service), one.replica
     facts = service.capabilities
     there = _checked(service, source, one.node.sha256)
-    if facts.server_move and not facts.server_copy:
-        service.move_within(source.path, one.path)
+    moves = facts.server_move and not facts.server_copy
+    try:
+        if moves:
+            service.move_within(source.path, one.path, mode="create")
+        else:
+            entry = Entry(source.path, size=one.node.size, mtime_ns=one.node.mtime_ns, etag=there.etag)
+            copy_file(service, entry, service, one.path, mode="create", expected_sha256=one.node.sha256)
+    except AlreadyExists:
+        if not _is_whole(service, one.path, one.node.size, one.node.sha256):
+            raise
+        return False  # it was kept before, and that was not written down
+    if moves:
+        taken = service.stat(one.path)
+        if (taken.size, taken.mtime_ns) != (there.size, there.mtime_ns):
+            service.move_within(one.path, source.path, mode="create")
+            raise PreconditionFailed(service.location(source.path))
         return True
-    entry = Entry(source.path, size=one.node.size, mtime_ns=one.node.mtime_ns, etag=there.etag)
-    copy_file(service, entry, service, one.path, expected_sha256=one.node.sha256)
     now = service.stat(source.path)  # a copy on the service's own side takes what is there
     if (now.size, now.mtime_ns, now.etag) != (there.size, there.mtime_ns, there.etag):
         raise PreconditionFailed(service.location(source.path))
     return False
+
+
+def _is_whole(service: StorageABC, path: str, size: int | None, sha256: str | None) -> bool:
+    there = service.stat(path)
+    return there.size == size and sha256 in (None, sha256_of(Source(service, there)))
 
 
 def _checked(service: StorageABC, source: Replica, sha256: str | None) -> Entry:

@@ -185,6 +185,24 @@ def test_a_process_that_slept_too_long_writes_nothing(
     assert rows("claim") == rows("lease") == rows("intent") == []
 
 
+def test_a_process_that_slept_too_long_overwrites_no_old_content(
+    roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Callable[..., Other]
+) -> None:
+    monkeypatch.setattr(claims.Claims.__init__, "__defaults__", (0.5,))
+    put = ACTS["put"]
+    process = other(lambda vdir: put(vdir, tmp_path / "source"), LocalStorage, "copy_within")
+    with Vdir() as vdir:
+        deadline = time.monotonic() + 20
+        while put(vdir, tmp_path / "source").errors:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    assert process.wake() > 0, "it says that its name was taken over"
+    with Vdir() as vdir:
+        assert not vdir.verify("/", deep=True).problems
+        vdir.restore("/t/a", 1)
+    assert contents(roots)["one"] == FILES["a"]
+
+
 @pytest.mark.parametrize("act", ["drop", "delete"])
 def test_a_process_that_slept_too_long_removes_nothing(
     act: str, roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Callable[..., Other]

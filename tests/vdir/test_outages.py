@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,8 @@ from cloudmesh.storage.health import LIMIT, Health
 from cloudmesh.storage.layers import Meter, Retry, RetryPolicy, find_layer
 from cloudmesh.storage.services import Services
 from cloudmesh.vdir import Vdir
-from deploy.servers import Wsgidav
+from deploy.servers import StorageServer, Wsgidav
+from tests.faults import FaultProxy
 from tests.places import configure, local, write_tree
 
 FILES = {f"f{i:02}": b"%d" % i for i in range(LIMIT + 5)}
@@ -95,6 +98,70 @@ def test_a_stopped_server_is_put_out_of_use_and_returns(
             assert vdir.why("/data/f00")[0].service == "dav"
             report = vdir.put(source, "/again", to=["dav"], recursive=True)
             assert (report.files, report.errors) == (len(FILES), 0), report.failures
+
+
+@pytest.mark.parametrize("kind", ["seaweedfs", "wsgidav", "openssh"])
+def test_not_each_file_of_a_batch_waits_for_a_service_that_hangs(
+    kind: str,
+    home: Path,
+    tmp_path: Path,
+    services: Services,
+    fault_proxy: Callable[[int], FaultProxy],
+    request: pytest.FixtureRequest,
+) -> None:
+    server: StorageServer = request.getfixturevalue(kind)
+    proxy = fault_proxy(server.port)
+    far = server.settings("far", root=f"batch-{tmp_path.name}", port=proxy.port)
+    configure(home, [replace(far, options={**far.options, "read_timeout": 1, "connect_timeout": 1})])
+    source = str(write_tree(tmp_path / "source", {f"f{i}": b"%d" % i for i in range(40)}))
+    proxy.stall(after=0, times=None)
+    begin = time.monotonic()
+    with Vdir(services=services) as vdir:
+        assert vdir.put(source, "/t", to=["far"], recursive=True).errors == 40
+    assert time.monotonic() - begin < 10
+    proxy.heal()
+
+
+def test_a_service_that_hangs_is_asked_twice_and_told_of(
+    home: Path,
+    tmp_path: Path,
+    wsgidav: Wsgidav,
+    fault_proxy: Callable[[int], FaultProxy],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    proxy = fault_proxy(wsgidav.port)
+    dav = wsgidav.settings("dav", root=f"silent-{tmp_path.name}", port=proxy.port)
+    configure(home, [replace(dav, options={"read_timeout": 1}), local("one", tmp_path / "one")])
+    source = str(write_tree(tmp_path / "source", {"f": b"f"}) / "f")
+    assert CDIR.run(["put", source, "/f", "--to=dav,one"]) == 0
+    proxy.stall(after=0, times=None)
+    taken = proxy.accepted
+    assert CDIR.run(["sync", "/f"]) == 1
+    assert proxy.accepted - taken == 2
+    assert capfd.readouterr().err.count("warning: dav: the service sent nothing for 1 s; it is asked again") == 1
+    proxy.heal()
+    assert CDIR.run(["sync", "/f"]) == 0
+
+
+def test_a_service_that_hangs_is_waited_for_once(
+    home: Path, tmp_path: Path, wsgidav: Wsgidav, services: Services, fault_proxy: Callable[[int], FaultProxy]
+) -> None:
+    proxy = fault_proxy(wsgidav.port)
+    dav = wsgidav.settings("dav", root=f"hang-{tmp_path.name}", port=proxy.port)
+    configure(home, [replace(dav, options={"read_timeout": 1}), local("one", tmp_path / "one")])
+    source = str(write_tree(tmp_path / "source", {f"f{i}": b"%d" % i for i in range(12)}))
+    with Vdir(services=services, parallel=1) as vdir:
+        vdir.put(source, "/t", to=["dav", "one"], recursive=True)
+    proxy.stall(after=0, times=None)
+    before = requests(services)
+    with Vdir(services=services, parallel=1) as vdir:
+        report = vdir.drop("/t", from_=["one"], recursive=True)
+    assert (report.files, report.errors) == (0, 12)
+    assert requests(services) - before == 1
+    proxy.heal()
+    with Vdir(services=services) as vdir:
+        assert not vdir.sync("/t").failed
+        assert not vdir.verify("/t").failed
 
 
 @pytest.mark.parametrize(

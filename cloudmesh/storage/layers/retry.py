@@ -30,6 +30,7 @@ from cloudmesh.storage.errors import (
     PreconditionFailed,
     RateLimited,
     StorageError,
+    Unavailable,
 )
 from cloudmesh.storage.layers.base import Layer, end
 from cloudmesh.storage.pool import run_parallel
@@ -39,6 +40,8 @@ Request = TypeVar("Request", ReadRequest, WriteRequest)
 Answer = TypeVar("Answer", Loaded, Entry)
 _LOG = logging.getLogger(__name__)
 _BATCH = 1000
+_SILENCES = 2
+"""Attempts on which nothing came for a whole read timeout: one connection may be dead, two mean the service."""
 _HASHES = ("sha256", "sha1", "md5")
 
 
@@ -69,18 +72,22 @@ class _Attempts:
         self._primitive = primitive
         self.failures = 0
         self.answer_lost = False
-        self._begin = retry.clock()
+        self._silences = 0
+        self._begin = self._asked = retry.clock()
 
     def begin_anew(self) -> None:
         """Count from here: there was progress."""
-        self.failures = 0
-        self._begin = self._retry.clock()
+        self.failures = self._silences = 0
+        self._begin = self._asked = self._retry.clock()
 
     def failed(self, error: StorageError) -> None:
         """Wait before the next attempt; raise ``error`` where there is none."""
         retry, policy = self._retry, self._retry.policy
         self.failures += 1
-        if not error.retryable or self.failures >= policy.attempts:
+        if self._is_silence(error):
+            self._silences += 1
+            retry.tell(error)
+        if not error.retryable or self.failures >= policy.attempts or self._silences >= _SILENCES:
             raise error
         longest = min(policy.cap_seconds, policy.base_seconds * 2.0 ** (self.failures - 1))
         wait = max(retry.random() * longest, error.retry_after or 0.0)
@@ -91,6 +98,12 @@ class _Attempts:
         _LOG.debug("%s failed, again in %.1f s (attempt %d): %s", self._primitive, wait, self.failures + 1, error)
         if retry.sleep(wait):
             raise error
+        self._asked = retry.clock()
+
+    def _is_silence(self, error: StorageError) -> bool:
+        """Tell whether nothing came for a whole read timeout; how long a file took tells nothing, as bytes moved."""
+        waited = self._retry.clock() - self._asked >= self._retry.settings.timeouts.read
+        return waited and isinstance(error, Unavailable) and self._primitive not in ("write", "download")
 
 
 class Retry(Layer):
@@ -125,6 +138,13 @@ class Retry(Layer):
         self.sleep = sleep or threading.Event().wait
         self.clock = clock
         self.random = random
+        self._told = False
+
+    def tell(self, error: StorageError) -> None:
+        """Tell once that the service is silent, so that who waits knows for what."""
+        if not self._told:
+            self._told = True
+            _LOG.warning("%s: %s; it is asked again", self.name, error.why)
 
     def around(self, primitive: str, path: str, call: Callable[[], T]) -> T:
         return self._repeat(_Attempts(self, primitive), call)
@@ -218,13 +238,15 @@ class Retry(Layer):
         """Yield the answers of a batch, with those that failed for a passing reason asked for again.
 
         Whenever as many have failed as are under way at once, the batch is brought to an end, so that no connection
-        waits with them, and taken up again afterwards. Also when the caller does not know the next request: it may wait
+        waits with them, and taken up again afterwards. At once where one was waited for as long as a timeout: all may
+        meet that, one after the other. Also when the caller does not know the next request: it may wait
         for the answers that are missing.
         """
         remaining = iter(requests)
         failed: list[tuple[Request, StorageError]] = []
         most = self.settings.parallel
-        exhausted = False
+        patience = min(self.settings.timeouts.connect, self.settings.timeouts.read)
+        exhausted = hangs = False
 
         def some() -> Iterator[Request | None]:
             nonlocal exhausted
@@ -232,19 +254,22 @@ class Retry(Layer):
                 if failed and request is None:
                     return
                 yield request
-                if len(failed) >= most:
+                if len(failed) >= most or hangs:
                     return
             exhausted = True
 
         while not exhausted:
             steps = call(some())
+            moved, hangs = self.clock(), False
             try:
                 for step in steps:
                     answer = step[1]
                     if isinstance(answer, StorageError) and answer.retryable:
                         failed.append((step[0], answer))
+                        hangs = hangs or self.clock() - moved >= patience
                     else:
                         yield step
+                    moved = self.clock()
             finally:
                 end(steps)
             waiting, failed[:] = list(failed), ()

@@ -35,10 +35,15 @@ class Breaker:
         """Begin to count anew."""
         self._failures = 0
 
-    def failed(self, error: StorageError) -> None:
-        """Count a failure, if it is one of the service."""
+    def failed(self, error: StorageError, *, silent: bool = False) -> None:
+        """Count a failure, if it is one of the service; one that was ``silent`` is enough, as each more takes as long.
+
+        Args:
+            error: the failure.
+            silent: whether nothing came for so long that asking again is waiting again.
+        """
         if isinstance(error, _OF_THE_SERVICE):
             with self._lock:
                 self._failures += 1
-                if self._failures >= _IN_A_ROW:
+                if silent or self._failures >= _IN_A_ROW:
                     self.tripped = self.tripped or error
