@@ -192,7 +192,7 @@ class Machine(RuleBasedStateMachine):
         kept = {  # by what files are called: a killed command may have kept it, and not written that down
             content
             for (_, file), content in self.everything().items()
-            if file.startswith(VERSIONS) and file.endswith(f"-{key[0]}")
+            if file.startswith(VERSIONS) and f"-{key[0]}-" in file.rpartition("~")[2]
         }
         return {one for one in replicas | kept if one is not None}
 
