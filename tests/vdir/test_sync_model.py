@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -192,7 +193,7 @@ class Machine(RuleBasedStateMachine):
         kept = {  # by what files are called: a killed command may have kept it, and not written that down
             content
             for (_, file), content in self.everything().items()
-            if file.startswith(VERSIONS) and f"-{key[0]}-" in file.rpartition("~")[2]
+            if file.startswith(VERSIONS) and re.search(rf"~v\d+-{key[0]}(-|$)", file)
         }
         return {one for one in replicas | kept if one is not None}
 
