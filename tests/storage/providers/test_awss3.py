@@ -79,7 +79,9 @@ def storage(seaweedfs: SeaweedFS) -> Iterator[S3Storage]:
 
 @pytest.fixture
 def other(rclone_s3: RcloneS3) -> Iterator[S3Storage]:
-    made = S3Storage(rclone_s3.settings("s3", root=f"test-{uuid.uuid4().hex}"))
+    root = f"test-{uuid.uuid4().hex}"
+    (rclone_s3.data / rclone_s3.bucket / root).mkdir()  # it fails with 500 where two requests make a directory at once
+    made = S3Storage(rclone_s3.settings("s3", root=root))
     yield made
     made.close()
 

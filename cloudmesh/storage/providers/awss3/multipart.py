@@ -256,7 +256,11 @@ def send(
         def take_any() -> None:
             # Not the oldest: some services let a part wait for a second now and then, and all others would with it.
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                etags[pending.pop(future)] = future.result()
+                number = pending.pop(future)
+                try:
+                    etags[number] = future.result()
+                except NotFound as gone:
+                    raise _cause(gone, pending) from None
 
         with all_ended(pending):
             for number, (size, part) in enumerate(parts, 1):
@@ -266,6 +270,14 @@ def send(
             while pending:
                 take_any()
         return upload.complete([etags[number] for number in sorted(etags)])
+
+
+def _cause(gone: NotFound, others: Iterable[Future[Any]]) -> BaseException:
+    """Return why an upload is gone: some services give it up, with all of its parts, when they refuse one of them."""
+    with all_ended(others):
+        pass
+    errors = (future.exception() for future in others if not future.cancelled())
+    return next((one for one in errors if one is not None and not isinstance(one, NotFound)), gone)
 
 
 def in_flight(part: int) -> int:
