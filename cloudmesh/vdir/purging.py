@@ -14,7 +14,7 @@ from cloudmesh.vdir.claiming import claimed, claiming, left_out
 from cloudmesh.vdir.elsewhere import names_elsewhere
 from cloudmesh.vdir.lookup import chunks
 from cloudmesh.vdir.nodes import Files, Node, Replica
-from cloudmesh.vdir.records import is_good, is_trusted
+from cloudmesh.vdir.records import is_trusted
 from cloudmesh.vdir.removal import remove_empty
 from cloudmesh.vdir.scrub import Found, Inspector
 from cloudmesh.vdir.work import BATCH, Work, is_over
@@ -105,9 +105,10 @@ class Purge:
         """Return those of the files whose contents are somewhere else too; the others are counted as refused."""
         good = [one for _, found in files for one in found if _is_good_copy(one)]
         staying = {
-            Location(one.service, one.path) for node, replicas in others for one in replicas if is_good(node, one)
+            Location(one.service, one.path) for node, replicas in others for one in replicas if is_trusted(node, one)
         }
-        lost = {_content(one) for one in good} - {_content(one) for one in good if _location(one) in staying}
+        kept = [one for one in good if _location(one) in staying and not one.now.failures]
+        lost = {_content(one) for one in good} - {_content(one) for one in kept}
         going: dict[str, set[str]] = {}
         for one in good:
             going.setdefault(_content(one), set()).add(self._place(one))

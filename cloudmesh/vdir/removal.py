@@ -155,7 +155,7 @@ def _is_there(node: Node, keeper: Replica, place: str, work: Work) -> bool:
 
 
 def _last(one: _Drop) -> Refused:
-    hint = "cms vdir copy makes another, cms vdir delete --purge removes a name with all of its files"
+    hint = "cms vdir copy makes another, cms vdir delete --purge --accept-loss removes a name with all of its files"
     return Refused(one.name, "it is the last good replica", hint)
 
 

@@ -117,6 +117,14 @@ def contents(roots: dict[str, Path]) -> dict[str, bytes | None]:
     return {name: read_tree(root).get("t/a") for name, root in roots.items()}
 
 
+def until(is_so: Callable[[], bool]) -> None:
+    """Try again and again, until the lease of a process that sleeps has ended."""
+    deadline = time.monotonic() + 20
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def is_done(vdir: Vdir) -> bool:
     try:
         return not vdir.sync("/t").errors
@@ -170,10 +178,7 @@ def test_a_process_that_slept_too_long_writes_nothing(
     put = ACTS["put"]
     process = other(lambda vdir: put(vdir, tmp_path / "source"), Catalogue, "set_content")
     with Vdir() as vdir:
-        deadline = time.monotonic() + 20
-        while not is_done(vdir):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: is_done(vdir))
         history = [(one.version, one.size) for one in vdir.history("/t/a")]
     known = rows("replica"), rows("entry"), rows("version")
     assert process.wake() > 0, "it says that its name was taken over"
@@ -192,10 +197,7 @@ def test_a_process_that_slept_too_long_overwrites_no_old_content(
     put = ACTS["put"]
     process = other(lambda vdir: put(vdir, tmp_path / "source"), LocalStorage, "copy_within")
     with Vdir() as vdir:
-        deadline = time.monotonic() + 20
-        while put(vdir, tmp_path / "source").errors:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: not put(vdir, tmp_path / "source").errors)
     assert process.wake() > 0, "it says that its name was taken over"
     with Vdir() as vdir:
         assert not vdir.verify("/", deep=True).problems
@@ -210,10 +212,7 @@ def test_a_process_that_slept_too_long_removes_nothing(
     monkeypatch.setattr(claims.Claims.__init__, "__defaults__", (0.5,))
     process = other(lambda vdir: ACTS[act](vdir, tmp_path), Catalogue, "update_replicas")
     with Vdir() as vdir:
-        deadline = time.monotonic() + 20
-        while vdir.put(str(tmp_path / "source/new"), "/t", to=["one"], recursive=True, force=True).errors:
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: not ACTS["put"](vdir, tmp_path / "source").errors)
     before = {name: read_tree(root) for name, root in roots.items()}
     assert process.wake() > 0, "it says that its names were taken over"
     assert {name: read_tree(root) for name, root in roots.items()} == before

@@ -175,13 +175,7 @@ def test_a_copy_at_the_same_place_is_none_and_a_file_that_another_name_uses_stay
             vdir.delete("/f", purge=True)
         vdir.add("one:d/f", "/again")
         assert vdir.delete("/again", purge=True).files == 1
-        for name in ("/f", "/other"):
-            vdir.delete("/f")
-            vdir.put(str(root / "d/f"), name, to=["one"])
         vdir.add("below:f", "/aliased")
-        vdir.verify("/", deep=True)
-        vdir.delete("/other", purge=True, accept_loss=True)
-        vdir.add("one:d/f", "/f")
         vdir.verify("/", deep=True)
         with pytest.raises(Refused, match="nowhere else"):
             vdir.delete("/f", purge=True)
@@ -379,6 +373,26 @@ def rotten(home: Path, tmp_path: Path, wsgidav: Wsgidav) -> Iterator[Vdir]:
         with pytest.raises(ChecksumMismatch):
             list(vdir.cat("dav:/f"))
         yield vdir
+
+
+def test_a_file_of_two_names_that_a_reading_has_found_wrong_is_no_copy(
+    home: Path, tmp_path: Path, wsgidav: Wsgidav
+) -> None:
+    root = f"shared-{tmp_path.name}"
+    configure(home, [wsgidav.settings("dav", root=root)])
+    file = write_tree(wsgidav.data / root, {"f": b"right"}) / "f"
+    with Vdir() as vdir:
+        for name in ("/f", "/g"):
+            vdir.add("dav:f", name)
+        assert not vdir.verify(deep=True).failed
+        seen = file.stat()
+        file.write_bytes(b"wrong")
+        os.utime(file, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+        with pytest.raises(ChecksumMismatch):
+            list(vdir.cat("/f"))
+        for name in ("/f", "/g"):
+            with pytest.raises(Refused, match="nowhere else"):
+                vdir.delete(name, purge=True)
 
 
 def test_a_copy_that_a_reading_has_found_wrong_is_none(rotten: Vdir) -> None:
